@@ -1,0 +1,93 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+let package = Package(
+    name: "tocsin",
+    products: [
+        .executable(name: "tocsin", targets: ["tocsin"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // C libraries. Only what Swift cannot import stands in the shims.
+        .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libssl libcrypto", providers: [.apt(["libssl-dev"])]),
+
+        // Codecs: bytes in, values out. Siblings; none imports another.
+        .target(name: "JSONCodec"),
+        .target(name: "WebSocketCodec"),
+        .target(name: "EventStreamCodec"),
+        .target(name: "HTTP1Codec", dependencies: [.product(name: "HTTPTypes", package: "swift-http-types")]),
+        .target(
+            name: "HTTP2Session",
+            dependencies: ["CNghttp2", .product(name: "HTTPTypes", package: "swift-http-types")]
+        ),
+        .target(name: "TLSEngine", dependencies: ["COpenSSL"]),
+
+        // The core: channels, the log, positions, subscribers as cursors, deliveries as values. No I/O, no clock.
+        .target(
+            name: "NotificationCore",
+            dependencies: ["JSONCodec", .product(name: "DequeModule", package: "swift-collections")]
+        ),
+
+        // The adapters: codec events <-> core; still no I/O.
+        .target(
+            name: "Transports",
+            dependencies: [
+                "NotificationCore", "JSONCodec", "WebSocketCodec", "EventStreamCodec",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+            ]
+        ),
+
+        // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
+        .target(
+            name: "TocsinServer",
+            dependencies: [
+                "Transports", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session", "TLSEngine",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ]
+        ),
+
+        .executableTarget(
+            name: "tocsin",
+            dependencies: [
+                "TocsinServer", "Transports", "NotificationCore", "JSONCodec", "TLSEngine",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ]
+        ),
+
+        .target(name: "TestSupport", path: "Tests/TestSupport"),
+        .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore", "TestSupport"]),
+        .testTarget(name: "JSONCodecTests", dependencies: ["JSONCodec", "TestSupport"]),
+        .testTarget(name: "WebSocketCodecTests", dependencies: ["WebSocketCodec", "TestSupport"]),
+        .testTarget(name: "EventStreamCodecTests", dependencies: ["EventStreamCodec", "TestSupport"]),
+        .testTarget(name: "HTTP1CodecTests", dependencies: ["HTTP1Codec", "TestSupport"]),
+        .testTarget(name: "HTTP2SessionTests", dependencies: ["HTTP2Session", "TestSupport"]),
+        .testTarget(name: "TLSEngineTests", dependencies: ["TLSEngine", "TestSupport"]),
+    ]
+)
+
+// One loop over all targets, so that none can forget.
+for target in package.targets where target.type != .system {
+    target.swiftSettings = (target.swiftSettings ?? []) + [
+        .swiftLanguageMode(.v6),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .treatAllWarnings(as: .error),
+    ]
+}

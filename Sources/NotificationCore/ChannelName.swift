@@ -1,0 +1,63 @@
+/// Where messages go: dot-separated tokens of `A-Z a-z 0-9 _ -`, at most 16 tokens and 255 bytes. The first token is the feed.
+///
+/// `scores.wc2022.final`. A value of this type is always well-formed.
+package struct ChannelName: Hashable, Sendable, CustomStringConvertible {
+    package static let tokensMax = 16
+    package static let bytesMax = 255
+
+    package let string: String
+
+    /// - Returns: nil if `string` does not follow the grammar.
+    package init?(_ string: String) {
+        guard ChannelGrammar.check(string, allowsWildcards: false) != nil else { return nil }
+        self.string = string
+    }
+
+    package var description: String { string }
+
+    /// The first token.
+    package var feed: Substring { string.prefix { $0 != "." } }
+
+    var tokens: [Substring] { string.split(separator: ".", omittingEmptySubsequences: false) }
+}
+
+/// The grammar that channel names and patterns share.
+enum ChannelGrammar {
+    /// - Returns: whether there is a wildcard in it; nil if it does not follow the grammar.
+    static func check(_ string: String, allowsWildcards: Bool) -> Bool? {
+        var string = string
+        return string.withUTF8 { bytes -> Bool? in
+            guard !bytes.isEmpty, bytes.count <= ChannelName.bytesMax else { return nil }
+            var tokens = 0
+            var start = 0
+            var hasWildcard = false
+            while start <= bytes.count {
+                var end = start
+                while end < bytes.count, bytes[end] != UInt8(ascii: ".") { end += 1 }
+                guard end > start else { return nil }
+                tokens += 1
+                if end == start + 1, allowsWildcards, bytes[start] == UInt8(ascii: "*") {
+                    hasWildcard = true
+                } else if end == start + 1, allowsWildcards, bytes[start] == UInt8(ascii: ">") {
+                    guard end == bytes.count else { return nil }
+                    hasWildcard = true
+                } else {
+                    for index in start..<end where !isTokenByte(bytes[index]) { return nil }
+                }
+                if end == bytes.count { break }
+                start = end + 1
+            }
+            return tokens <= ChannelName.tokensMax ? hasWildcard : nil
+        }
+    }
+
+    private static func isTokenByte(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+            UInt8(ascii: "_"), UInt8(ascii: "-"):
+            true
+        default:
+            false
+        }
+    }
+}

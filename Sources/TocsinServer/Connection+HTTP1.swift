@@ -1,0 +1,162 @@
+import HTTP2Session
+import HTTP1Codec
+import HTTPTypes
+import NotificationCore
+import Transports
+
+extension Connection {
+    func receiveHTTP1(_ exchange: HTTP1Exchange, _ bytes: UnsafeRawBufferPointer) {
+        if exchange.isAnswering {
+            exchange.backlog.append(contentsOf: bytes)
+            if exchange.backlog.count > loop.server.configuration.backlogBytesMax { fail("http1", "pipelined too much") }
+            return
+        }
+        var consumed = 0
+        while case .http1(let current) = state, current === exchange, !exchange.isAnswering {
+            var taken = 0
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+            do throws(HTTP1Fault) {
+                let event = try exchange.parser.next(rest, consumed: &taken)
+                consumed += taken
+                guard let event else { break }
+                handle(event, exchange, rest)
+            } catch {
+                return refuse(error)
+            }
+        }
+        let rest = UnsafeMutableRawBufferPointer(mutating: UnsafeRawBufferPointer(rebasing: bytes[consumed...]))
+        switch state {
+        case .http1(let current) where current === exchange:
+            if exchange.isAnswering {
+                exchange.backlog.append(contentsOf: rest)
+            } else if exchange.head == nil {
+                // The head deadline runs from the first byte of the head, the idle one from the end of the last answer.
+                let configuration = loop.server.configuration
+                if exchange.parser.headStarted {
+                    if !exchange.isHeadDeadlineSet { setDeadline(seconds: configuration.headSecondsMax) }
+                    exchange.isHeadDeadlineSet = true
+                }
+            }
+        case .webSocket(let session):
+            if !rest.isEmpty { receiveWebSocket(session, rest) }
+        default: break
+        }
+    }
+
+    private func handle(_ event: HTTP1RequestEvent, _ exchange: HTTP1Exchange, _ input: UnsafeRawBufferPointer) {
+        switch event {
+        case .head(let head):
+            exchange.head = head
+            exchange.body = []
+            exchange.isHeadDeadlineSet = false
+            exchange.serial &+= 1
+            setDeadline(seconds: loop.server.configuration.bodySecondsMax)
+            if case .length(let length) = head.body, length > exchange.bodyBytesMax { return refuse(.bodyTooLong) }
+            if head.expectsContinue { write(HTTP1ResponseEncoder.continueResponse) }
+        case .body(let range):
+            exchange.body.append(contentsOf: input[range])
+        case .end:
+            guard let head = exchange.head else { preconditionFailure("the end of no request") }
+            exchange.isAnswering = true
+            clearDeadline()
+            let body = exchange.body
+            exchange.body = []
+            let handle = RequestHandle(
+                connection: self, stream: 0, serial: exchange.serial, isHead: head.request.method == .head
+            )
+            loop.route(head.request, body: body, upgrade: head.upgrade, handle)
+        }
+    }
+
+    private func refuse(_ fault: HTTP1Fault) {
+        let type =
+            switch fault.status {
+            case 413: "body-too-large"
+            case 414: "target-too-long"
+            case 431: "head-too-large"
+            default: "bad-request"
+            }
+        refuseHTTP1(Problem(type, "The request is not served", status: fault.status, detail: fault.detail))
+    }
+
+    /// Answers what cannot be read on from, and ends the connection.
+    private func refuseHTTP1(_ problem: Problem) {
+        var out: [UInt8] = []
+        let body = problem.json
+        HTTP1ResponseEncoder.head(
+            dated(problem.response), framing: .length(body.count), keepAlive: false, requestMinorVersion: 1, into: &out
+        )
+        out.append(contentsOf: body)
+        write(out)
+        fail("http1", problem.detail)
+    }
+
+    func dated(_ response: HTTPResponse) -> HTTPResponse {
+        var response = response
+        response.headerFields[.date] = loop.dateField
+        return response
+    }
+
+    /// Answers the request that is being answered.
+    func answerHTTP1(_ exchange: HTTP1Exchange, _ response: HTTPResponse, _ body: [UInt8], isHead: Bool) {
+        guard let head = exchange.head else { preconditionFailure("an answer to no request") }
+        let keepAlive = head.keepAlive && !loop.server.isDraining
+        var out: [UInt8] = []
+        out.reserveCapacity(256 + body.count)
+        HTTP1ResponseEncoder.head(
+            dated(response), framing: .length(body.count), keepAlive: keepAlive, requestMinorVersion: head.minorVersion, into: &out
+        )
+        if !isHead { out.append(contentsOf: body) }
+        write(out)
+        exchange.head = nil
+        exchange.isAnswering = false
+        guard keepAlive else { return closeWhenDrained() }
+        setDeadline(seconds: loop.server.configuration.idleSecondsMax)
+        if !exchange.backlog.isEmpty { loop.afterFanOut { self.continueHTTP1(exchange) } }
+    }
+
+    /// Goes on with what came while a request was being answered.
+    private func continueHTTP1(_ exchange: HTTP1Exchange) {
+        guard case .http1(let current) = state, current === exchange, !exchange.isAnswering else { return }
+        let backlog = exchange.backlog
+        exchange.backlog = []
+        backlog.withUnsafeBytes { receiveHTTP1(exchange, $0) }
+    }
+
+    func onHTTP1Deadline(_ exchange: HTTP1Exchange) {
+        if exchange.head != nil || exchange.parser.headStarted {
+            refuseHTTP1(Problem("request-timeout", "Request timeout", status: 408, detail: "the request did not come in time"))
+        } else {
+            close()
+        }
+    }
+
+    // MARK: parked polls
+
+    /// The fan-out, or its deadline, ends a poll.
+    func answerPoll(stream: Int32, body: [UInt8]) {
+        switch state {
+        case .http1(let exchange):
+            guard let poll = exchange.poll else { return }
+            exchange.poll = nil
+            loop.detachLater(poll.subscriber, self)
+            answerHTTP1(exchange, LongPollAnswer.response(waitSeconds: poll.waitSeconds), body, isHead: false)
+        case .http2(let exchange):
+            guard let poll = exchange.streams[stream]?.poll else { return }
+            loop.detachLater(poll.subscriber, self)
+            exchange.streams[stream]?.poll = nil
+            exchange.session.respond(
+                stream: stream, dated(LongPollAnswer.response(waitSeconds: poll.waitSeconds)), body: body
+            )
+            wantFlush(exchange)
+        default: break
+        }
+    }
+
+    func lookAtPoll(_ exchange: HTTP1Exchange) -> UInt32 {
+        guard let poll = exchange.poll else { return .max }
+        guard loop.tick >= poll.dueTick else { return poll.dueTick }
+        answerPoll(stream: 0, body: loop.emptyPollBody(poll.subscriber))
+        return .max
+    }
+}

@@ -1,0 +1,128 @@
+import HTTP2Session
+import HTTPTypes
+import NotificationCore
+import Transports
+
+extension Connection {
+    private static let sendBytesMax = 64 << 10
+
+    func receiveHTTP2(_ exchange: HTTP2Exchange, _ bytes: UnsafeRawBufferPointer) {
+        do throws(HTTP2Fault) {
+            try exchange.session.receive(bytes, nowMilliseconds: Clock.monotonicMilliseconds())
+        } catch {
+            drainHTTP2(exchange)
+            return fail("http2", "\(error)")
+        }
+        while isOpen, let event = exchange.session.nextEvent() { handle(event, exchange) }
+        flushHTTP2()
+    }
+
+    private func handle(_ event: HTTP2Event, _ exchange: HTTP2Exchange) {
+        switch event {
+        case .request(let stream, let request, let hasBody):
+            exchange.streams[stream] = HTTP2Stream(request: request)
+            clearDeadline()
+            if !hasBody { dispatch(stream, exchange) }
+        case .body(let stream, let bytes):
+            exchange.streams[stream]?.body.append(contentsOf: bytes)
+        case .end(let stream):
+            dispatch(stream, exchange)
+        case .windowOpen(let stream):
+            if let id = exchange.streams[stream]?.eventStream?.subscriber { loop.afterFanOut { self.loop.readOn(id) } }
+        case .closed(let stream, _):
+            loop.detachLater(exchange.streams[stream]?.subscriber, self)
+            exchange.streams[stream] = nil
+            if exchange.streams.isEmpty {
+                if exchange.isLeaving { closeWhenDrained() } else { setDeadline(seconds: loop.server.configuration.idleSecondsMax) }
+            }
+        case .bodyTooLong(let stream):
+            refuse(stream, exchange, Problem("body-too-large", "Body too large", status: 413, detail: "the body is too long"))
+        case .headersTooLarge(let stream):
+            refuse(stream, exchange, Problem("head-too-large", "Header too large", status: 431, detail: "the header list is too large"))
+        case .goAway:
+            exchange.isLeaving = true
+            if exchange.streams.isEmpty { closeWhenDrained() }
+        }
+    }
+
+    private func refuse(_ stream: Int32, _ exchange: HTTP2Exchange, _ problem: Problem) {
+        if exchange.streams[stream] == nil { exchange.streams[stream] = HTTP2Stream() }
+        exchange.streams[stream]?.request = nil
+        exchange.session.respond(stream: stream, dated(problem.response), body: problem.json)
+    }
+
+    /// The request has been read: it is routed, once.
+    private func dispatch(_ stream: Int32, _ exchange: HTTP2Exchange) {
+        guard let request = exchange.streams[stream]?.request else { return }
+        exchange.streams[stream]?.request = nil
+        let body = exchange.streams[stream]?.body ?? []
+        exchange.streams[stream]?.body = []
+        let handle = RequestHandle(connection: self, stream: stream, serial: 0, isHead: request.method == .head)
+        loop.route(request, body: body, upgrade: nil, handle)
+    }
+
+    /// - Returns: false, and takes nothing, if the stream still has earlier bytes.
+    func offer(stream: Int32, _ bytes: [UInt8], _ range: Range<Int>) -> Bool {
+        guard case .http2(let exchange) = state, exchange.streams[stream] != nil else { return true }
+        let isTaken = exchange.session.offer(stream: stream, bytes, range: range)
+        if isTaken { wantFlush(exchange) }
+        return isTaken
+    }
+
+    /// In the fan-out: at its end, once for all streams. Else the caller flushes.
+    func wantFlush(_ exchange: HTTP2Exchange) {
+        guard loop.isFanningOut, !exchange.isDirty else { return }
+        exchange.isDirty = true
+        loop.markDirty(self)
+    }
+
+    /// Sends what the session has, as long as the socket takes it.
+    func flushHTTP2() {
+        guard case .http2(let exchange) = state else { return }
+        exchange.isDirty = false
+        drainHTTP2(exchange)
+        while isOpen, let event = exchange.session.nextEvent() { handle(event, exchange) }
+    }
+
+    private func drainHTTP2(_ exchange: HTTP2Exchange) {
+        var out: [UInt8] = []
+        while isOpen, hasRoom(stream: 0), exchange.session.wantsWrite {
+            out.removeAll(keepingCapacity: true)
+            exchange.session.send(into: &out, bytesMax: Self.sendBytesMax)
+            if out.isEmpty { break }
+            write(out)
+        }
+    }
+
+    func onHTTP2Idle(_ exchange: HTTP2Exchange) {
+        guard exchange.streams.isEmpty else { return clearDeadline() }
+        leaveHTTP2(exchange)
+        closeWhenDrained()
+    }
+
+    /// Tells the peer to open no more streams here.
+    func leaveHTTP2(_ exchange: HTTP2Exchange) {
+        exchange.isLeaving = true
+        exchange.session.shutDown()
+        exchange.session.finalGoAway()
+        flushHTTP2()
+    }
+
+    /// Heartbeats and deadlines of the streams.
+    func lookAtStreams(_ exchange: HTTP2Exchange) -> UInt32 {
+        var next = UInt32.max
+        for (number, stream) in exchange.streams {
+            if let session = stream.eventStream {
+                next = min(next, heartbeat(session, stream: number))
+            } else if let poll = stream.poll {
+                if loop.tick >= poll.dueTick {
+                    answerPoll(stream: number, body: loop.emptyPollBody(poll.subscriber))
+                } else {
+                    next = min(next, poll.dueTick)
+                }
+            }
+        }
+        flushHTTP2()
+        return next
+    }
+}

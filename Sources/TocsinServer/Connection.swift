@@ -1,0 +1,351 @@
+import HTTP2Session
+import HTTP1Codec
+import HTTPTypes
+import Logging
+import NIOCore
+import NotificationCore
+import TLSEngine
+import Transports
+
+/// One connection: the only handler of its channel. It feeds the codecs, and holds what the connection is at the moment as an enum; no
+/// pipeline is rebuilt when that changes, and a whole connection can be run in a test as bytes in, bytes out.
+///
+///     [TLS] ──> sniffing ──"PRI * HTTP/2"──────> http2
+///                  │
+///                  └──anything else──> http1 ──101──> webSocket
+///                                        │  └─SSE──> eventStream
+///                                        └──fault──> lingering (answered and half closed; what comes is thrown away)
+///
+/// Bytes for the peer go straight to the descriptor while nothing waits; what the socket does not take goes through the channel, and
+/// until that has drained the connection has no room: its subscribers' cursors stop.
+final class Connection: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    enum State {
+        case sniffing([UInt8])
+        case http1(HTTP1Exchange)
+        case http2(HTTP2Exchange)
+        case webSocket(WebSocketSession)
+        case eventStream(EventStreamSession)
+        case lingering
+        case closed
+    }
+
+    unowned(unsafe) let loop: ServerLoop
+    /// Its place among the loop's connections; the entry of the timer wheel.
+    private(set) var index: UInt32 = 0
+    private var isPlaced = false
+    var state = State.sniffing([])
+    var tls: TLSEngine?
+    private(set) var context: ChannelHandlerContext?
+    private(set) var descriptor: Int32 = -1
+    /// Bytes that went to the channel and have not reached the socket.
+    private(set) var pendingBytes = 0
+    /// The tick at which the connection is looked at next; other entries of the wheel are stale.
+    private var lookTick: UInt32 = 0
+    /// What has to happen until then: of the request head, the body, the handshake, an idle connection, lingering.
+    var deadlineTick: UInt32 = 0
+    /// When the pending bytes last became fewer.
+    private var progressTick: UInt32 = 0
+    /// Close when everything has been sent.
+    private var closesWhenDrained = false
+    private var isReadPaused = false
+
+    init(loop: ServerLoop, tls: TLSContext?) {
+        self.loop = loop
+        self.tls = tls.map { TLSEngine(server: $0) }
+    }
+
+    var isOpen: Bool {
+        if case .closed = state { false } else { context != nil }
+    }
+
+    /// Whether a subscriber may be given more.
+    func hasRoom(stream: Int32) -> Bool {
+        guard pendingBytes == 0, isOpen else { return false }
+        if stream != 0, case .http2(let exchange) = state { return exchange.session.pendingBytes(stream) == 0 }
+        return true
+    }
+
+    // MARK: the channel
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        guard let place = loop.add(self) else { return close() }
+        index = place
+        isPlaced = true
+        let handle = try? context.channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
+        descriptor = handle ?? -1
+        let configuration = loop.server.configuration
+        setDeadline(seconds: tls == nil ? configuration.headSecondsMax : configuration.handshakeSecondsMax)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        descriptor = -1
+        release()
+        if isPlaced { loop.remove(self) }
+        isPlaced = false
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var buffer = unwrapInboundIn(data)
+        let isFull = buffer.writableBytes == 0
+        buffer.withUnsafeMutableReadableBytes { receive($0) }
+        guard isFull, descriptor >= 0 else { return }
+        // The channel's own buffer is small, as every idle connection keeps one. The rest of a larger read comes through the loop's.
+        while isOpen, !isReadPaused, descriptor >= 0 {
+            let count = SystemCall.receive(descriptor, loop.receiveBuffer)
+            guard count > 0 else { break }  // the channel sees an end or an error itself
+            receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<count]))
+            if count < loop.receiveBuffer.count { break }
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        close()
+    }
+
+    // MARK: bytes in
+
+    private func receive(_ bytes: UnsafeMutableRawBufferPointer) {
+        guard let tls else { return receivePlain(bytes) }
+        var plain: [UInt8] = []
+        var outgoing: [UInt8] = []
+        let wasEstablished = tls.isEstablished
+        do throws(TLSFault) {
+            try tls.receive(UnsafeRawBufferPointer(bytes), plaintext: &plain, outgoing: &outgoing)
+        } catch {
+            transmit(outgoing[...])
+            return fail("tls", "\(error)")
+        }
+        transmit(outgoing[...])
+        if tls.isEstablished, !wasEstablished {
+            setDeadline(seconds: loop.server.configuration.headSecondsMax)
+            if tls.negotiatedProtocol == "h2" { beginHTTP2() }
+        }
+        if !plain.isEmpty { plain.withUnsafeMutableBytes { receivePlain($0) } }
+        if tls.peerClosed { closeWhenDrained() }
+    }
+
+    private func receivePlain(_ bytes: UnsafeMutableRawBufferPointer) {
+        switch state {
+        case .sniffing(let earlier): sniff(earlier, bytes)
+        case .http1(let exchange): receiveHTTP1(exchange, UnsafeRawBufferPointer(bytes))
+        case .http2(let exchange): receiveHTTP2(exchange, UnsafeRawBufferPointer(bytes))
+        case .webSocket(let session): receiveWebSocket(session, bytes)
+        case .eventStream(let session): receiveWhileStreaming(session, bytes.count)
+        case .lingering, .closed: break
+        }
+    }
+
+    /// Tells HTTP/2 by prior knowledge from HTTP/1.1 (RFC 9113, section 3.3).
+    private func sniff(_ earlier: [UInt8], _ bytes: UnsafeMutableRawBufferPointer) {
+        let all = earlier + bytes
+        let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
+        let length = min(all.count, preface.count)
+        if all[..<length].elementsEqual(preface[..<length]) {
+            if length < preface.count {
+                state = .sniffing(all)
+                return
+            }
+            beginHTTP2()
+        } else {
+            state = .http1(HTTP1Exchange(limits: loop.server.configuration.http1))
+        }
+        var first = all
+        first.withUnsafeMutableBytes { receivePlain($0) }
+    }
+
+    private func beginHTTP2() {
+        state = .http2(HTTP2Exchange(limits: loop.server.configuration.http2))
+        setDeadline(seconds: loop.server.configuration.idleSecondsMax)
+        flushHTTP2()
+    }
+
+    // MARK: bytes out
+
+    /// Sends bytes of the protocol inside TLS, or of the connection itself.
+    func write(_ bytes: [UInt8]) {
+        write(bytes, 0..<bytes.count)
+    }
+
+    func write(_ bytes: [UInt8], _ range: Range<Int>) {
+        guard !range.isEmpty, isOpen else { return }
+        guard let tls else { return transmit(bytes[range]) }
+        var outgoing: [UInt8] = []
+        let isSent = bytes.withUnsafeBytes { bytes in
+            (try? tls.send(UnsafeRawBufferPointer(rebasing: bytes[range]), outgoing: &outgoing)) != nil
+        }
+        if isSent { transmit(outgoing[...]) } else { close() }
+    }
+
+    /// Sends bytes to a subscriber: on its stream, if it has one.
+    func write(_ bytes: [UInt8], stream: Int32) {
+        guard stream != 0 else { return write(bytes) }
+        let isTaken = offer(stream: stream, bytes, 0..<bytes.count)
+        precondition(isTaken, "bytes for a stream that has no room")
+        flushHTTP2()
+    }
+
+    /// Straight to the socket while nothing waits, the rest through the channel.
+    private func transmit(_ bytes: ArraySlice<UInt8>) {
+        guard !bytes.isEmpty, context != nil else { return }
+        var sent = 0
+        if pendingBytes == 0, descriptor >= 0 {
+            sent = max(0, bytes.withUnsafeBytes { SystemCall.send(descriptor, $0) })
+            if sent == bytes.count { return }
+        }
+        enqueue(bytes.dropFirst(sent))
+    }
+
+    /// Gives bytes to the channel. The connection has no room until they are gone.
+    func enqueue(_ bytes: ArraySlice<UInt8>) {
+        guard let context, !bytes.isEmpty else { return }
+        if pendingBytes == 0 { progressTick = loop.tick }
+        let count = bytes.count
+        pendingBytes += count
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.assumeIsolated().whenComplete { [self] result in
+            pendingBytes -= count
+            progressTick = loop.tick
+            if pendingBytes == 0, case .success = result { loop.afterFanOut { self.onDrained() } }
+        }
+        context.writeAndFlush(NIOAny(context.channel.allocator.buffer(bytes: bytes)), promise: promise)
+        if pendingBytes > loop.server.configuration.backlogBytesMax { pauseReading(true) }
+        look(at: loop.tick + loop.ticks(seconds: loop.server.configuration.stallSecondsMax) + 1)
+    }
+
+    private func onDrained() {
+        guard isOpen, pendingBytes == 0 else { return }
+        if closesWhenDrained { return finishClose() }
+        pauseReading(false)
+        switch state {
+        case .webSocket(let session): loop.readOn(session.adapter.subscriber)
+        case .eventStream(let session): loop.readOn(session.subscriber)
+        case .http2: flushHTTP2()
+        case .http1, .sniffing, .lingering, .closed: break
+        }
+    }
+
+    /// A peer that sends and does not read is not listened to meanwhile.
+    private func pauseReading(_ isPaused: Bool) {
+        guard isReadPaused != isPaused, let context else { return }
+        isReadPaused = isPaused
+        try? context.channel.syncOptions?.setOption(.autoRead, value: !isPaused)
+    }
+
+    // MARK: time
+
+    func setDeadline(seconds: Int) {
+        deadlineTick = loop.tick + loop.ticks(seconds: seconds)
+        look(at: deadlineTick)
+    }
+
+    func clearDeadline() {
+        deadlineTick = 0
+    }
+
+    /// Makes sure that `onLook` is called at that tick or earlier.
+    func look(at tick: UInt32) {
+        guard lookTick <= loop.tick || tick < lookTick else { return }
+        lookTick = loop.wheel.schedule(index, at: tick)
+    }
+
+    /// The timer wheel came round.
+    func onLook() {
+        // Another entry of the wheel is the one that counts.
+        guard isOpen, loop.tick == lookTick else { return }
+        let configuration = loop.server.configuration
+        if pendingBytes > 0, loop.tick - progressTick > loop.ticks(seconds: configuration.stallSecondsMax) {
+            return close()
+        }
+        var next = UInt32.max
+        if deadlineTick > 0 {
+            if loop.tick >= deadlineTick {
+                onDeadline()
+                guard isOpen else { return }
+            }
+            if deadlineTick > loop.tick { next = min(next, deadlineTick) }
+        }
+        next = min(next, onHeartbeatLook())
+        if pendingBytes > 0 { next = min(next, progressTick + loop.ticks(seconds: configuration.stallSecondsMax) + 1) }
+        if isOpen, next != .max { look(at: next) }
+    }
+
+    private func onDeadline() {
+        if closesWhenDrained { return close() }
+        switch state {
+        case .http1(let exchange): onHTTP1Deadline(exchange)
+        case .http2(let exchange): onHTTP2Idle(exchange)
+        case .sniffing, .lingering, .webSocket, .eventStream: close()
+        case .closed: break
+        }
+    }
+
+    private func onHeartbeatLook() -> UInt32 {
+        switch state {
+        case .webSocket(let session): heartbeat(session)
+        case .eventStream(let session): heartbeat(session)
+        case .http1(let exchange): lookAtPoll(exchange)
+        case .http2(let exchange): lookAtStreams(exchange)
+        case .sniffing, .lingering, .closed: .max
+        }
+    }
+
+    // MARK: the end
+
+    /// The peer broke the protocol.
+    func fail(_ protocolName: String, _ detail: String) {
+        loop.counters.faults[protocolName, default: 0] += 1
+        loop.server.logger.debug("connection failed", metadata: ["protocol": "\(protocolName)", "detail": "\(detail)"])
+        closeWhenDrained()
+    }
+
+    func closeWhenDrained() {
+        guard isOpen else { return }
+        closesWhenDrained = true
+        if pendingBytes == 0 { finishClose() } else { setDeadline(seconds: 5) }
+    }
+
+    /// All has been sent: ends our half, and gives the peer a moment to read before the rest is thrown away (RFC 9112, section 9.6).
+    private func finishClose() {
+        closesWhenDrained = false
+        release()
+        if let tls, tls.isEstablished {
+            var outgoing: [UInt8] = []
+            tls.close(outgoing: &outgoing)
+            transmit(outgoing[...])
+        }
+        guard descriptor >= 0, pendingBytes == 0 else { return close() }
+        state = .lingering
+        SystemCall.shutDownWriting(descriptor)
+        pauseReading(false)
+        setDeadline(seconds: 2)
+    }
+
+    func close() {
+        release()
+        context?.close(promise: nil)
+    }
+
+    /// Takes its subscribers out; nothing is delivered to it from now on.
+    private func release() {
+        switch state {
+        case .http1(let exchange): loop.detachLater(exchange.poll?.subscriber, self)
+        case .http2(let exchange):
+            for stream in exchange.streams.values { loop.detachLater(stream.subscriber, self) }
+        case .webSocket(let session): loop.detachLater(session.adapter.subscriber, self)
+        case .eventStream(let session): loop.detachLater(session.subscriber, self)
+        case .sniffing, .lingering, .closed: break
+        }
+        state = .closed
+    }
+}

@@ -1,0 +1,41 @@
+import HTTP1Codec
+import HTTPTypes
+import NotificationCore
+
+/// What an HTTP/1.1 connection holds while it is one.
+final class HTTP1Exchange {
+    var parser: HTTP1RequestParser
+    /// Of the request that is being read or answered.
+    var head: HTTP1RequestHead?
+    var body: [UInt8] = []
+    var bodyBytesMax: Int
+    /// A request is being answered; what comes meanwhile waits in the backlog (pipelining).
+    var isAnswering = false
+    var backlog: [UInt8] = []
+    var isHeadDeadlineSet = false
+    var poll: ParkedPoll?
+    /// Tells late answers from the request that is there now.
+    var serial: Int32 = 0
+
+    init(limits: HTTP1Limits) {
+        parser = HTTP1RequestParser(limits: limits)
+        bodyBytesMax = limits.bodyBytesMax
+    }
+}
+
+/// A long-poll that waits at the head.
+struct ParkedPoll {
+    var subscriber: SubscriberID
+    var waitSeconds: Int
+    var dueTick: UInt32
+}
+
+/// One request that is being answered: on HTTP/1.1 the only one of its connection, on HTTP/2 a stream.
+struct RequestHandle {
+    let connection: Connection
+    /// HTTP/2: the stream. HTTP/1.1: 0.
+    let stream: Int32
+    /// HTTP/1.1: which request of the connection.
+    let serial: Int32
+    let isHead: Bool
+}

@@ -1,0 +1,81 @@
+import NIOCore
+import Transports
+
+/// What a loop counts. Plain numbers, added up over the loops when somebody asks.
+struct LoopCounters: Sendable {
+    var connections = 0
+    var connectionsAccepted = 0
+    var connectionsRefused = 0
+    var subscribers: [Int] = [0, 0, 0]
+    var deliveries: [Int] = [0, 0, 0]
+    var congestions = 0
+    var deliveredBytes = 0
+    var requests = 0
+    var published = 0
+    var faults: [String: Int] = [:]
+    var tailMessages = 0
+    var tailBytes = 0
+    var channels = 0
+    var patterns = 0
+
+    static func index(_ transport: Transport) -> Int {
+        switch transport {
+        case .webSocket: 0
+        case .eventStream: 1
+        case .longPoll: 2
+        }
+    }
+
+    mutating func add(_ other: LoopCounters) {
+        connections += other.connections
+        connectionsAccepted += other.connectionsAccepted
+        connectionsRefused += other.connectionsRefused
+        for index in subscribers.indices {
+            subscribers[index] += other.subscribers[index]
+            deliveries[index] += other.deliveries[index]
+        }
+        congestions += other.congestions
+        deliveredBytes += other.deliveredBytes
+        requests += other.requests
+        published += other.published
+        faults.merge(other.faults, uniquingKeysWith: +)
+        // Each loop has all of the tail: it is not a sum.
+        tailMessages = max(tailMessages, other.tailMessages)
+        tailBytes = max(tailBytes, other.tailBytes)
+        channels = max(channels, other.channels)
+        patterns += other.patterns
+    }
+
+    /// Prometheus text format, version 0.0.4.
+    func exposition(head: UInt64, uptimeSeconds: Int64, isDraining: Bool) -> String {
+        var text = ""
+        func metric(_ name: String, _ type: String, _ help: String, _ values: [(labels: String, value: Int)]) {
+            text += "# HELP tocsin_\(name) \(help)\n# TYPE tocsin_\(name) \(type)\n"
+            for (labels, value) in values { text += "tocsin_\(name)\(labels.isEmpty ? "" : "{\(labels)}") \(value)\n" }
+        }
+        func perTransport(_ values: [Int]) -> [(labels: String, value: Int)] {
+            Transport.allCases.map { ("transport=\"\($0.rawValue)\"", values[Self.index($0)]) }
+        }
+        metric("connections", "gauge", "Open connections.", [("", connections)])
+        metric("connections_accepted_total", "counter", "Connections accepted.", [("", connectionsAccepted)])
+        metric("connections_refused_total", "counter", "Connections refused over the limit.", [("", connectionsRefused)])
+        metric("subscribers", "gauge", "Subscribers, by transport; a parked poll is one.", perTransport(subscribers))
+        metric("deliveries_total", "counter", "Notifications handed to subscribers, by transport.", perTransport(deliveries))
+        metric("delivered_bytes_total", "counter", "Bytes handed to sockets by the fan-out.", [("", deliveredBytes)])
+        metric("congestions_total", "counter", "Times that a subscriber's socket was full and its cursor stopped.", [("", congestions)])
+        metric("requests_total", "counter", "HTTP requests.", [("", requests)])
+        metric("published_total", "counter", "Notifications published through this node.", [("", published)])
+        metric(
+            "faults_total", "counter", "Connections ended for a fault of the peer, by protocol.",
+            faults.sorted { $0.key < $1.key }.map { ("protocol=\"\($0.key)\"", $0.value) }
+        )
+        metric("log_head", "gauge", "Number of the newest notification in the log.", [("", Int(head))])
+        metric("log_tail_messages", "gauge", "Notifications in memory.", [("", tailMessages)])
+        metric("log_tail_bytes", "gauge", "Bytes of the notifications in memory.", [("", tailBytes)])
+        metric("channels", "gauge", "Channels that ever had a notification.", [("", channels)])
+        metric("patterns", "gauge", "Different channels and patterns subscribed to.", [("", patterns)])
+        metric("draining", "gauge", "1 while the server goes down.", [("", isDraining ? 1 : 0)])
+        metric("uptime_seconds", "gauge", "Seconds since the start.", [("", Int(uptimeSeconds))])
+        return text
+    }
+}

@@ -1,0 +1,38 @@
+import NotificationCore
+import Transports
+
+/// How a subscriber is reached: what the fan-out has to know, side by side in memory, one per place in the hub's table.
+///
+/// The connection is held by its channel's pipeline; an outlet is taken out before that lets go of it, so it needs no count.
+struct Outlet {
+    enum Kind: UInt8 {
+        case none
+        /// WebSocket or SSE on a plain HTTP/1.1 connection: `send()` on the descriptor.
+        case direct
+        /// The same over TLS, or without a descriptor: through the connection.
+        case buffered
+        /// SSE on a stream of HTTP/2.
+        case http2
+        /// A parked poll: the next delivery is its answer.
+        case longPoll
+    }
+
+    var connection: Unmanaged<Connection>?
+    var descriptor: Int32 = -1
+    /// Of HTTP/2; else 0.
+    var stream: Int32 = 0
+    /// When something was last sent to it: a heartbeat is due some time after.
+    var lastTick: UInt32 = 0
+    var kind = Kind.none
+    var shape = WireShape.webSocket
+    /// Its connection is closed; it is taken out after the fan-out that is under way.
+    var isClosing = false
+
+    var transport: Transport {
+        switch (kind, shape) {
+        case (.longPoll, _): .longPoll
+        case (_, .webSocket): .webSocket
+        default: .eventStream
+        }
+    }
+}

@@ -1,0 +1,157 @@
+package import Logging
+import NIOCore
+import NIOPosix
+package import NotificationCore
+import TLSEngine
+
+/// A Tocsin server: listeners, loops and the log.
+package final class Server: Sendable {
+    private let state: ServerState
+    private let group: MultiThreadedEventLoopGroup
+    private let channels: [any Channel]
+    private let certificates: TLSContexts?
+    /// The ports that it listens on; useful where 0 was asked for.
+    package let port: Int
+    package let tlsPort: Int?
+
+    private init(
+        state: ServerState, group: MultiThreadedEventLoopGroup, channels: [any Channel], certificates: TLSContexts?, port: Int,
+        tlsPort: Int?
+    ) {
+        self.state = state
+        self.group = group
+        self.channels = channels
+        self.certificates = certificates
+        self.port = port
+        self.tlsPort = tlsPort
+    }
+
+    package static func start(
+        _ configuration: ServerConfiguration, logger: Logger, version: String, pages: [String: StaticPage] = [:]
+    ) async throws -> Server {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.loops))
+        do {
+            return try await start(configuration, logger, version, pages, group)
+        } catch {
+            try? await group.shutdownGracefully()
+            throw error
+        }
+    }
+
+    private static func start(
+        _ configuration: ServerConfiguration, _ logger: Logger, _ version: String, _ pages: [String: StaticPage],
+        _ group: MultiThreadedEventLoopGroup
+    ) async throws -> Server {
+        let eventLoops = Array(group.makeIterator())
+        var generator = SystemRandomNumberGenerator()
+        let log = EmbeddedLog(epoch: LogEpoch(random: generator.next()), limits: configuration.log, writerLoop: eventLoops[0])
+        let state = ServerState(configuration: configuration, log: log, logger: logger, version: version, pages: pages)
+        var references: [LoopReference] = []
+        for (number, eventLoop) in eventLoops.enumerated() {
+            let reference = try await eventLoop.submit { () -> LoopReference in
+                let loop = ServerLoop(number: number, eventLoop: eventLoop, server: state)
+                loop.start()
+                log.follow(loop)
+                return NIOLoopBound(loop, eventLoop: eventLoop)
+            }.get()
+            references.append(reference)
+        }
+        state.loops = references
+        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.certificates)
+        let plain = try await listen(configuration.host, configuration.port, group, references, nil)
+        var channels = [plain]
+        if let tlsPort = configuration.tlsPort {
+            do {
+                channels.append(try await listen(configuration.host, tlsPort, group, references, certificates))
+            } catch {
+                try? await plain.close()
+                throw error
+            }
+        }
+        let server = Server(
+            state: state, group: group, channels: channels, certificates: certificates, port: plain.localAddress?.port ?? 0,
+            tlsPort: channels.count > 1 ? channels[1].localAddress?.port : nil
+        )
+        references[0].eventLoop.scheduleRepeatedTask(initialDelay: .seconds(10), delay: .seconds(10)) { _ in log.expire() }
+        return server
+    }
+
+    private static func listen(
+        _ host: String, _ port: Int, _ group: MultiThreadedEventLoopGroup, _ loops: [LoopReference], _ certificates: TLSContexts?
+    ) async throws -> any Channel {
+        try await ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            // Each idle connection keeps this buffer: larger reads go on in the loop's own.
+            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))
+            .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let loop = loops.first { $0.eventLoop === channel.eventLoop }!.value
+                    try channel.pipeline.syncOperations.addHandler(Connection(loop: loop, tls: certificates?.current))
+                }
+            }
+            .bind(host: host, port: port).get()
+    }
+
+    /// Reads the certificates again. If they are not good, the old ones stay and the error says why.
+    package func reloadCertificates() throws {
+        try certificates?.reload()
+    }
+
+    package struct ConnectionCounts: Sendable {
+        package var total = 0
+        package var webSocket = 0
+        package var eventStream = 0
+        package var longPoll = 0
+    }
+
+    package func connectionCounts() async throws -> ConnectionCounts {
+        var sum = LoopCounters()
+        for reference in state.loops {
+            sum.add(try await reference.eventLoop.submit { reference.value.currentCounters() }.get())
+        }
+        return ConnectionCounts(
+            total: sum.connections, webSocket: sum.subscribers[0], eventStream: sum.subscribers[1], longPoll: sum.subscribers[2]
+        )
+    }
+
+    /// Publishes from inside the process.
+    @discardableResult
+    package func publish(_ publications: [Publication]) async throws -> [AppendOutcome] {
+        let reference = state.loops[0]
+        let promise = reference.eventLoop.makePromise(of: [AppendOutcome].self)
+        reference.eventLoop.execute {
+            let loop = reference.value
+            loop.server.log.append(AppendRequest(publications), from: loop) { promise.succeed($0) }
+        }
+        return try await promise.futureResult.get()
+    }
+
+    /// Goes down in order: takes nobody new, asks everybody to come back in a slot of their own, waits for what is under way, closes.
+    package func shutDown() async throws {
+        state.beginDraining()
+        for channel in channels { try? await channel.close() }
+        let spread = state.configuration.drainSeconds * 1000
+        for reference in state.loops {
+            try await reference.eventLoop.submit { reference.value.leave(spreadMilliseconds: spread) }.get()
+        }
+        let deadline = Clock.monotonicMilliseconds() + Int64(spread)
+        while Clock.monotonicMilliseconds() < deadline {
+            var open = 0
+            for reference in state.loops { open += try await reference.eventLoop.submit { reference.value.openConnections }.get() }
+            if open == 0 { break }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        state.log.close()
+        for reference in state.loops {
+            try await reference.eventLoop.submit {
+                reference.value.closeAll()
+                reference.value.stop()
+            }.get()
+        }
+        state.loops = []
+        try await group.shutdownGracefully()
+    }
+}

@@ -1,0 +1,43 @@
+package import HTTP1Codec
+package import HTTP2Session
+package import NotificationCore
+package import TLSEngine
+package import Transports
+
+/// Everything that an operator can set. Each limit has a default, and says where the number comes from.
+package struct ServerConfiguration: Sendable {
+    package var host = "127.0.0.1"
+    /// 0: any free one.
+    package var port = 8080
+    /// nil: no TLS.
+    package var tlsPort: Int?
+    package var certificates: [TLSCertificateFiles] = []
+    /// Event loops; one a core.
+    package var loops = 1
+    package var log = LogLimits()
+    package var subscribe = SubscribeLimits()
+    package var http1 = HTTP1Limits()
+    package var http2 = HTTP2Limits()
+    /// Origins of pages that may use this server besides its own; `*` for all.
+    package var allowedOrigins: [String] = []
+    /// A client has so long to send a request's head (uWebSockets: 10).
+    package var headSecondsMax = 10
+    /// A client has so long to send a request's body.
+    package var bodySecondsMax = 30
+    /// A TLS handshake has so long.
+    package var handshakeSecondsMax = 10
+    /// A connection without a request is closed after so long. Above the 60 s for which nginx keeps one by default.
+    package var idleSecondsMax = 75
+    /// A connection that takes nothing of what waits for it is closed after so long.
+    package var stallSecondsMax = 300
+    /// Connections of a loop: below what a process may have of descriptors (20,000 on the smallest machines in use).
+    package var connectionsMax = 19_000
+    /// A request or the commands of a connection that come faster than they are answered wait in so many bytes.
+    package var backlogBytesMax = 64 << 10
+    /// WebSocket messages of clients: commands and publications.
+    package var messageBytesMax = 64 << 10
+    /// Clients are asked to come back spread over so many seconds when the server goes down.
+    package var drainSeconds = 5
+
+    package init() {}
+}

@@ -1,0 +1,83 @@
+import HTTP2Session
+import NIOCore
+import NotificationCore
+import Transports
+import WebSocketCodec
+
+extension ServerLoop {
+    /// Asks everybody to come back later, each at a time of its own within the drain time, and lets them go.
+    func leave(spreadMilliseconds: Int) {
+        eventLoop.preconditionInEventLoop()
+        for connection in connections {
+            guard let connection, connection.isOpen else { continue }
+            let retry = Int.random(in: 200...max(201, spreadMilliseconds))
+            connection.leave(retryAfterMilliseconds: retry)
+        }
+    }
+
+    var openConnections: Int { counters.connections }
+
+    /// What is still there after the drain time.
+    func closeAll() {
+        for connection in connections { connection?.close() }
+    }
+}
+
+extension Connection {
+    func leave(retryAfterMilliseconds: Int) {
+        let goingAway = ControlObject.goingAway(retryAfterMilliseconds: retryAfterMilliseconds)
+        switch state {
+        case .webSocket(let session):
+            var out: [UInt8] = []
+            WireShape.webSocket.append(control: goingAway, event: "going-away", to: &out)
+            session.adapter.close(.serviceRestart, "the server restarts", &out)
+            write(out)
+            closeWhenDrained()
+        case .eventStream(let session):
+            let shape = loop.outlets[Int(session.subscriber.index)].shape
+            var out: [UInt8] = []
+            shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
+            if shape.isChunked { out.append(contentsOf: "0\r\n\r\n".utf8) }
+            write(out)
+            closeWhenDrained()
+        case .http1(let exchange):
+            if let poll = exchange.poll {
+                exchange.poll = nil
+                loop.detachLater(poll.subscriber, self)
+                let problem = Problem.goingAway(retryAfterSeconds: (retryAfterMilliseconds + 999) / 1000)
+                answerHTTP1(exchange, problem.response, problem.json, isHead: false)
+            } else if exchange.head == nil {
+                closeWhenDrained()
+            }
+        case .http2(let exchange):
+            leaveStreams(exchange, goingAway, retryAfterMilliseconds)
+        case .sniffing:
+            close()
+        case .lingering, .closed:
+            break
+        }
+    }
+
+    private func leaveStreams(_ exchange: HTTP2Exchange, _ goingAway: [UInt8], _ retryAfterMilliseconds: Int) {
+        for (number, stream) in exchange.streams {
+            if let session = stream.eventStream {
+                if hasRoom(stream: number) {
+                    let shape = loop.outlets[Int(session.subscriber.index)].shape
+                    var out: [UInt8] = []
+                    shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
+                    _ = exchange.session.offer(stream: number, out, range: 0..<out.count)
+                }
+                loop.detachLater(session.subscriber, self)
+                exchange.streams[number]?.eventStream = nil
+                exchange.session.finish(stream: number)
+            } else if let poll = stream.poll {
+                loop.detachLater(poll.subscriber, self)
+                exchange.streams[number]?.poll = nil
+                let problem = Problem.goingAway(retryAfterSeconds: (retryAfterMilliseconds + 999) / 1000)
+                exchange.session.respond(stream: number, dated(problem.response), body: problem.json)
+            }
+        }
+        leaveHTTP2(exchange)
+        if exchange.streams.isEmpty { closeWhenDrained() }
+    }
+}

@@ -1,0 +1,192 @@
+import HTTPTypes
+import JSONCodec
+import NIOCore
+import NotificationCore
+import Transports
+
+extension ServerLoop {
+    // MARK: publish
+
+    func publish(
+        _ request: HTTPRequest, _ channel: ChannelName, _ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle
+    ) throws(Problem) {
+        var fields = PublicationReader.Fields()
+        for (name, value) in items.pairs {
+            guard try fields.take(name, value) else {
+                throw .badParameter(name, "is not known here; known are event, key, priority, ttl, replaces, change")
+            }
+        }
+        let payload = try PublishBody.payload(request, body)
+        if fields.event == nil { fields.event = payload.event }
+        let publication = PublicationReader.publication(channel, data: payload.data, isBase64: payload.isBase64, fields)
+        let append = AppendRequest([publication], idempotencyKey: try idempotencyKey(request), fingerprint: fingerprint(request, body))
+        let bound = bind((self, handle))
+        server.log.append(append, from: self) { outcomes in
+            let (loop, handle) = bound.value
+            loop.answerPublish(handle, outcomes[0])
+        }
+    }
+
+    private func answerPublish(_ handle: RequestHandle, _ outcome: AppendOutcome) {
+        switch outcome {
+        case .appended(let receipt):
+            counters.published += 1
+            answer(handle, status: .created, "application/json", PublishAnswer.receipt(receipt, epoch) + [UInt8(ascii: "\n")])
+        case .repeated(let receipt):
+            answer(handle, status: .ok, "application/json", PublishAnswer.receipt(receipt, epoch) + [UInt8(ascii: "\n")])
+        case .refused(let refusal):
+            answer(handle, PublishAnswer.problem(refusal))
+        }
+    }
+
+    func publishBatch(_ request: HTTPRequest, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
+        let isNDJSON: Bool
+        switch PublishBody.mediaType(request) {
+        case "application/json", "": isNDJSON = false
+        case "application/x-ndjson", "application/ndjson", "application/jsonl": isNDJSON = true
+        case let other:
+            throw PublishBody.unsupported(other, "application/json (an array) or application/x-ndjson")
+        }
+        let results = try PublicationReader.batch(body, isNDJSON: isNDJSON)
+        let publications = results.compactMap { try? $0.get() }
+        let append = AppendRequest(publications, idempotencyKey: try idempotencyKey(request), fingerprint: fingerprint(request, body))
+        let bound = bind((self, handle))
+        if publications.isEmpty { return answerBatch(handle, results, []) }
+        server.log.append(append, from: self) { outcomes in
+            let (loop, handle) = bound.value
+            loop.answerBatch(handle, results, outcomes)
+        }
+    }
+
+    private func answerBatch(_ handle: RequestHandle, _ results: [Result<Publication, Problem>], _ outcomes: [AppendOutcome]) {
+        var out = Array(#"{"results":["#.utf8)
+        var rest = outcomes[...]
+        var appended = 0
+        var repeated = 0
+        for (index, result) in results.enumerated() {
+            if index > 0 { out.append(UInt8(ascii: ",")) }
+            let problem: Problem
+            switch result {
+            case .success:
+                switch rest.removeFirst() {
+                case .appended(let receipt):
+                    appended += 1
+                    out.append(contentsOf: PublishAnswer.receipt(receipt, epoch))
+                    continue
+                case .repeated(let receipt):
+                    repeated += 1
+                    out.append(contentsOf: PublishAnswer.receipt(receipt, epoch))
+                    continue
+                case .refused(let refusal):
+                    problem = PublishAnswer.problem(refusal)
+                }
+            case .failure(let failure):
+                problem = failure
+            }
+            out.append(contentsOf: #"{"error":"#.utf8)
+            problem.appendObject(to: &out)
+            out.append(UInt8(ascii: "}"))
+        }
+        out.append(contentsOf: "]}\n".utf8)
+        counters.published += appended
+        if appended == 0, repeated == 0, outcomes.first == .refused(.idempotencyKeyReused) {
+            return answer(handle, PublishAnswer.problem(.idempotencyKeyReused))
+        }
+        let status: HTTPResponse.Status = appended > 0 || results.isEmpty ? .created : repeated > 0 ? .ok : .badRequest
+        answer(handle, status: status, "application/json", out)
+    }
+
+    private func idempotencyKey(_ request: HTTPRequest) throws(Problem) -> FieldText? {
+        guard let text = request.headerFields[.idempotencyKey] else { return nil }
+        guard let key = FieldText(text) else { throw .badParameter("Idempotency-Key", "1 to 255 bytes without control characters") }
+        return key
+    }
+
+    /// Of what the request says, without the fields that a proxy may change.
+    private func fingerprint(_ request: HTTPRequest, _ body: [UInt8]) -> UInt64 {
+        guard request.headerFields[.idempotencyKey] != nil else { return 0 }
+        var fingerprint = Fingerprint()
+        fingerprint.add((request.path ?? "").utf8)
+        fingerprint.add(PublishBody.mediaType(request).utf8)
+        fingerprint.add(body)
+        return fingerprint.value
+    }
+
+    // MARK: reads
+
+    func info(_ channel: ChannelName, _ handle: RequestHandle) {
+        let bound = bind((self, handle))
+        server.log.read(channel, afterSequence: 0, limit: 0, from: self) { found in
+            let (loop, handle) = bound.value
+            guard let tail = found?.tail else { return loop.answer(handle, .notFound("nothing was published on \(channel) yet")) }
+            var out = Array(#"{"channel":"\#(channel)","sequence":\#(tail.lastSequence),"position":""#.utf8)
+            Position.append(epoch: loop.epoch, offset: tail.lastOffset, to: &out)
+            if let last = tail.last {
+                out.append(contentsOf: #"","time":"\#(Timestamp.string(milliseconds: last.timeMilliseconds))"#.utf8)
+            }
+            let first = tail.first?.sequence ?? tail.lastSequence + 1
+            out.append(contentsOf: #"","first_sequence":\#(first),"count":\#(tail.count),"bytes":\#(tail.bytes)}"#.utf8)
+            out.append(UInt8(ascii: "\n"))
+            loop.answer(handle, status: .ok, "application/json", out)
+        }
+    }
+
+    func history(_ channel: ChannelName, _ items: QueryItems, _ handle: RequestHandle) throws(Problem) {
+        var after: UInt64 = 0
+        var limit = 100
+        for (name, value) in items.pairs {
+            switch name {
+            case "after":
+                guard let sequence = UInt64(value) else { throw .badParameter(name, "a sequence is wanted") }
+                after = sequence
+            case "limit":
+                guard let number = Int(value), (1...1000).contains(number) else { throw .badParameter(name, "1 to 1000 is wanted") }
+                limit = number
+            default:
+                throw .badParameter(name, "is not known here; known are after, limit")
+            }
+        }
+        let bound = bind((self, handle))
+        server.log.read(channel, afterSequence: after, limit: limit, from: self) { found in
+            let (loop, handle) = bound.value
+            guard let (tail, page) = found else { return loop.answer(handle, .notFound("nothing was published on \(channel) yet")) }
+            var out = Array(#"{"channel":"\#(channel)","messages":["#.utf8)
+            for (index, notification) in page.enumerated() {
+                if index > 0 { out.append(UInt8(ascii: ",")) }
+                out.append(contentsOf: notification.object)
+            }
+            let first = tail.first?.sequence ?? tail.lastSequence + 1
+            let hasMore = page.last.map { $0.sequence < tail.lastSequence } ?? false
+            out.append(contentsOf: #"],"first_sequence":\#(first),"last_sequence":\#(tail.lastSequence),"more":\#(hasMore)}"#.utf8)
+            out.append(UInt8(ascii: "\n"))
+            loop.answer(handle, status: .ok, "application/json", out)
+        }
+    }
+}
+
+/// What a publish is answered with.
+enum PublishAnswer {
+    static func receipt(_ receipt: AppendReceipt, _ epoch: LogEpoch) -> [UInt8] {
+        var out = Array(#"{"channel":"\#(receipt.channel)","sequence":\#(receipt.sequence),"position":""#.utf8)
+        Position.append(epoch: epoch, offset: receipt.offset, to: &out)
+        out.append(contentsOf: "\"}".utf8)
+        return out
+    }
+
+    static func problem(_ refusal: AppendRefusal) -> Problem {
+        switch refusal {
+        case .idempotencyKeyReused:
+            Problem(
+                "idempotency-key-reused", "Idempotency-Key used before", status: 409,
+                detail: "this key came with another request; use a new key for a new request"
+            )
+        case .tooManyChannels:
+            Problem(
+                "too-many-channels", "Too many channels", status: 429, detail: "the log has as many channels as it may",
+                rule: "channels of the log", configurationKey: "log.channels_max", retryAfterSeconds: 60
+            )
+        case .shuttingDown:
+            .goingAway(retryAfterSeconds: 5)
+        }
+    }
+}

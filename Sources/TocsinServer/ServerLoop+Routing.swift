@@ -1,0 +1,148 @@
+import HTTP2Session
+import HTTPTypes
+import NIOCore
+import NotificationCore
+import Transports
+
+/// A loop, to be reached from other threads: its value can be had only on the loop itself.
+typealias LoopReference = NIOLoopBound<ServerLoop>
+
+extension ServerLoop {
+    func bind<Value>(_ value: Value) -> NIOLoopBound<Value> { NIOLoopBound(value, eventLoop: eventLoop) }
+
+    /// Every request comes here, whichever version of HTTP brought it.
+    ///
+    /// - Parameter upgrade: HTTP/1.1: the tokens of `Upgrade`, if `Connection` lists it.
+    func route(_ request: HTTPRequest, body: [UInt8], upgrade: String?, _ handle: RequestHandle) {
+        counters.requests += 1
+        do throws(Problem) {
+            let target = RequestTarget(request.path ?? "/")
+            guard let segments = target.segments, let items = target.items else {
+                throw .badParameter("request target", "it is not percent-encoded UTF-8")
+            }
+            try checkOrigin(request)
+            try route(request, segments, items, body, upgrade, handle)
+        } catch {
+            answer(handle, error)
+        }
+    }
+
+    private func route(
+        _ request: HTTPRequest, _ segments: [String], _ items: QueryItems, _ body: [UInt8], _ upgrade: String?, _ handle: RequestHandle
+    ) throws(Problem) {
+        switch segments {
+        case ["v1", "subscribe"]:
+            try subscribe(request, items, body, upgrade, handle)
+        case ["v1", "publish"]:
+            guard request.method == .post else { throw .methodNotAllowed("POST") }
+            try publishBatch(request, body, handle)
+        case _ where segments.count == 3 && segments[0] == "v1" && segments[1] == "channels":
+            let channel = try channelName(segments[2])
+            switch request.method {
+            case .post: try publish(request, channel, items, body, handle)
+            case .get, .head: info(channel, handle)
+            default: throw .methodNotAllowed("GET, POST")
+            }
+        case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "history":
+            guard request.method == .get else { throw .methodNotAllowed("GET") }
+            try history(try channelName(segments[2]), items, handle)
+        case ["healthz"]:
+            try plain(request, "ok\n", handle)
+        case ["readyz"]:
+            if server.isDraining { throw .goingAway(retryAfterSeconds: server.configuration.drainSeconds) }
+            try plain(request, "ready\n", handle)
+        case ["metrics"]:
+            guard request.method == .get else { throw .methodNotAllowed("GET") }
+            metrics(handle)
+        default:
+            try page(request, "/" + segments.joined(separator: "/"), handle)
+        }
+    }
+
+    private func channelName(_ text: String) throws(Problem) -> ChannelName {
+        guard let name = ChannelName(text) else { throw .badChannel(text) }
+        return name
+    }
+
+    /// A page of another origin may use the server only if the configuration says so. Browsers always name the origin on WebSockets
+    /// and on requests that change something, so nobody's page can speak for a visitor unasked.
+    private func checkOrigin(_ request: HTTPRequest) throws(Problem) {
+        guard let origin = request.headerFields[.origin], request.method != .options else { return }
+        let allowed = server.configuration.allowedOrigins
+        if allowed.contains("*") || allowed.contains(origin) { return }
+        let host = request.authority ?? ""
+        if origin == "http://" + host || origin == "https://" + host { return }
+        throw Problem(
+            "origin-not-allowed", "Origin not allowed", status: 403, detail: "pages of \(origin.prefix(100)) may not use this server",
+            rule: "origin", configurationKey: "allowed_origins (--allow-origin)"
+        )
+    }
+
+    private func plain(_ request: HTTPRequest, _ text: String, _ handle: RequestHandle) throws(Problem) {
+        guard request.method == .get || request.method == .head else { throw .methodNotAllowed("GET") }
+        answer(handle, status: .ok, "text/plain; charset=utf-8", Array(text.utf8))
+    }
+
+    private func page(_ request: HTTPRequest, _ path: String, _ handle: RequestHandle) throws(Problem) {
+        guard let page = server.pages[path] else {
+            throw .notFound("there is nothing at \(path.prefix(200)); the protocol's paths begin with /v1/")
+        }
+        guard request.method == .get || request.method == .head else { throw .methodNotAllowed("GET") }
+        answer(handle, status: .ok, page.contentType, page.bytes)
+    }
+
+    private func metrics(_ handle: RequestHandle) {
+        let bound = bind((self, handle))
+        let references = server.loops
+        let futures = references.map { reference in
+            reference.eventLoop.submit { reference.value.currentCounters() }
+        }
+        EventLoopFuture.whenAllSucceed(futures, on: eventLoop).whenSuccess { all in
+            let (loop, handle) = bound.value
+            var sum = LoopCounters()
+            for counters in all { sum.add(counters) }
+            let text = sum.exposition(
+                head: loop.server.log.head,
+                uptimeSeconds: (Clock.monotonicMilliseconds() - loop.server.startedMilliseconds) / 1000,
+                isDraining: loop.server.isDraining
+            )
+            loop.answer(handle, status: .ok, "text/plain; version=0.0.4; charset=utf-8", Array(text.utf8))
+        }
+    }
+
+    func currentCounters() -> LoopCounters {
+        var counters = counters
+        counters.tailMessages = hub.tail.count
+        counters.tailBytes = hub.tail.bytes
+        counters.channels = hub.tail.channelCount
+        counters.patterns = hub.patternCount
+        return counters
+    }
+
+    // MARK: answers
+
+    func answer(_ handle: RequestHandle, _ problem: Problem) {
+        answer(handle, problem.response, problem.json)
+    }
+
+    func answer(_ handle: RequestHandle, status: HTTPResponse.Status, _ contentType: String, _ body: [UInt8]) {
+        var response = HTTPResponse(status: status)
+        response.headerFields[.contentType] = contentType
+        answer(handle, response, body)
+    }
+
+    /// Answers a request, if it is still there.
+    func answer(_ handle: RequestHandle, _ response: HTTPResponse, _ body: [UInt8]) {
+        let connection = handle.connection
+        switch connection.state {
+        case .http1(let exchange) where handle.stream == 0 && handle.serial == exchange.serial && exchange.isAnswering:
+            connection.answerHTTP1(exchange, response, body, isHead: handle.isHead)
+        case .http2(let exchange) where exchange.streams[handle.stream] != nil:
+            exchange.session.respond(
+                stream: handle.stream, connection.dated(response), body: handle.isHead ? [] : body
+            )
+            if isFanningOut { connection.wantFlush(exchange) } else { connection.flushHTTP2() }
+        default: break
+        }
+    }
+}

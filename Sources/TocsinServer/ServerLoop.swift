@@ -1,0 +1,270 @@
+package import NIOCore
+import NotificationCore
+import Transports
+
+/// One event loop of the server, and all that belongs to it: its follower of the log, its connections and their timers. Nothing here
+/// is locked or shared; everything asserts that it is called on its loop.
+package final class ServerLoop {
+    /// Ticks of the timer wheel in a second.
+    static let ticksPerSecond: UInt32 = 4
+    /// What one turn gives to one subscriber that is behind, before others have theirs.
+    private static let pagesPerTurn = 4
+    static let pageNotificationsMax = 256
+    static let pageBytesMax = 64 << 10
+
+    let number: Int
+    package let eventLoop: any EventLoop
+    let server: ServerState
+    let hub: Hub
+    var outlets: [Outlet] = []
+    var counters = LoopCounters()
+    var wheel = TimerWheel()
+    var connections: [Connection?] = []
+    private var unusedConnections: [UInt32] = []
+    private(set) var dateField = Clock.httpDate()
+    /// Where bytes are received that do not fit a channel's own small buffer; one for all connections.
+    let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 16)
+    private var framed: FramedBatch
+    private(set) var isFanningOut = false
+    /// What has to wait until the fan-out is through.
+    private var afterwards: [() -> Void] = []
+    private var dirtyConnections: [Connection] = []
+    private var tickTask: RepeatedTask?
+
+    init(number: Int, eventLoop: any EventLoop, server: ServerState) {
+        self.number = number
+        self.eventLoop = eventLoop
+        self.server = server
+        hub = Hub(epoch: server.log.epoch, limits: server.configuration.log)
+        framed = FramedBatch(epoch: server.log.epoch)
+    }
+
+    deinit {
+        receiveBuffer.deallocate()
+    }
+
+    var epoch: LogEpoch { hub.epoch }
+    var tick: UInt32 { wheel.now }
+    func ticks(seconds: Int) -> UInt32 { UInt32(seconds) * Self.ticksPerSecond }
+
+    /// Starts the timer. The handle ends it.
+    func start() {
+        eventLoop.preconditionInEventLoop()
+        let interval = TimeAmount.milliseconds(1000 / Int64(Self.ticksPerSecond))
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        tickTask = eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in bound.value.onTick() }
+    }
+
+    func stop() {
+        tickTask?.cancel()
+        tickTask = nil
+    }
+
+    private func onTick() {
+        for entry in wheel.advance() { connections[Int(entry)]?.onLook() }
+        if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }
+        if tick.isMultiple(of: 10 * Self.ticksPerSecond) { hub.expire(nowMilliseconds: Clock.wallMilliseconds()) }
+    }
+
+    // MARK: connections
+
+    /// - Returns: its place; nil if there are too many.
+    func add(_ connection: Connection) -> UInt32? {
+        guard counters.connections < server.configuration.connectionsMax else {
+            counters.connectionsRefused += 1
+            return nil
+        }
+        counters.connections += 1
+        counters.connectionsAccepted += 1
+        if let reused = unusedConnections.popLast() {
+            connections[Int(reused)] = connection
+            return reused
+        }
+        connections.append(connection)
+        return UInt32(connections.count - 1)
+    }
+
+    func remove(_ connection: Connection) {
+        precondition(connections[Int(connection.index)] === connection)
+        connections[Int(connection.index)] = nil
+        unusedConnections.append(connection.index)
+        counters.connections -= 1
+    }
+
+    // MARK: subscribers
+
+    func attach(_ id: SubscriberID, _ outlet: Outlet) {
+        while outlets.count <= Int(id.index) { outlets.append(Outlet()) }
+        var outlet = outlet
+        outlet.lastTick = tick
+        outlets[Int(id.index)] = outlet
+        counters.subscribers[LoopCounters.index(outlet.transport)] += 1
+    }
+
+    /// The subscriber gets nothing from now on; it is taken out as soon as no fan-out is under way. Until then its connection is held.
+    func detachLater(_ id: SubscriberID?, _ connection: Connection) {
+        guard let id, hub.isCurrent(id) else { return }
+        outlets[Int(id.index)].isClosing = true
+        outlets[Int(id.index)].descriptor = -1
+        afterFanOut { [self] in withExtendedLifetime(connection) { detach(id) } }
+    }
+
+    func detach(_ id: SubscriberID) {
+        guard hub.isCurrent(id) else { return }
+        counters.subscribers[LoopCounters.index(outlets[Int(id.index)].transport)] -= 1
+        outlets[Int(id.index)] = Outlet()
+        hub.unsubscribe(id)
+    }
+
+    /// Lets a subscriber that is behind read on, as far as its socket takes it.
+    func readOn(_ id: SubscriberID) {
+        precondition(!isFanningOut)
+        var pages = 0
+        while hub.isCurrent(id) {
+            let outlet = outlets[Int(id.index)]
+            guard let connection = outlet.connection?.takeUnretainedValue(), connection.hasRoom(stream: outlet.stream) else {
+                if hub.isCurrent(id) { hub.stop(id) }
+                return
+            }
+            let page = hub.read(id, notificationsMax: Self.pageNotificationsMax, bytesMax: Self.pageBytesMax)
+            if !page.gaps.isEmpty || !page.notifications.isEmpty {
+                var out: [UInt8] = []
+                outlet.shape.append(page, epoch: epoch, to: &out)
+                counters.deliveries[LoopCounters.index(outlet.transport)] += page.notifications.count
+                outlets[Int(id.index)].lastTick = tick
+                connection.write(out, stream: outlet.stream)
+            }
+            if page.isLive {
+                if hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { hub.stop(id) }
+                return
+            }
+            pages += 1
+            if pages == Self.pagesPerTurn {
+                let bound = NIOLoopBound((self, id), eventLoop: eventLoop)
+                eventLoop.execute { bound.value.0.readOn(bound.value.1) }
+                return
+            }
+        }
+    }
+
+    // MARK: the fan-out
+
+    /// Takes a batch of the log.
+    func apply(_ batch: [Notification]) {
+        eventLoop.assertInEventLoop()
+        framed.begin(batch)
+        isFanningOut = true
+        var sink = FanOutSink(loop: self)
+        hub.apply(batch, nowMilliseconds: batch.last!.timeMilliseconds, to: &sink)
+        isFanningOut = false
+        finishFanOut()
+    }
+
+    private func finishFanOut() {
+        while !dirtyConnections.isEmpty || !afterwards.isEmpty {
+            let dirty = dirtyConnections
+            dirtyConnections.removeAll(keepingCapacity: true)
+            for connection in dirty { connection.flushHTTP2() }
+            let rest = afterwards
+            afterwards.removeAll(keepingCapacity: true)
+            for action in rest { action() }
+        }
+    }
+
+    /// Now, or as soon as the fan-out is through.
+    func afterFanOut(_ action: @escaping () -> Void) {
+        if isFanningOut { afterwards.append(action) } else { action() }
+    }
+
+    func markDirty(_ connection: Connection) {
+        dirtyConnections.append(connection)
+    }
+
+    @inline(__always)
+    fileprivate func deliver(_ delivery: Delivery) -> DeliveryOutcome {
+        let index = Int(delivery.subscriber.index)
+        let outlet = outlets[index]
+        if outlet.isClosing { return .refused }
+        outlets[index].lastTick = tick
+        switch outlet.kind {
+        case .direct:
+            return deliverDirectly(delivery, outlet)
+        case .buffered:
+            let connection = outlet.connection!.takeUnretainedValue()
+            framed.withRuns(delivery.indices, outlet.shape) { bytes, range in connection.write(bytes, range) }
+            count(delivery, outlet)
+            return outcome(connection)
+        case .http2:
+            return deliverToStream(delivery, outlet)
+        case .longPoll:
+            let connection = outlet.connection!.takeUnretainedValue()
+            connection.answerPoll(stream: outlet.stream, body: framed.longPollBody(delivery.indices))
+            count(delivery, outlet)
+            return .takenAndFull
+        case .none:
+            preconditionFailure("a live subscriber without an outlet")
+        }
+    }
+
+    /// The hot path: the shared bytes go to the descriptor in one system call. What the socket does not take goes through the channel,
+    /// and the subscriber is congested until that has drained.
+    @inline(__always)
+    private func deliverDirectly(_ delivery: Delivery, _ outlet: Outlet) -> DeliveryOutcome {
+        var isFull = false
+        framed.withRuns(delivery.indices, outlet.shape) { bytes, range in
+            var sent = 0
+            if !isFull {
+                sent = bytes.withUnsafeBytes { SystemCall.send(outlet.descriptor, UnsafeRawBufferPointer(rebasing: $0[range])) }
+                if sent == range.count { return }
+                isFull = true
+            }
+            // An error of the socket shows itself to the channel, which then closes.
+            outlet.connection!.takeUnretainedValue().enqueue(bytes[(range.lowerBound + max(sent, 0))..<range.upperBound])
+        }
+        count(delivery, outlet)
+        if isFull { counters.congestions += 1 }
+        return isFull ? .takenAndFull : .taken
+    }
+
+    private func deliverToStream(_ delivery: Delivery, _ outlet: Outlet) -> DeliveryOutcome {
+        let connection = outlet.connection!.takeUnretainedValue()
+        var runs = 0
+        var joined: [UInt8] = []
+        var isTaken = true
+        let isOneRun = delivery.indices[delivery.indices.count - 1] - delivery.indices[0] == UInt32(delivery.indices.count - 1)
+        framed.withRuns(delivery.indices, outlet.shape) { bytes, range in
+            runs += 1
+            if isOneRun {
+                isTaken = connection.offer(stream: outlet.stream, bytes, range)
+            } else {
+                joined.append(contentsOf: bytes[range])
+            }
+        }
+        if !isOneRun { isTaken = connection.offer(stream: outlet.stream, joined, 0..<joined.count) }
+        if isTaken { count(delivery, outlet) } else { counters.congestions += 1 }
+        return isTaken ? .taken : .refused
+    }
+
+    private func outcome(_ connection: Connection) -> DeliveryOutcome {
+        guard connection.hasRoom(stream: 0) else {
+            counters.congestions += 1
+            return .takenAndFull
+        }
+        return .taken
+    }
+
+    @inline(__always)
+    private func count(_ delivery: Delivery, _ outlet: Outlet) {
+        counters.deliveries[LoopCounters.index(outlet.transport)] += delivery.indices.count
+    }
+}
+
+/// Hands what the hub delivers to the loop that it belongs to.
+private struct FanOutSink: DeliverySink {
+    unowned(unsafe) let loop: ServerLoop
+
+    @inline(__always)
+    mutating func deliver(_ delivery: Delivery) -> DeliveryOutcome {
+        loop.deliver(delivery)
+    }
+}

@@ -1,0 +1,89 @@
+import NIOCore
+import NotificationCore
+import Transports
+import WebSocketCodec
+
+/// What a WebSocket connection holds.
+final class WebSocketSession {
+    var adapter: WebSocketAdapter
+    let heartbeatSeconds: UInt16
+    /// When the client last sent anything, and when it was last asked to.
+    var receivedTick: UInt32
+    var pingTick: UInt32
+
+    init(adapter: WebSocketAdapter, heartbeatSeconds: Int, tick: UInt32) {
+        self.adapter = adapter
+        self.heartbeatSeconds = UInt16(heartbeatSeconds)
+        receivedTick = tick
+        pingTick = tick
+    }
+}
+
+extension Connection {
+    func receiveWebSocket(_ session: WebSocketSession, _ bytes: UnsafeMutableRawBufferPointer) {
+        session.receivedTick = loop.tick
+        var out: [UInt8] = []
+        let actions = session.adapter.receive(
+            bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: loop.server.configuration.subscribe, out: &out
+        )
+        write(out)
+        stopIfFull(session)
+        for action in actions {
+            switch action {
+            case .readOn:
+                loop.readOn(session.adapter.subscriber)
+            case .publish(let id, let publication):
+                publish(id, publication)
+            case .close:
+                closeWhenDrained()
+            }
+        }
+    }
+
+    /// Something of the connection's own waits in the channel: the fan-out must not overtake it.
+    private func stopIfFull(_ session: WebSocketSession) {
+        if isOpen, !hasRoom(stream: 0), loop.hub.isCurrent(session.adapter.subscriber) { loop.hub.stop(session.adapter.subscriber) }
+    }
+
+    private func publish(_ id: CommandID?, _ publication: Publication) {
+        let epoch = loop.epoch
+        let bound = loop.bind(self)
+        loop.server.log.append(AppendRequest([publication]), from: loop) { outcomes in
+            let connection = bound.value
+            guard case .webSocket(let session) = connection.state else { return }
+            connection.loop.counters.published += 1
+            var out: [UInt8] = []
+            WebSocketEncoder.frame(.text, WebSocketAdapter.reply(id, outcomes[0], epoch: epoch), into: &out)
+            connection.write(out)
+            connection.stopIfFull(session)
+        }
+    }
+
+    /// Pings where nothing was heard or said for a heartbeat.
+    ///
+    /// - Returns: when to look again.
+    func heartbeat(_ session: WebSocketSession) -> UInt32 {
+        let interval = loop.ticks(seconds: Int(session.heartbeatSeconds))
+        let patience = 2 * interval + loop.ticks(seconds: 10)
+        guard loop.tick - session.receivedTick < patience else {
+            var out: [UInt8] = []
+            session.adapter.close(.policyViolation, "no answer to pings", &out)
+            write(out)
+            closeWhenDrained()
+            return .max
+        }
+        let saidTick = loop.outlets[Int(session.adapter.subscriber.index)].lastTick
+        let quietSince = max(session.pingTick, min(session.receivedTick, saidTick))
+        if loop.tick - quietSince >= interval {
+            session.pingTick = loop.tick
+            if hasRoom(stream: 0) {
+                var out: [UInt8] = []
+                WebSocketEncoder.frame(.ping, [], into: &out)
+                write(out)
+                stopIfFull(session)
+            }
+            return loop.tick + interval
+        }
+        return quietSince + interval
+    }
+}

@@ -1,0 +1,67 @@
+package import NotificationCore
+
+/// A batch of the log in every form that somebody wants: each form is made once, when the first subscriber of that form comes, and
+/// those same bytes go to all of them.
+///
+/// All messages of the batch stand one behind the other in one buffer per form, so a subscriber that gets several of them in a row
+/// gets them with one write.
+package struct FramedBatch: ~Copyable {
+    private struct Form {
+        var bytes: [UInt8] = []
+        /// Where each message ends; empty: not made yet.
+        var ends: [Int] = []
+    }
+
+    private let epoch: LogEpoch
+    package private(set) var notifications: [Notification] = []
+    private var forms = Array(repeating: Form(), count: WireShape.allCases.count)
+    private var answer: (indices: [UInt32], bytes: [UInt8]) = ([], [])
+
+    package init(epoch: LogEpoch) {
+        self.epoch = epoch
+    }
+
+    /// Begins with another batch. Buffers keep their memory if nobody else holds them.
+    package mutating func begin(_ notifications: [Notification]) {
+        self.notifications = notifications
+        for form in forms.indices where !forms[form].ends.isEmpty {
+            forms[form].bytes.removeAll(keepingCapacity: forms[form].bytes.capacity <= 1 << 20)
+            forms[form].ends.removeAll(keepingCapacity: true)
+        }
+        answer.indices.removeAll(keepingCapacity: true)
+    }
+
+    /// Calls `body` with each run of bytes that makes up these messages: one, if they follow each other in the batch.
+    @inline(__always)
+    package mutating func withRuns(
+        _ indices: UnsafeBufferPointer<UInt32>, _ shape: WireShape, _ body: (borrowing [UInt8], Range<Int>) -> Void
+    ) {
+        let form = Int(shape.rawValue)
+        if forms[form].ends.isEmpty { make(shape) }
+        var first = 0
+        while first < indices.count {
+            var last = first
+            while last + 1 < indices.count, indices[last + 1] == indices[last] + 1 { last += 1 }
+            let start = indices[first] == 0 ? 0 : forms[form].ends[Int(indices[first]) - 1]
+            body(forms[form].bytes, start..<forms[form].ends[Int(indices[last])])
+            first = last + 1
+        }
+    }
+
+    /// The body of the long-poll answer with these messages. Kept, as the next poller is likely to get the same.
+    package mutating func longPollBody(_ indices: UnsafeBufferPointer<UInt32>) -> [UInt8] {
+        if !answer.indices.elementsEqual(indices) || answer.indices.isEmpty {
+            let messages = indices.map { notifications[Int($0)] }
+            answer = (Array(indices), LongPollAnswer.body(messages: messages, gaps: [], epoch: epoch, offset: messages.last!.offset))
+        }
+        return answer.bytes
+    }
+
+    private mutating func make(_ shape: WireShape) {
+        let form = Int(shape.rawValue)
+        for notification in notifications {
+            shape.append(notification, epoch: epoch, to: &forms[form].bytes)
+            forms[form].ends.append(forms[form].bytes.count)
+        }
+    }
+}

@@ -1,0 +1,140 @@
+package import JSONCodec
+package import NotificationCore
+
+/// Makes publications of what publishers send.
+package enum PublicationReader {
+    /// Items of one batch request: enough for throughput, few enough that one request does not hold the log up.
+    package static let itemsMax = 1000
+
+    /// Fields beside the payload, by their names in query items and batch items.
+    package struct Fields {
+        package var event: FieldText?
+        package var key: FieldText?
+        package var priority = Priority.normal
+        package var ttlSeconds: UInt32?
+        package var replaces: FieldText?
+        package var change: Change?
+
+        package init() {}
+
+        /// - Returns: false if there is no field of that name.
+        package mutating func take(_ name: String, _ value: String) throws(Problem) -> Bool {
+            switch name {
+            case "event": event = try text(name, value)
+            case "key": key = try text(name, value)
+            case "replaces": replaces = try text(name, value)
+            case "priority":
+                guard let known = Priority(rawValue: value) else { throw .badParameter(name, "low, normal, high or critical is wanted") }
+                priority = known
+            case "ttl":
+                guard let seconds = UInt32(value) else { throw .badParameter(name, "whole seconds are wanted") }
+                ttlSeconds = seconds
+            case "change":
+                guard let known = Change(rawValue: value) else { throw .badParameter(name, "only \"merge\" is known") }
+                change = known
+            default: return false
+            }
+            return true
+        }
+
+        private func text(_ name: String, _ value: String) throws(Problem) -> FieldText {
+            guard let text = FieldText(value) else {
+                throw .badParameter(name, "1 to \(FieldText.bytesMax) bytes without control characters are wanted")
+            }
+            return text
+        }
+    }
+
+    package static func publication(
+        _ channel: ChannelName, data: [UInt8], isBase64: Bool = false, _ fields: Fields
+    ) -> Publication {
+        Publication(
+            channel: channel, data: data, isBase64: isBase64, event: fields.event, key: fields.key, priority: fields.priority,
+            ttlSeconds: fields.ttlSeconds, replaces: fields.replaces, change: fields.change
+        )
+    }
+
+    /// `{"channel":…,"data":…, …}` of checked JSON, from a batch or a WebSocket command.
+    ///
+    /// - Parameter ignoring: members that belong to the command around it.
+    package static func item(_ value: JSONSlice, ignoring: Set<String> = []) throws(Problem) -> Publication {
+        guard value.kind == .object else { throw .badJSON("an item has to be an object") }
+        var channel: ChannelName?
+        var data: [UInt8]?
+        var fields = Fields()
+        for (name, member) in value.memberList where !ignoring.contains(name) {
+            switch name {
+            case "channel":
+                let text = member.string() ?? ""
+                guard let known = ChannelName(text) else { throw .badChannel(text) }
+                channel = known
+            case "data":
+                data = Array(member.bytes)
+            case "ttl":
+                guard let seconds = member.integer() else { throw .badParameter(name, "whole seconds are wanted") }
+                _ = try fields.take(name, String(seconds))
+            default:
+                guard let text = member.string() else { throw .badParameter(name, "is not known, or not a string") }
+                guard try fields.take(name, text) else { throw .badParameter(name, "is not known") }
+            }
+        }
+        guard let channel else { throw .badParameter("channel", "is missing") }
+        guard let data else { throw .badParameter("data", "is missing") }
+        return publication(channel, data: data, fields)
+    }
+
+    /// A batch: an array, or NDJSON.
+    package static func batch(_ body: [UInt8], isNDJSON: Bool) throws(Problem) -> [Result<Publication, Problem>] {
+        var values: [JSONSlice] = []
+        if isNDJSON {
+            let lines = body.withUnsafeBytes { NDJSON.lines($0) }
+            guard lines.count <= itemsMax else { throw tooMany(lines.count) }
+            for (number, line) in lines.enumerated() {
+                do throws(Problem) {
+                    values.append(try JSONSlice.checked(body[line]))
+                } catch {
+                    throw .badJSON("line \(number + 1): \(error.detail)")
+                }
+            }
+        } else {
+            let array = try JSONSlice.checked(body[...])
+            guard array.kind == .array else { throw .badJSON("an array of items is wanted (or application/x-ndjson)") }
+            values = array.elementList
+            guard values.count <= itemsMax else { throw tooMany(values.count) }
+        }
+        return values.map { value in
+            do throws(Problem) { return .success(try item(value)) } catch { return .failure(error) }
+        }
+    }
+
+    private static func tooMany(_ count: Int) -> Problem {
+        Problem(
+            "bad-parameter", "Too many items", status: 400, detail: "\(count) items; a request may have \(itemsMax)",
+            rule: "items per publish request"
+        )
+    }
+}
+
+extension JSONSlice {
+    /// Checks and minifies.
+    package static func checked(_ text: ArraySlice<UInt8>) throws(Problem) -> JSONSlice {
+        JSONSlice(try minified(text)[...])
+    }
+
+    package static func minified(_ text: ArraySlice<UInt8>) throws(Problem) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(text.count)
+        var fault: JSONFault?
+        text.withUnsafeBytes { bytes in
+            do throws(JSONFault) { try JSONText.minify(bytes, into: &out) } catch { fault = error }
+        }
+        if let fault { throw .badJSON(fault.description) }
+        return out
+    }
+
+    package static func object(_ body: [UInt8]) throws(Problem) -> JSONSlice {
+        let value = try checked(body[...])
+        guard value.kind == .object else { throw .badJSON("an object is wanted") }
+        return value
+    }
+}

@@ -1,0 +1,117 @@
+import JSONCodec
+package import NotificationCore
+
+/// What a client asks over a WebSocket: one JSON object in a text frame.
+package struct WebSocketCommand {
+    package enum Action {
+        case subscribe([ChannelPattern], StartPoint)
+        case unsubscribe([ChannelPattern])
+        case publish(Publication)
+        case ping
+    }
+
+    /// What is answered to a command that is refused.
+    package struct Refusal: Error {
+        package var id: CommandID?
+        package var code: String
+        package var message: String
+    }
+
+    package var id: CommandID?
+    package var action: Action
+
+    /// - Throws: a refusal to be answered; nil if the text is not JSON at all, which ends the connection.
+    package static func read(_ text: [UInt8]) throws(Refusal) -> WebSocketCommand? {
+        guard let value = try? JSONSlice.checked(text[...]) else { return nil }
+        guard value.kind == .object else { throw Refusal(id: nil, code: "bad_command", message: "a command is an object") }
+        let id = try commandID(value)
+        func refuse(_ code: String, _ message: String) -> Refusal { Refusal(id: id, code: code, message: message) }
+        guard let type = value["type"]?.string() else { throw refuse("bad_command", "\"type\" is missing") }
+        switch type {
+        case "subscribe":
+            var start = StartPoint.latest
+            if let after = value["after"] {
+                guard let point = after.string().flatMap({ StartPoint($0) }) else {
+                    throw refuse("bad_position", "\"after\" is \"latest\", \"earliest\" or a position")
+                }
+                start = point
+            }
+            return WebSocketCommand(id: id, action: .subscribe(try patterns(value, id), start))
+        case "unsubscribe":
+            return WebSocketCommand(id: id, action: .unsubscribe(try patterns(value, id)))
+        case "publish":
+            do throws(Problem) {
+                return WebSocketCommand(id: id, action: .publish(try PublicationReader.item(value, ignoring: ["id", "type"])))
+            } catch {
+                throw refuse(error.type == "bad-channel" ? "bad_channel" : "bad_data", error.detail)
+            }
+        case "ping":
+            return WebSocketCommand(id: id, action: .ping)
+        default:
+            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ping")
+        }
+    }
+
+    private static func commandID(_ value: JSONSlice) throws(Refusal) -> CommandID? {
+        guard let id = value["id"], id.kind != .null else { return nil }
+        guard id.bytes.count <= CommandID.bytesMax, id.kind == .string || (id.kind == .number && id.integer() != nil) else {
+            throw Refusal(id: nil, code: "bad_command", message: "\"id\" is an integer or a string of at most 64 bytes")
+        }
+        return CommandID(json: Array(id.bytes))
+    }
+
+    private static func patterns(_ value: JSONSlice, _ id: CommandID?) throws(Refusal) -> [ChannelPattern] {
+        var texts: [String?] = []
+        if let one = value["channel"] { texts.append(one.string()) }
+        if let several = value["channels"], several.kind == .array { texts += several.elementList.map { $0.string() } }
+        guard !texts.isEmpty else { throw Refusal(id: id, code: "bad_channel", message: "\"channel\" is missing") }
+        var patterns: [ChannelPattern] = []
+        for text in texts {
+            guard let pattern = text.flatMap({ ChannelPattern($0) }) else {
+                throw Refusal(id: id, code: "bad_channel", message: Problem.badChannel(text ?? "").detail)
+            }
+            patterns.append(pattern)
+        }
+        return patterns
+    }
+}
+
+/// The `id` of a command, as the JSON text that it came in.
+package struct CommandID: Sendable {
+    static let bytesMax = 66
+
+    let json: [UInt8]
+}
+
+/// Answers to commands.
+package enum WebSocketReply {
+    package static func done(_ id: CommandID?, members: [(String, String)] = [], sequence: UInt64? = nil) -> [UInt8] {
+        var out = begin(id)
+        for (name, value) in members {
+            out.append(contentsOf: ",\"\(name)\":".utf8)
+            JSONText.appendString(value, into: &out)
+        }
+        if let sequence { out.append(contentsOf: ",\"sequence\":\(sequence)".utf8) }
+        out.append(UInt8(ascii: "}"))
+        return out
+    }
+
+    package static func refused(_ id: CommandID?, code: String, message: String) -> [UInt8] {
+        var out = begin(id)
+        out.append(contentsOf: #","error":{"code":"#.utf8)
+        JSONText.appendString(code, into: &out)
+        out.append(contentsOf: #","message":"#.utf8)
+        JSONText.appendString(message, into: &out)
+        out.append(contentsOf: "}}".utf8)
+        return out
+    }
+
+    private static func begin(_ id: CommandID?) -> [UInt8] {
+        var out = Array(#"{"type":"reply""#.utf8)
+        if let id {
+            out.append(contentsOf: ",\"id\":".utf8)
+            out.append(contentsOf: id.json)
+        }
+        return out
+    }
+}

@@ -1,0 +1,74 @@
+import ArgumentParser
+import Logging
+import NotificationCore
+import TLSEngine
+import TocsinServer
+import Transports
+
+/// What `serve` and `demo` have in common.
+struct ServeOptions: ParsableArguments {
+    @Option(help: "The address to listen on.")
+    var host = "127.0.0.1"
+
+    @Option(help: "The port for plain HTTP/1.1, HTTP/2 and WebSocket; 0 for any free one.")
+    var port = 8080
+
+    @Option(help: "The port for the same over TLS.")
+    var tlsPort: Int?
+
+    @Option(help: "The certificate chain, a PEM file; may be given several times, each with its --key.")
+    var certificate: [String] = []
+
+    @Option(help: "The private key of the certificate, a PEM file.")
+    var key: [String] = []
+
+    @Option(help: "Seconds between heartbeats, 1 to 300.")
+    var heartbeat = 25
+
+    @Option(help: "Event loops; by default one a core.")
+    var loops: Int?
+
+    @Option(help: "An origin whose pages may use this server besides its own (repeatable); * for all.")
+    var allowOrigin: [String] = []
+
+    @Option(help: "Messages kept in each channel.")
+    var keepMessages = 10_000
+
+    @Option(help: "Seconds given to clients to leave when the server goes down.")
+    var drain = 5
+
+    @Option(help: "trace, debug, info, notice, warning, error or critical.")
+    var logLevel = "info"
+
+    func validate() throws {
+        guard (1...300).contains(heartbeat) else { throw ValidationError("--heartbeat is 1 to 300 seconds") }
+        guard certificate.count == key.count else { throw ValidationError("each --certificate needs its --key") }
+        guard tlsPort == nil || !certificate.isEmpty else { throw ValidationError("--tls-port needs --certificate and --key") }
+        guard Logger.Level(rawValue: logLevel) != nil else { throw ValidationError("\"\(logLevel)\" is not a log level") }
+        guard loops ?? 1 > 0, keepMessages > 0, drain >= 0 else { throw ValidationError("a number is out of range") }
+    }
+
+    func makeConfiguration(coreCount: Int) -> ServerConfiguration {
+        var configuration = ServerConfiguration()
+        configuration.host = host
+        configuration.port = port
+        configuration.tlsPort = tlsPort
+        configuration.certificates = zip(certificate, key).map { TLSCertificateFiles(certificateChain: $0, privateKey: $1) }
+        configuration.loops = loops ?? coreCount
+        configuration.subscribe.heartbeatSecondsDefault = heartbeat
+        configuration.allowedOrigins = allowOrigin
+        configuration.log.retention.countMax = keepMessages
+        configuration.drainSeconds = drain
+        return configuration
+    }
+}
+
+struct Serve: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Runs the server.")
+
+    @OptionGroup var options: ServeOptions
+
+    func run() async throws {
+        try await ServerRun(options).run()
+    }
+}
