@@ -58,16 +58,29 @@ let package = Package(
             ]
         ),
 
+        // The Swift client.
+        .target(
+            name: "TocsinClient",
+            dependencies: [
+                "JSONCodec", "WebSocketCodec", "EventStreamCodec", "HTTP1Codec", "TLSEngine",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ]
+        ),
+
         .executableTarget(
             name: "tocsin",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "JSONCodec", "TLSEngine",
+                "TocsinClient", "TocsinServer", "Transports", "NotificationCore", "JSONCodec", "TLSEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
-            ]
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+            ],
+            resources: [.embedInCode("Resources/demo.html"), .embedInCode("Resources/wc2022-final.ndjson")]
         ),
 
         .target(name: "TestSupport", path: "Tests/TestSupport"),

@@ -11,6 +11,9 @@ struct FieldNames: Sendable {
     /// Open addressing: an index into `names` plus one, or 0.
     private var slots = [UInt8](repeating: 0, count: FieldNames.mask + 1)
     private var names: [HTTPField.Name] = []
+    /// The canonical names, one behind the other, and where each begins; the last entry is where they end.
+    private var text: [UInt8] = []
+    private var textStarts: [UInt16] = [0]
 
     private init() {
         let common: [HTTPField.Name] = [
@@ -36,6 +39,8 @@ struct FieldNames: Sendable {
         var slot = Array(name.canonicalName.utf8).withUnsafeBytes { Self.hash($0) }
         while slots[slot] != 0 { slot = (slot + 1) & Self.mask }
         names.append(name)
+        text += name.canonicalName.utf8
+        textStarts.append(UInt16(text.count))
         precondition(names.count < 128, "too full for its size")
         slots[slot] = UInt8(names.count)
     }
@@ -53,8 +58,8 @@ struct FieldNames: Sendable {
         precondition(!bytes.isEmpty, "an empty field name")
         var slot = Self.hash(bytes)
         while slots[slot] != 0 {
-            let candidate = names[Int(slots[slot]) &- 1]
-            if Self.matches(bytes, candidate.canonicalName) { return candidate }
+            let index = Int(slots[slot]) &- 1
+            if matches(bytes, index) { return names[index] }
             slot = (slot &+ 1) & Self.mask
         }
         guard let name = HTTPField.Name(String(decoding: bytes, as: UTF8.self)) else {
@@ -63,14 +68,14 @@ struct FieldNames: Sendable {
         return name
     }
 
-    private static func matches(_ bytes: UnsafeRawBufferPointer, _ canonicalName: String) -> Bool {
-        let utf8 = canonicalName.utf8
-        guard utf8.count == bytes.count else { return false }
-        var offset = 0
-        for byte in utf8 {
-            if ByteClass.lowercased(bytes[offset]) != byte { return false }
-            offset &+= 1
+    private func matches(_ bytes: UnsafeRawBufferPointer, _ index: Int) -> Bool {
+        let start = Int(textStarts[index])
+        guard Int(textStarts[index &+ 1]) &- start == bytes.count else { return false }
+        return text.withUnsafeBufferPointer { text in
+            for offset in 0..<bytes.count where ByteClass.lowercased(bytes[offset]) != text[start &+ offset] {
+                return false
+            }
+            return true
         }
-        return true
     }
 }

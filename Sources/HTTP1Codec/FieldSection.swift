@@ -23,8 +23,9 @@ struct FieldSection {
     /// - Parameter bytes: field lines, each with its CRLF, and the CRLF of the empty line. Holds no control characters besides these and
     ///   tabs.
     init(_ bytes: UnsafeRawBufferPointer) throws(HTTP1Fault) {
+        var list: [HTTPField] = []
         // A field line of a browser has some 40 bytes.
-        fields.reserveCapacity(bytes.count >> 5)
+        list.reserveCapacity(bytes.count >> 5)
         let names = FieldNames.shared
         var offset = 0
         while bytes[offset] != ByteClass.carriageReturn {
@@ -39,9 +40,14 @@ struct FieldSection {
             while bytes[offset] == ByteClass.tab {
                 offset = ByteClass.firstControl(bytes, from: offset &+ 1, to: bytes.count)
             }
-            try add(nameBytes, bytes.part(valueStart..<offset).trimmed(), names)
+            let value = bytes.part(valueStart..<offset).trimmed()
+            if try !read(nameBytes, value) {
+                list.append(Self.field(names.name(nameBytes), value))
+            }
             offset &+= 2
         }
+        // At once: appending one by one goes the long way through the protocols of collections.
+        fields.replaceSubrange(0..<0, with: list)
         if isChunked, contentLength != nil { throw .contentLengthWithTransferEncoding }
     }
 
@@ -50,16 +56,24 @@ struct FieldSection {
         !saysClose && (minorVersion >= 1 || saysKeepAlive)
     }
 
-    private mutating func add(
-        _ name: UnsafeRawBufferPointer,
-        _ value: UnsafeRawBufferPointer,
-        _ names: FieldNames
-    ) throws(HTTP1Fault) {
+    private static func field(_ name: HTTPField.Name, _ value: UnsafeRawBufferPointer) -> HTTPField {
+        // Bytes that are not UTF-8 have to stay what they are, and a string would not keep them.
+        if value.allSatisfy({ $0 < 0x80 }) {
+            HTTPField(name: name, value: String(decoding: value, as: UTF8.self))
+        } else {
+            HTTPField(name: name, value: value)
+        }
+    }
+
+    /// Takes what it says about the message and the connection.
+    ///
+    /// - Returns: whether that is all it is for (Host).
+    private mutating func read(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) throws(HTTP1Fault) -> Bool {
         switch name.count {
         case 4 where ByteClass.equals(name, lowercase: "host"):
             guard host == nil else { throw .hostRepeated }
             host = value
-            return
+            return true
         case 6 where ByteClass.equals(name, lowercase: "expect"):
             if ByteClass.equals(value, lowercase: "100-continue") { expectsContinue = true }
         case 7 where ByteClass.equals(name, lowercase: "upgrade"):
@@ -76,7 +90,7 @@ struct FieldSection {
         default:
             break
         }
-        fields.append(HTTPField(name: names.name(name), value: value))
+        return false
     }
 
     /// `1*DIGIT`, at most 19 of them.

@@ -99,8 +99,6 @@ extension HTTP2Engine {
             countResetReceived()
         case NGHTTP2_PING, NGHTTP2_SETTINGS:
             if !isAck { countIdleFrame() }
-        case NGHTTP2_PRIORITY:
-            countIdleFrame()
         case NGHTTP2_GOAWAY:
             append(.goAway(frame.pointee.goaway.error_code))
         default:

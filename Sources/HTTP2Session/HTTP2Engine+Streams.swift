@@ -34,6 +34,19 @@ extension HTTP2Engine {
         return nghttp2_data_provider(source: source, read_callback: readPending)
     }
 
+    /// What one stream may send before its siblings have their turn: a DATA frame.
+    private static let turnBytesMax = 16384
+
+    /// Makes the stream incremental (RFC 9218 4.2): it sends frame by frame in turn with its siblings. Otherwise nghttp2 serves it until
+    /// its bytes are gone, and one long answer holds up all others. Only for those with much to send: it costs a short message on one of
+    /// a hundred streams a fifth more time, and a short message is gone in its first turn anyway.
+    private func takeTurns(_ stream: HTTP2Stream) {
+        guard role == .server, !stream.flags.contains(.incremental) else { return }
+        stream.flags.insert(.incremental)
+        var priority = nghttp2_extpri(urgency: UInt32(NGHTTP2_EXTPRI_DEFAULT_URGENCY), inc: 1)
+        check(nghttp2_session_change_extpri_stream_priority(session, stream.id, &priority, 1))
+    }
+
     func answer(stream id: HTTP2StreamID, _ response: HTTPResponse, body: [UInt8], isComplete: Bool) {
         guard !isDead, let stream = stream(id) else { return }
         precondition(!stream.flags.contains(.answered), "a stream is answered once")
@@ -42,9 +55,7 @@ extension HTTP2Engine {
             stream.flags.insert(.finishing)
             stream.keep(body, 0..<body.count, for: sendNumber &+ 1)
         }
-        // Incremental (RFC 9218 4.2): streams take turns frame by frame. Otherwise one long answer holds up all its siblings.
-        var priority = nghttp2_extpri(urgency: UInt32(NGHTTP2_EXTPRI_DEFAULT_URGENCY), inc: 1)
-        check(nghttp2_session_change_extpri_stream_priority(session, id, &priority, 1))
+        if body.count > Self.turnBytesMax { takeTurns(stream) }
         guard !isDead else { return }
         var provider = provider(for: stream)
         let hasData = !isComplete || !body.isEmpty
@@ -92,6 +103,7 @@ extension HTTP2Engine {
         }
         guard !range.isEmpty else { return true }
         stream.keep(bytes, range, for: sendNumber &+ 1)
+        if range.count > Self.turnBytesMax { takeTurns(stream) }
         // It fails while the head has not been sent yet; the data source is read after the head anyway.
         check(nghttp2_session_resume_data(session, id))
         return true

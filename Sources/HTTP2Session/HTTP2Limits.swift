@@ -32,10 +32,11 @@ package struct HTTP2Limits: Sendable {
     /// RST_STREAM frames allowed per second in the long run, again for each direction. nghttp2's default.
     package var resetsPerSecond: Int32 = 33
 
-    /// Frames that achieve nothing (PING, SETTINGS, PRIORITY, DATA without bytes) allowed at once (CVE-2019-9512, 9513, 9515, 9518).
+    /// Frames that achieve nothing (PING, SETTINGS, DATA without bytes) allowed at once (CVE-2019-9512, 9515, 9518). PRIORITY and unknown
+    /// frames are not among them: nghttp2 skips their bytes and keeps nothing.
     package var idleFramesBurst: Int32 = 1000
 
-    /// The same per second in the long run: a browser sends some PINGs a minute, a PRIORITY per request at the most.
+    /// The same per second in the long run: a browser sends some PINGs a minute.
     package var idleFramesPerSecond: Int32 = 200
 
     /// PING and SETTINGS acknowledgements that may wait for a peer who does not read. nghttp2's default is 1000, some 150 bytes each;

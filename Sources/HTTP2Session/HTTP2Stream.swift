@@ -17,6 +17,8 @@ final class HTTP2Stream {
         static let discarding = Flags(rawValue: 1 << 5)
         /// A tunnel (CONNECT): its bytes have no limit of length.
         static let tunnel = Flags(rawValue: 1 << 6)
+        /// It takes turns with its siblings, frame by frame.
+        static let incremental = Flags(rawValue: 1 << 7)
     }
 
     let id: HTTP2StreamID

@@ -82,6 +82,10 @@ extension Connection {
         exchange.isDirty = false
         drainHTTP2(exchange)
         while isOpen, let event = exchange.session.nextEvent() { handle(event, exchange) }
+        // Faults that the session answers by itself show only when the answer has gone out.
+        if isOpen, exchange.session.isFinished {
+            if let fault = exchange.session.fault { fail("http2", "\(fault)") } else { closeWhenDrained() }
+        }
     }
 
     private func drainHTTP2(_ exchange: HTTP2Exchange) {

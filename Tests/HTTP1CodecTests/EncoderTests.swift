@@ -43,8 +43,10 @@ struct EncoderTests {
     func framingFields() {
         var fields: HTTPFields = [.contentLength: "7", .transferEncoding: "gzip", .server: "x"]
         fields.append(HTTPField(name: .contentLength, value: "8"))
-        #expect(head(HTTPResponse(status: .ok, headerFields: fields), .length(3)) == "HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 3\r\n\r\n")
-        #expect(head(HTTPResponse(status: .ok, headerFields: fields), .chunked) == "HTTP/1.1 200 OK\r\nServer: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        let response = HTTPResponse(status: .ok, headerFields: fields)
+        let common = "HTTP/1.1 200 OK\r\nServer: x\r\n"
+        #expect(head(response, .length(3)) == common + "Content-Length: 3\r\n\r\n")
+        #expect(head(response, .chunked) == common + "Transfer-Encoding: chunked\r\n\r\n")
     }
 
     @Test("What a caller puts into values and phrases cannot split a response")

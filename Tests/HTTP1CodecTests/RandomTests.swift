@@ -16,8 +16,10 @@ struct RandomTests {
     private static let words: [String] = [
         "GET", "POST", "OPTIONS", "CONNECT", " ", " ", "/", "*", "http://a", "a:1", " HTTP/1.1", " HTTP/1.0", "\r\n", "\r\n", "\r\n\r\n",
         "\r", "\n", "\t", "Host: a\r\n", "Host:", "Content-Length: 3\r\n", "Content-Length: ", "Transfer-Encoding: chunked\r\n",
-        "Connection: upgrade\r\n", "Upgrade: websocket\r\n", "Expect: 100-continue\r\n", "x: y\r\n", ":", ";a", "0", "3", "abc", "0\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\n", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n", "HTTP/1.1 200 OK\r\n",
+        "Connection: upgrade\r\n", "Upgrade: websocket\r\n", "Expect: 100-continue\r\n", "x: y\r\n", ":", ";a", "0", "3", "abc",
+        "0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n",
+        "HTTP/1.1 200 OK\r\n",
         "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.0 ", "204 \r\n", "\u{0}", "\u{7f}", "é",
     ]
 

@@ -22,12 +22,15 @@ struct ResponseParserTests {
         Case(
             name: "length zero", text: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             lines: [
-                "head HTTP/1.1 404 Not Found", "field content-length: 0", "field connection: close", "connection close", "body length 0", "end",
+                "head HTTP/1.1 404 Not Found", "field content-length: 0", "field connection: close", "connection close", "body length 0",
+                "end",
             ]),
         Case(
             name: "chunked", text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n",
             lines: [ok, "field transfer-encoding: chunked", "connection keep-alive", "body chunked", "data \"abc\"", "end"]),
-        Case(name: "until close", text: "HTTP/1.1 200 OK\r\n\r\nabc", lines: [ok, "connection close", "body until close", "data \"abc\"", "end"]),
+        Case(
+            name: "until close", text: "HTTP/1.1 200 OK\r\n\r\nabc",
+            lines: [ok, "connection close", "body until close", "data \"abc\"", "end"]),
         Case(
             name: "until close, nothing", text: "HTTP/1.0 200 OK\r\n\r\n",
             lines: ["head HTTP/1.0 200 OK", "connection close", "body until close", "end"]),
@@ -42,7 +45,8 @@ struct ResponseParserTests {
             name: "to HEAD, chunked", method: .head, text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             lines: [ok, "field transfer-encoding: chunked", "connection keep-alive", "body none", "end"]),
         Case(
-            name: "interim responses", text: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 \r\n\r\n",
+            name: "interim responses",
+            text: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 \r\n\r\n",
             lines: ["head HTTP/1.1 204 ", "connection keep-alive", "body none", "end"]),
         Case(
             name: "101", text: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\u{1}\u{2}",
@@ -62,7 +66,8 @@ struct ResponseParserTests {
         Case(
             name: "HTTP/1.0 keep-alive", text: "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
             lines: [
-                "head HTTP/1.0 200 OK", "field connection: keep-alive", "field content-length: 0", "connection keep-alive", "body length 0", "end",
+                "head HTTP/1.0 200 OK", "field connection: keep-alive", "field content-length: 0", "connection keep-alive",
+                "body length 0", "end",
             ]),
     ]
 

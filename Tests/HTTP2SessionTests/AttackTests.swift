@@ -64,7 +64,10 @@ import Testing
         #expect(server.isFinished)
     }
 
-    @Test("resets at the allowed pace go on for ever, and a little over it they do not", arguments: [(31, nil), (29, .tooManyResets)] as [(Int64, HTTP2Fault?)])
+    @Test(
+        "resets at the allowed pace go on for ever, and a little over it they do not",
+        arguments: [(31, nil), (25, .tooManyResets)] as [(Int64, HTTP2Fault?)]
+    )
     func resetPace(millisecondsPerReset: Int64, fault: HTTP2Fault?) {
         let server = HTTP2ServerSession(limits: HTTP2Limits())
         let end = flood(server, batches: 20_000, millisecondsPerBatch: millisecondsPerReset) {
@@ -132,7 +135,6 @@ import Testing
         arguments: [
             RawFrame(kind: RawFrame.Kind.ping, payload: [1, 2, 3, 4, 5, 6, 7, 8]),
             RawFrame(kind: RawFrame.Kind.settings),
-            RawFrame(kind: RawFrame.Kind.priority, stream: 3, payload: [0, 0, 0, 1, 7]),
             RawFrame(kind: RawFrame.Kind.data, stream: 1),
             RawFrame(kind: RawFrame.Kind.data, flags: 8, stream: 1, payload: [0]),
         ]
@@ -152,6 +154,21 @@ import Testing
         #expect(count <= 1001)
         #expect(last.last?.kind == RawFrame.Kind.goAway)
         #expect(last.last?.errorCode == Self.calm)
+    }
+
+    @Test("PRIORITY frames build nothing")
+    func priorities() throws {
+        let meter = HTTP2AllocationMeter()
+        let server = HTTP2ServerSession(limits: HTTP2Limits(), meter: meter)
+        try server.receive(RawFrame.preface)
+        _ = server.sendAll()
+        let before = meter.allocations
+        for stream: Int32 in 1...5000 {
+            try server.receive(RawFrame(kind: RawFrame.Kind.priority, stream: stream, payload: [0, 0, 0, 0, 7]).bytes)
+        }
+        #expect(meter.allocations == before)
+        #expect(server.openStreams == 0)
+        #expect(!server.wantsWrite)
     }
 
     @Test("acknowledgements do not pile up for a client that does not read")

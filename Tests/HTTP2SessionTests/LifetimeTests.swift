@@ -25,7 +25,8 @@ import Testing
             }
             if state > 2 {
                 #expect(throws: HTTP2Fault.tooManyAcksWaiting) {
-                    for _ in 0..<1000 { try server.receive(RawFrame(kind: RawFrame.Kind.ping, payload: RawFrame.word(0) + RawFrame.word(0)).bytes) }
+                    let ping = RawFrame(kind: RawFrame.Kind.ping, payload: RawFrame.word(0) + RawFrame.word(0))
+                    for _ in 0..<1000 { try server.receive(ping.bytes) }
                 }
             }
         }

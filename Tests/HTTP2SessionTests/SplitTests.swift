@@ -48,6 +48,7 @@ import Testing
         #expect(pair.client.offer(stream: third, [1, 2, 3], range: 0..<3))
         try pair.pump()
         pair.client.reset(stream: third, errorCode: 8)
+        try pair.pump()
         pair.client.terminate(errorCode: 0)
         try pair.pump()
         let outcomes = try SplitVerifier.verify(pair.clientBytes) { decode($0, limits: HTTP2Limits()) }

@@ -152,14 +152,33 @@ import Testing
         #expect(server.allEvents() == [.windowOpen(stream: 1)])
     }
 
-    @Test("long answers take turns with their siblings")
-    func fairness() throws {
-        let pair = Pair()
-        let long = [UInt8](repeating: 1, count: 60_000)
-        try pair.server.receive(RawFrame.preface + RawFrame.headers(1).bytes + RawFrame.headers(3).bytes)
-        for stream: HTTP2StreamID in [1, 3] { pair.server.respond(stream: stream, HTTPResponse(status: .ok), body: long) }
-        let data = RawFrame.parse(pair.server.sendAll()).filter { $0.kind == RawFrame.Kind.data }.map(\.stream)
-        #expect(data.prefix(4) == [1, 3, 1, 3])
+    @Test("long answers and long offers take turns with their siblings", arguments: [true, false])
+    func fairness(isStreaming: Bool) throws {
+        let server = HTTP2ServerSession(limits: HTTP2Limits())
+        let long = [UInt8](repeating: 1, count: 50_000)
+        // The connection's window is raised, so that only turns decide.
+        let window = RawFrame.windowUpdate(0, 1 << 20)
+        let requests = [1, 3, 5].flatMap { RawFrame.headers($0).bytes }
+        try server.receive(RawFrame.preface + window.bytes + requests)
+        server.startStreaming(stream: 5, HTTPResponse(status: .ok))
+        if isStreaming {
+            for stream: HTTP2StreamID in [1, 3] { server.startStreaming(stream: stream, HTTPResponse(status: .ok)) }
+            _ = server.sendAll()
+            for stream: HTTP2StreamID in [1, 3] { #expect(server.offer(stream: stream, long, range: 0..<long.count)) }
+        } else {
+            _ = server.sendAll()
+            for stream: HTTP2StreamID in [1, 3] { server.respond(stream: stream, HTTPResponse(status: .ok), body: long) }
+        }
+        var out: [UInt8] = []
+        server.send(into: &out, bytesMax: 40_000)
+        // A short message comes in between.
+        #expect(server.offer(stream: 5, [5], range: 0..<1))
+        out += server.sendAll()
+        let data = RawFrame.parse(out).filter { $0.kind == RawFrame.Kind.data }.map(\.stream)
+        #expect(data.prefix(3) == [1, 3, 1])
+        #expect(data.firstIndex(of: 5)! <= 5)
+        #expect(data.count { $0 == 1 } == 4)
+        #expect(data.count { $0 == 3 } == 4)
     }
 
     @Test("finish without pending bytes ends the stream, and an answer may end after its bytes", arguments: [true, false])
