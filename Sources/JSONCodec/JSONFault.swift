@@ -1,17 +1,10 @@
-/// Bounds of a JSON text.
-package struct JSONLimits: Sendable {
-    /// Arrays and objects inside each other. RFC 8259, section 9, lets a parser bound it; deeper texts are attacks on recursive readers.
-    package var depthMax: Int
-
-    package init(depthMax: Int = 64) {
-        self.depthMax = depthMax
-    }
-}
-
-/// Why bytes are not a JSON text. Offsets count bytes from the start.
+/// Why bytes are not a JSON text. Offsets count bytes from the start of the input.
 package enum JSONFault: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The grammar of RFC 8259 wants something else here. `expected` is words for people.
     case syntax(offset: Int, expected: String)
+    /// An array or object begins here that is inside more than `JSONLimits.depthMax - 1` others.
     case tooDeep(offset: Int)
+    /// The character that begins here is not well-formed UTF-8 (RFC 3629), or is cut off.
     case invalidUTF8(offset: Int)
 
     package var description: String {

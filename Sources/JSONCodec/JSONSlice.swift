@@ -1,4 +1,7 @@
 /// A view of one value inside a JSON text that was checked and minified: walks over it without building a tree.
+///
+/// Nothing is decoded before it is asked for, and a slice shares the text's storage. Asking costs a walk: whoever wants several
+/// members of an object goes over `members` once.
 package struct JSONSlice: Sendable {
     package enum Kind: Sendable {
         case object, array, string, number, bool, null
@@ -9,12 +12,12 @@ package struct JSONSlice: Sendable {
 
     /// - Parameter bytes: one value, as `JSONText.minify` leaves it. Anything else may trap.
     package init(_ bytes: ArraySlice<UInt8>) {
-        precondition(!bytes.isEmpty)
+        precondition(!bytes.isEmpty, "no value")
         self.bytes = bytes
     }
 
     package var kind: Kind {
-        switch bytes.first! {
+        switch bytes[bytes.startIndex] {
         case UInt8(ascii: "{"): .object
         case UInt8(ascii: "["): .array
         case UInt8(ascii: "\""): .string
@@ -27,106 +30,47 @@ package struct JSONSlice: Sendable {
     /// The text of a string; nil for other kinds. A lone surrogate becomes U+FFFD.
     package func string() -> String? {
         guard kind == .string else { return nil }
-        let inner = bytes.dropFirst().dropLast()
-        guard inner.contains(UInt8(ascii: "\\")) else { return String(decoding: inner, as: UTF8.self) }
-        return Self.unescape(inner)
+        return bytes.withUnsafeBytes { text in
+            let inner = UnsafeRawBufferPointer(rebasing: text[1..<text.count - 1])
+            return JSONEscapes.decode(inner)
+        }
     }
 
-    /// A whole number that was written without fraction or exponent; nil otherwise.
+    /// A whole number that was written without fraction or exponent and fits; nil otherwise.
     package func integer() -> Int64? {
-        guard kind == .number else { return nil }
-        return Int64(String(decoding: bytes, as: UTF8.self))
+        guard let (isNegative, magnitude) = wholeNumber() else { return nil }
+        return isNegative ? Int64(exactly: 0 - Int128(magnitude)) : Int64(exactly: magnitude)
     }
 
-    package func double() -> Double? {
+    /// As `integer()`, for numbers up to 2^64 - 1.
+    package func unsignedInteger() -> UInt64? {
+        guard let (isNegative, magnitude) = wholeNumber(), !isNegative || magnitude == 0 else { return nil }
+        return magnitude
+    }
+
+    private func wholeNumber() -> (isNegative: Bool, magnitude: UInt64)? {
         guard kind == .number else { return nil }
-        return Double(String(decoding: bytes, as: UTF8.self))
+        let isNegative = bytes[bytes.startIndex] == UInt8(ascii: "-")
+        var magnitude: UInt64 = 0
+        for byte in isNegative ? bytes.dropFirst() : bytes {
+            let digit = byte &- UInt8(ascii: "0")
+            guard digit < 10 else { return nil }
+            let (tens, overflow) = magnitude.multipliedReportingOverflow(by: 10)
+            let (sum, carry) = tens.addingReportingOverflow(UInt64(digit))
+            if overflow || carry { return nil }
+            magnitude = sum
+        }
+        return (isNegative, magnitude)
+    }
+
+    /// The number nearest to what was written; nil for other kinds and for what is beyond a Double.
+    package func double() -> Double? {
+        guard kind == .number, let number = Double(String(decoding: bytes, as: UTF8.self)), number.isFinite else { return nil }
+        return number
     }
 
     package func bool() -> Bool? {
         guard kind == .bool else { return nil }
-        return bytes.first == UInt8(ascii: "t")
-    }
-
-    /// The elements of an array; none for other kinds.
-    package var elementList: [JSONSlice] {
-        guard kind == .array else { return [] }
-        var elements: [JSONSlice] = []
-        var at = bytes.startIndex + 1
-        while bytes[at] != UInt8(ascii: "]") {
-            let end = endOfValue(at)
-            elements.append(JSONSlice(bytes[at..<end]))
-            at = bytes[end] == UInt8(ascii: ",") ? end + 1 : end
-        }
-        return elements
-    }
-
-    /// The members of an object, in order; none for other kinds.
-    package var memberList: [(name: String, value: JSONSlice)] {
-        guard kind == .object else { return [] }
-        var members: [(name: String, value: JSONSlice)] = []
-        var at = bytes.startIndex + 1
-        while bytes[at] != UInt8(ascii: "}") {
-            let nameEnd = endOfValue(at)
-            let end = endOfValue(nameEnd + 1)
-            members.append((JSONSlice(bytes[at..<nameEnd]).string()!, JSONSlice(bytes[nameEnd + 1..<end])))
-            at = bytes[end] == UInt8(ascii: ",") ? end + 1 : end
-        }
-        return members
-    }
-
-    /// The last member of that name, as most readers take it.
-    package subscript(name: String) -> JSONSlice? {
-        memberList.last { $0.name == name }?.value
-    }
-
-    /// Where the value that begins at `start` ends.
-    private func endOfValue(_ start: Int) -> Int {
-        var depth = 0
-        var at = start
-        repeat {
-            switch bytes[at] {
-            case UInt8(ascii: "\""):
-                at += 1
-                while bytes[at] != UInt8(ascii: "\"") { at += bytes[at] == UInt8(ascii: "\\") ? 2 : 1 }
-            case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-            case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
-            default: break
-            }
-            at += 1
-        } while depth > 0 || (at < bytes.endIndex && !isEnd(bytes[at]))
-        return at
-    }
-
-    private func isEnd(_ byte: UInt8) -> Bool {
-        byte == UInt8(ascii: ",") || byte == UInt8(ascii: "}") || byte == UInt8(ascii: "]") || byte == UInt8(ascii: ":")
-    }
-
-    private static func unescape(_ inner: ArraySlice<UInt8>) -> String {
-        var units: [UInt16] = []
-        units.reserveCapacity(inner.count)
-        var rest = inner
-        while let byte = rest.first {
-            guard byte == UInt8(ascii: "\\") else {
-                let run = rest.prefix { $0 != UInt8(ascii: "\\") }
-                units.append(contentsOf: String(decoding: run, as: UTF8.self).utf16)
-                rest = rest.dropFirst(run.count)
-                continue
-            }
-            let escaped = rest[rest.startIndex + 1]
-            rest = rest.dropFirst(2)
-            switch escaped {
-            case UInt8(ascii: "b"): units.append(8)
-            case UInt8(ascii: "f"): units.append(12)
-            case UInt8(ascii: "n"): units.append(10)
-            case UInt8(ascii: "r"): units.append(13)
-            case UInt8(ascii: "t"): units.append(9)
-            case UInt8(ascii: "u"):
-                units.append(UInt16(rest.prefix(4).reduce(0) { $0 << 4 | hexadecimalDigit($1)! }))
-                rest = rest.dropFirst(4)
-            default: units.append(UInt16(escaped))
-            }
-        }
-        return String(decoding: units, as: UTF16.self)
+        return bytes[bytes.startIndex] == UInt8(ascii: "t")
     }
 }

@@ -64,7 +64,8 @@ struct BorrowingTransport {
         BIO_meth_set_read_ex(method) { bio, destination, count, done in
             guard let bio, let destination, let done else { return 0 }
             COpenSSL_BIO_clear_retry_flags(bio)
-            guard let transport = BIO_get_data(bio)?.assumingMemoryBound(to: BorrowingTransport.self), !transport.pointee.input.isEmpty else {
+            guard let transport = BIO_get_data(bio)?.assumingMemoryBound(to: BorrowingTransport.self), !transport.pointee.input.isEmpty
+            else {
                 COpenSSL_BIO_set_retry_read(bio)
                 return 0
             }

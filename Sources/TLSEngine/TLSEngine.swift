@@ -14,10 +14,10 @@ import COpenSSL
 /// - *closed*: our close_notify is out. `receive` still gives out what the peer sent before it saw that.
 /// - *ended*: after a fault nothing goes on. The alert for the peer, if there is one, stands in `outgoing` when the fault is thrown.
 ///
-/// The odd cases: the bytes of one call may end anywhere in a record; OpenSSL keeps the incomplete record, which is at most 16 KB and a bit,
+/// The odd cases: the bytes of one call may end anywhere in a record; OpenSSL keeps the incomplete record, at most 16 KB and a bit,
 /// and gives its buffer back when the record is complete, so an idle session has none. Messages after the handshake (session tickets,
 /// key updates) are answered inside `receive`, so `outgoing` may grow at any time. And "established" is remembered here, because
-/// OpenSSL calls itself "in handshake" again while it reads such a message, and a peer must not be able to make `send` trap with half of one.
+/// OpenSSL is "in handshake" again while it reads such a message, and a peer must not be able to make `send` trap with half of one.
 ///
 /// Not Sendable: it belongs to one event loop.
 package final class TLSEngine {

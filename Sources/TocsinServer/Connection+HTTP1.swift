@@ -1,5 +1,5 @@
-import HTTP2Session
 import HTTP1Codec
+import HTTP2Session
 import HTTPTypes
 import NotificationCore
 import Transports

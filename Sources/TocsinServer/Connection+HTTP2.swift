@@ -24,19 +24,23 @@ extension Connection {
             clearDeadline()
             if !hasBody { dispatch(stream, exchange) }
         case .body(let stream, let bytes):
+            guard exchange.streams[stream]?.request != nil else { break }
+            exchange.bodyBytes += bytes.count
             exchange.streams[stream]?.body.append(contentsOf: bytes)
+            if exchange.bodyBytes > exchange.bodyBytesMax { refuse(stream, exchange, .bodyTooLarge) }
         case .end(let stream):
             dispatch(stream, exchange)
         case .windowOpen(let stream):
             if let id = exchange.streams[stream]?.eventStream?.subscriber { loop.afterFanOut { self.loop.readOn(id) } }
         case .closed(let stream, _):
             loop.detachLater(exchange.streams[stream]?.subscriber, self)
+            exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0
             exchange.streams[stream] = nil
             if exchange.streams.isEmpty {
                 if exchange.isLeaving { closeWhenDrained() } else { setDeadline(seconds: loop.server.configuration.idleSecondsMax) }
             }
         case .bodyTooLong(let stream):
-            refuse(stream, exchange, Problem("body-too-large", "Body too large", status: 413, detail: "the body is too long"))
+            refuse(stream, exchange, .bodyTooLarge)
         case .headersTooLarge(let stream):
             refuse(stream, exchange, Problem("head-too-large", "Header too large", status: 431, detail: "the header list is too large"))
         case .goAway:
@@ -46,8 +50,8 @@ extension Connection {
     }
 
     private func refuse(_ stream: Int32, _ exchange: HTTP2Exchange, _ problem: Problem) {
-        if exchange.streams[stream] == nil { exchange.streams[stream] = HTTP2Stream() }
-        exchange.streams[stream]?.request = nil
+        exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0
+        exchange.streams[stream] = HTTP2Stream()
         exchange.session.respond(stream: stream, dated(problem.response), body: problem.json)
     }
 
@@ -56,6 +60,7 @@ extension Connection {
         guard let request = exchange.streams[stream]?.request else { return }
         exchange.streams[stream]?.request = nil
         let body = exchange.streams[stream]?.body ?? []
+        exchange.bodyBytes -= body.count
         exchange.streams[stream]?.body = []
         let handle = RequestHandle(connection: self, stream: stream, serial: 0, isHead: request.method == .head)
         loop.route(request, body: body, upgrade: nil, handle)

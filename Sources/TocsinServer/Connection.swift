@@ -1,5 +1,5 @@
-import HTTP2Session
 import HTTP1Codec
+import HTTP2Session
 import HTTPTypes
 import Logging
 import NIOCore
@@ -190,8 +190,8 @@ final class Connection: ChannelInboundHandler {
     /// Sends bytes to a subscriber: on its stream, if it has one.
     func write(_ bytes: [UInt8], stream: Int32) {
         guard stream != 0 else { return write(bytes) }
-        let isTaken = offer(stream: stream, bytes, 0..<bytes.count)
-        precondition(isTaken, "bytes for a stream that has no room")
+        // Only asked where there is room: what is not taken is for a stream that the peer has just closed.
+        _ = offer(stream: stream, bytes, 0..<bytes.count)
         flushHTTP2()
     }
 
@@ -220,7 +220,17 @@ final class Connection: ChannelInboundHandler {
         }
         context.writeAndFlush(NIOAny(context.channel.allocator.buffer(bytes: bytes)), promise: promise)
         if pendingBytes > loop.server.configuration.backlogBytesMax { pauseReading(true) }
+        if !loop.isFanningOut { stopSubscriber() }
         look(at: loop.tick + loop.ticks(seconds: loop.server.configuration.stallSecondsMax) + 1)
+    }
+
+    /// Something of the connection waits in the channel: the fan-out must not overtake it.
+    private func stopSubscriber() {
+        switch state {
+        case .webSocket(let session): loop.stop(session.adapter.subscriber)
+        case .eventStream(let session): loop.stop(session.subscriber)
+        case .http1, .http2, .sniffing, .lingering, .closed: break
+        }
     }
 
     private func onDrained() {

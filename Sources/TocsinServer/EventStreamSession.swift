@@ -30,7 +30,7 @@ extension Connection {
             var out: [UInt8] = []
             outlet.shape.appendHeartbeat(paddingBytes: session.paddingBytes, to: &out)
             write(out, stream: stream)
-            if isOpen, !hasRoom(stream: stream), loop.hub.isCurrent(session.subscriber) { loop.hub.stop(session.subscriber) }
+            if !hasRoom(stream: stream) { loop.stop(session.subscriber) }
         }
         return loop.tick + interval
     }

@@ -7,11 +7,15 @@ import Transports
 final class HTTP2Exchange {
     let session: HTTP2ServerSession
     var streams: [Int32: HTTP2Stream] = [:]
+    /// Of all request bodies that are being read: together they may be as large as one may be.
+    var bodyBytes = 0
+    let bodyBytesMax: Int
     /// It is among those that are flushed at the end of the fan-out.
     var isDirty = false
     var isLeaving = false
 
     init(limits: HTTP2Limits) {
+        bodyBytesMax = limits.bodyBytesMax
         session = HTTP2ServerSession(limits: limits)
     }
 }

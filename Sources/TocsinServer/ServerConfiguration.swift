@@ -34,6 +34,8 @@ package struct ServerConfiguration: Sendable {
     package var connectionsMax = 19_000
     /// A request or the commands of a connection that come faster than they are answered wait in so many bytes.
     package var backlogBytesMax = 64 << 10
+    /// One payload. A notification is not a file transfer; an eighth of what a channel keeps.
+    package var payloadBytesMax = 1 << 20
     /// WebSocket messages of clients: commands and publications.
     package var messageBytesMax = 64 << 10
     /// Clients are asked to come back spread over so many seconds when the server goes down.

@@ -18,6 +18,7 @@ extension ServerLoop {
         }
         let payload = try PublishBody.payload(request, body)
         if fields.event == nil { fields.event = payload.event }
+        guard payload.data.count <= server.configuration.payloadBytesMax else { throw payloadTooLarge(payload.data.count) }
         let publication = PublicationReader.publication(channel, data: payload.data, isBase64: payload.isBase64, fields)
         let append = AppendRequest([publication], idempotencyKey: try idempotencyKey(request), fingerprint: fingerprint(request, body))
         let bound = bind((self, handle))
@@ -47,7 +48,12 @@ extension ServerLoop {
         case let other:
             throw PublishBody.unsupported(other, "application/json (an array) or application/x-ndjson")
         }
-        let results = try PublicationReader.batch(body, isNDJSON: isNDJSON)
+        let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
+            guard case .success(let publication) = result, publication.data.count > server.configuration.payloadBytesMax else {
+                return result
+            }
+            return .failure(payloadTooLarge(publication.data.count))
+        }
         let publications = results.compactMap { try? $0.get() }
         let append = AppendRequest(publications, idempotencyKey: try idempotencyKey(request), fingerprint: fingerprint(request, body))
         let bound = bind((self, handle))
@@ -94,6 +100,14 @@ extension ServerLoop {
         }
         let status: HTTPResponse.Status = appended > 0 || results.isEmpty ? .created : repeated > 0 ? .ok : .badRequest
         answer(handle, status: status, "application/json", out)
+    }
+
+    private func payloadTooLarge(_ count: Int) -> Problem {
+        Problem(
+            "body-too-large", "Payload too large", status: 413,
+            detail: "the payload has \(count) bytes, \(server.configuration.payloadBytesMax) are allowed", rule: "bytes of a payload",
+            configurationKey: "payload_bytes_max"
+        )
     }
 
     private func idempotencyKey(_ request: HTTPRequest) throws(Problem) -> FieldText? {

@@ -1,5 +1,5 @@
-import HTTP2Session
 import HTTP1Codec
+import HTTP2Session
 import HTTPTypes
 import NotificationCore
 import Transports
@@ -134,7 +134,7 @@ extension ServerLoop {
         if connection.hasRoom(stream: stream) {
             if !hub.isLive(id) { readOn(id) }
         } else {
-            hub.stop(id)
+            stop(id)
         }
     }
 

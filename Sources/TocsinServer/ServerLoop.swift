@@ -109,6 +109,11 @@ package final class ServerLoop {
         afterFanOut { [self] in withExtendedLifetime(connection) { detach(id) } }
     }
 
+    /// Its socket is full: it reads on when that has drained.
+    func stop(_ id: SubscriberID) {
+        if hub.isCurrent(id) { hub.stop(id) }
+    }
+
     func detach(_ id: SubscriberID) {
         guard hub.isCurrent(id) else { return }
         counters.subscribers[LoopCounters.index(outlets[Int(id.index)].transport)] -= 1
@@ -123,8 +128,7 @@ package final class ServerLoop {
         while hub.isCurrent(id) {
             let outlet = outlets[Int(id.index)]
             guard let connection = outlet.connection?.takeUnretainedValue(), connection.hasRoom(stream: outlet.stream) else {
-                if hub.isCurrent(id) { hub.stop(id) }
-                return
+                return stop(id)
             }
             let page = hub.read(id, notificationsMax: Self.pageNotificationsMax, bytesMax: Self.pageBytesMax)
             if !page.gaps.isEmpty || !page.notifications.isEmpty {
@@ -135,7 +139,7 @@ package final class ServerLoop {
                 connection.write(out, stream: outlet.stream)
             }
             if page.isLive {
-                if hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { hub.stop(id) }
+                if !connection.hasRoom(stream: outlet.stream) { stop(id) }
                 return
             }
             pages += 1

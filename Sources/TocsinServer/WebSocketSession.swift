@@ -27,7 +27,6 @@ extension Connection {
             bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: loop.server.configuration.subscribe, out: &out
         )
         write(out)
-        stopIfFull(session)
         for action in actions {
             switch action {
             case .readOn:
@@ -40,22 +39,16 @@ extension Connection {
         }
     }
 
-    /// Something of the connection's own waits in the channel: the fan-out must not overtake it.
-    private func stopIfFull(_ session: WebSocketSession) {
-        if isOpen, !hasRoom(stream: 0), loop.hub.isCurrent(session.adapter.subscriber) { loop.hub.stop(session.adapter.subscriber) }
-    }
-
     private func publish(_ id: CommandID?, _ publication: Publication) {
         let epoch = loop.epoch
         let bound = loop.bind(self)
         loop.server.log.append(AppendRequest([publication]), from: loop) { outcomes in
             let connection = bound.value
-            guard case .webSocket(let session) = connection.state else { return }
+            guard case .webSocket = connection.state else { return }
             connection.loop.counters.published += 1
             var out: [UInt8] = []
             WebSocketEncoder.frame(.text, WebSocketAdapter.reply(id, outcomes[0], epoch: epoch), into: &out)
             connection.write(out)
-            connection.stopIfFull(session)
         }
     }
 
@@ -80,7 +73,6 @@ extension Connection {
                 var out: [UInt8] = []
                 WebSocketEncoder.frame(.ping, [], into: &out)
                 write(out)
-                stopIfFull(session)
             }
             return loop.tick + interval
         }

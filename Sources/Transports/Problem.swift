@@ -83,6 +83,8 @@ extension Problem {
         Problem("bad-json", "Not valid JSON", status: 400, detail: detail)
     }
 
+    package static let bodyTooLarge = Problem("body-too-large", "Body too large", status: 413, detail: "the body is too long")
+
     package static func notFound(_ detail: String) -> Problem {
         Problem("not-found", "Not found", status: 404, detail: detail)
     }

@@ -1,40 +1,50 @@
-@testable import NotificationCore
 import TestSupport
 import Testing
 
+@testable import NotificationCore
+
 @Suite struct ChannelTests {
-    @Test("a channel name follows the grammar", arguments: [
-        ("scores", true), ("scores.wc2022.final", true), ("a-b_c.D9", true), ("", false), (".", false), ("a.", false), (".a", false),
-        ("a..b", false), ("a b", false), ("a.*", false), ("a.>", false), ("é", false), ("a\n", false), ("a\0b", false), ("a/b", false),
-        (String(repeating: "a", count: 255), true), (String(repeating: "a", count: 256), false),
-        (Array(repeating: "a", count: 16).joined(separator: "."), true),
-        (Array(repeating: "a", count: 17).joined(separator: "."), false),
-    ])
+    @Test(
+        "a channel name follows the grammar",
+        arguments: [
+            ("scores", true), ("scores.wc2022.final", true), ("a-b_c.D9", true), ("", false), (".", false), ("a.", false), (".a", false),
+            ("a..b", false), ("a b", false), ("a.*", false), ("a.>", false), ("é", false), ("a\n", false), ("a\0b", false), ("a/b", false),
+            (String(repeating: "a", count: 255), true), (String(repeating: "a", count: 256), false),
+            (Array(repeating: "a", count: 16).joined(separator: "."), true),
+            (Array(repeating: "a", count: 17).joined(separator: "."), false),
+        ])
     func names(_ text: String, _ isValid: Bool) {
         #expect((ChannelName(text) != nil) == isValid)
     }
 
-    @Test("a pattern has wildcards only as whole tokens, and > only last", arguments: [
-        ("*", true), (">", true), ("a.*", true), ("a.>", true), ("*.b.*", true), ("a.>.b", false), ("a*", false), ("a.b>", false),
-        ("a.**", false), ("a.", false),
-    ])
+    @Test(
+        "a pattern has wildcards only as whole tokens, and > only last",
+        arguments: [
+            ("*", true), (">", true), ("a.*", true), ("a.>", true), ("*.b.*", true), ("a.>.b", false), ("a*", false), ("a.b>", false),
+            ("a.**", false), ("a.", false),
+        ])
     func patterns(_ text: String, _ isValid: Bool) {
         #expect((ChannelPattern(text) != nil) == isValid)
     }
 
-    @Test("a pattern matches as the NATS subject grammar says", arguments: [
-        ("a.b", "a.b", true), ("a.b", "a.c", false), ("a.*", "a.b", true), ("a.*", "a", false), ("a.*", "a.b.c", false),
-        ("a.>", "a.b", true), ("a.>", "a.b.c", true), ("a.>", "a", false), (">", "a", true), (">", "a.b", true), ("*", "a", true),
-        ("*", "a.b", false), ("*.b", "a.b", true), ("*.b.>", "a.b", false), ("*.b.>", "a.b.c", true),
-    ])
+    @Test(
+        "a pattern matches as the NATS subject grammar says",
+        arguments: [
+            ("a.b", "a.b", true), ("a.b", "a.c", false), ("a.*", "a.b", true), ("a.*", "a", false), ("a.*", "a.b.c", false),
+            ("a.>", "a.b", true), ("a.>", "a.b.c", true), ("a.>", "a", false), (">", "a", true), (">", "a.b", true), ("*", "a", true),
+            ("*", "a.b", false), ("*.b", "a.b", true), ("*.b.>", "a.b", false), ("*.b.>", "a.b.c", true),
+        ])
     func matching(_ pattern: String, _ channel: String, _ matches: Bool) {
         #expect(ChannelPattern(pattern)!.matches(ChannelName(channel)!) == matches)
     }
 
-    @Test("two patterns overlap if some channel is matched by both", arguments: [
-        ("a.b", "a.b", true), ("a.*", "*.b", true), ("a.>", "*.b.c", true), ("a.>", "b.>", false), ("a", "a.>", false), ("*", "a.*", false),
-        (">", "x", true), ("a.*.c", "a.b.>", true), ("a.*.c", "a.>", true), ("a.b.c", "a.*.d", false),
-    ])
+    @Test(
+        "two patterns overlap if some channel is matched by both",
+        arguments: [
+            ("a.b", "a.b", true), ("a.*", "*.b", true), ("a.>", "*.b.c", true), ("a.>", "b.>", false), ("a", "a.>", false),
+            ("*", "a.*", false),
+            (">", "x", true), ("a.*.c", "a.b.>", true), ("a.*.c", "a.>", true), ("a.b.c", "a.*.d", false),
+        ])
     func overlapping(_ one: String, _ other: String, _ overlaps: Bool) {
         #expect(ChannelPattern(one)!.overlaps(ChannelPattern(other)!) == overlaps)
         #expect(ChannelPattern(other)!.overlaps(ChannelPattern(one)!) == overlaps)
@@ -45,8 +55,9 @@ import Testing
         var random = SeededRandom(seed: 7)
         let letters = ["a", "b", "c"]
         func channel() -> ChannelName {
-            ChannelName((0..<Int.random(in: 1...4, using: &random)).map { _ in letters.randomElement(using: &random)! }
-                .joined(separator: "."))!
+            ChannelName(
+                (0..<Int.random(in: 1...4, using: &random)).map { _ in letters.randomElement(using: &random)! }
+                    .joined(separator: "."))!
         }
         func pattern() -> ChannelPattern {
             var tokens = (0..<Int.random(in: 1...4, using: &random)).map { _ in (letters + ["*"]).randomElement(using: &random)! }
@@ -80,20 +91,23 @@ import Testing
         let position = Position(epoch: LogEpoch(random: 0xffff_0123_4567_89ab), offset: 42)
         #expect(position.description == "0123456789ab.42")
         #expect(Position(position.description) == position)
-        for text in ["", ".", "0123456789ab", "0123456789ab.", "0123456789AB.1", "0123456789ab.-1", "0123456789ab.01", "0123456789ab.+1",
-            "0123456789ab.18446744073709551616", "0123456789ab.1 ", "123456789ab.1", String(repeating: "1", count: 400)]
-        {
+        for text in [
+            "", ".", "0123456789ab", "0123456789ab.", "0123456789AB.1", "0123456789ab.-1", "0123456789ab.01", "0123456789ab.+1",
+            "0123456789ab.18446744073709551616", "0123456789ab.1 ", "123456789ab.1", String(repeating: "1", count: 400),
+        ] {
             #expect(Position(text) == nil, "\(text)")
         }
         #expect(Position("0123456789ab.18446744073709551615") != nil)
         #expect(Position("0123456789ab.1.2.3")?.offsets == [1, 2, 3])
     }
 
-    @Test("a timestamp is RFC 3339 in UTC with milliseconds", arguments: [
-        (0, "1970-01-01T00:00:00.000Z"), (1, "1970-01-01T00:00:00.001Z"), (-1, "1969-12-31T23:59:59.999Z"),
-        (951_782_400_000, "2000-02-29T00:00:00.000Z"), (1_795_255_200_123, "2026-11-21T10:00:00.123Z"),
-        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-    ])
+    @Test(
+        "a timestamp is RFC 3339 in UTC with milliseconds",
+        arguments: [
+            (0, "1970-01-01T00:00:00.000Z"), (1, "1970-01-01T00:00:00.001Z"), (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"), (1_795_255_200_123, "2026-11-21T10:00:00.123Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ])
     func timestamps(_ milliseconds: Int64, _ text: String) {
         #expect(Timestamp.string(milliseconds: milliseconds) == text)
     }

@@ -1,6 +1,7 @@
-@testable import NotificationCore
 import TestSupport
 import Testing
+
+@testable import NotificationCore
 
 /// A writer and a hub that follows it, and a sink that keeps what it is handed.
 private struct World: ~Copyable {

@@ -1,0 +1,80 @@
+# Tocsin. `make demo` shows it, `make test` checks it; both install what is missing on Debian 12 and say so.
+
+SHELL := /bin/bash
+SWIFT ?= swift
+JOBS ?= 2
+RELEASE := .build/release/tocsin
+DEMO_ARGUMENTS ?=
+
+BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
+TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium
+
+.PHONY: help demo test unit interop bench bench-quick build release lint format setup setup-test clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: release ## Runs the server with a page that shows it at work, on http://127.0.0.1:8080/
+	$(RELEASE) demo $(DEMO_ARGUMENTS)
+
+test: setup-test ## Everything that has to pass: unit tests, interop tests, a short benchmark
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory interop
+	@$(MAKE) --no-print-directory bench-quick
+	@echo "== make test: all passed"
+
+unit: setup ## The tests in Swift
+	@echo "== building the tests (the first time some minutes)"
+	$(SWIFT) build --build-tests -j $(JOBS)
+	@echo "== unit tests"
+	$(SWIFT) test --skip-build --parallel --num-workers $(JOBS)
+
+interop: setup-test ## Clients written elsewhere, against the real server: curl, Python, Chromium
+	@echo "== building the server"
+	$(SWIFT) build --product tocsin -j $(JOBS)
+	@echo "== interop tests (Tests/Interop)"
+	TOCSIN_BINARY=$(CURDIR)/.build/debug/tocsin bash Tests/Interop/run
+
+bench: release ## Server CPU per delivery against a loop of send(), memory per idle subscriber; about three minutes
+	@mkdir -p Docs/benchmarks
+	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) python3 Tests/Bench/bench.py --out Docs/benchmarks/fan-out.json
+
+bench-quick: release ## The same with few subscribers: shows that it runs, not how fast
+	@echo "== short benchmark"
+	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) python3 Tests/Bench/bench.py --quick
+
+build: setup ## A debug build
+	$(SWIFT) build -j $(JOBS)
+
+release: setup ## An optimised build, in .build/release/tocsin
+	@echo "== building the server, optimised (the first time some minutes)"
+	$(SWIFT) build -c release --product tocsin -j $(JOBS)
+
+lint: ## Is the code formatted as .swift-format says?
+	@echo "== swift format lint"
+	$(SWIFT) format lint --strict --parallel --recursive Sources Tests Package.swift
+
+format: ## Formats the code
+	$(SWIFT) format --in-place --parallel --recursive Sources Tests Package.swift
+
+setup:
+	@$(call install,$(BUILD_PACKAGES))
+
+setup-test: setup
+	@$(call install,$(TEST_PACKAGES))
+
+clean: ## Removes what was built
+	rm -rf .build .venv-interop
+
+# Installs the Debian packages that are missing, if it may.
+define install
+missing=""; for package in $(1); do \
+	dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; done; \
+if [ -n "$$missing" ]; then \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null; then sudo=sudo; else \
+		echo "these packages are missing, and only root can install them:$$missing" >&2; exit 1; fi; \
+	echo "== installing$$missing"; \
+	$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef

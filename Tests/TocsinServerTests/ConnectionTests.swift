@@ -1,0 +1,237 @@
+import Logging
+import NIOCore
+import NIOEmbedded
+import NotificationCore
+import TestSupport
+import Testing
+
+@testable import TocsinServer
+
+/// A server's loop and connections without a network: bytes in, bytes out.
+private final class Bench {
+    let eventLoop = EmbeddedEventLoop()
+    let loop: ServerLoop
+
+    init(_ change: (inout ServerConfiguration) -> Void = { _ in }) {
+        var configuration = ServerConfiguration()
+        change(&configuration)
+        let log = EmbeddedLog(epoch: LogEpoch(random: 0xabc), limits: configuration.log, writerLoop: eventLoop)
+        let state = ServerState(
+            configuration: configuration, log: log, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, version: "0",
+            pages: [:])
+        loop = ServerLoop(number: 0, eventLoop: eventLoop, server: state)
+        log.follow(loop)
+        state.loops = [NIOLoopBound(loop, eventLoop: eventLoop)]
+        loop.start()
+    }
+
+    func connect() throws -> EmbeddedChannel {
+        let channel = EmbeddedChannel(handler: Connection(loop: loop, tls: nil), loop: eventLoop)
+        try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
+        return channel
+    }
+
+    func publish(_ channel: String, _ json: String) {
+        loop.server.log.append(AppendRequest([Publication(channel: ChannelName(channel)!, data: Array(json.utf8))]), from: loop) { _ in }
+        eventLoop.run()
+    }
+
+    /// Lets the wheel turn.
+    func pass(seconds: Int) {
+        for _ in 0..<(4 * seconds) { eventLoop.advanceTime(by: .milliseconds(250)) }
+    }
+
+    static func output(_ channel: EmbeddedChannel) throws -> String {
+        var text = ""
+        while var buffer = try channel.readOutbound(as: ByteBuffer.self) { text += buffer.readString(length: buffer.readableBytes)! }
+        return text
+    }
+}
+
+/// An answer with what differs from run to run left out.
+private func steady(_ text: String) -> String {
+    text.replacing(/Date: [^\r]*/, with: "Date: -").replacing(/"time":"[^"]*"/, with: "\"time\":\"-\"")
+        .replacing(/"session":"[^"]*"/, with: "\"session\":\"-\"")
+}
+
+@Suite struct ConnectionTests {
+    private static let pipelined =
+        "POST /v1/channels/a.b?event=e HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{\"x\":1}"
+        + "POST /v1/publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n"
+        + "1e\r\n[{\"channel\":\"a.b\",\"data\":22}]\n\r\n0\r\n\r\n"
+        + "GET /v1/channels/a.b/history HTTP/1.1\r\nHost: x\r\n\r\n"
+        + "GET /v1/subscribe?channel=a.*&after=earliest HTTP/1.1\r\nHost: x\r\n\r\n"
+        + "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+        + "GET /v1/subscribe?channel=a.%3E&after=earliest HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+
+    @Test("a whole connection gives the same answers however its bytes are cut")
+    func splits() throws {
+        let events = try SplitVerifier.verify(Array(Self.pipelined.utf8), splitsMax: 150) { pieces in
+            let bench = Bench()
+            let channel = try bench.connect()
+            var out = ""
+            for piece in pieces {
+                _ = try? channel.writeInbound(ByteBuffer(bytes: piece))
+                bench.eventLoop.run()
+                out += try Bench.output(channel)
+            }
+            return [steady(out)]
+        }
+        let text = events[0]
+        #expect(text.components("HTTP/1.1 ").map { $0.prefix(3) } == ["201", "201", "200", "200", "404", "200"])
+        #expect(text.contains("\"position\":\"000000000abc.2\""))
+        #expect(text.components("id: 000000000abc.").count == 3)
+    }
+
+    @Test(
+        "malformed requests are answered with a problem and closed, and the loop goes on",
+        arguments: [
+            ("GET / HTTP/1.1\r\n\r\n", 400), ("GET / HTTP/2.5\r\nHost: x\r\n\r\n", 505), ("BAD\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n", 413),
+            ("GET /" + String(repeating: "a", count: 9000) + " HTTP/1.1\r\n", 414),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: " + String(repeating: "a", count: 17000) + "\r\n\r\n", 431),
+            ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        ])
+    func malformed(_ request: String, _ status: Int) throws {
+        let bench = Bench()
+        let channel = try bench.connect()
+        _ = try? channel.writeInbound(ByteBuffer(string: request))
+        let out = try Bench.output(channel)
+        #expect(out.hasPrefix("HTTP/1.1 \(status) "), "\(out)")
+        #expect(out.contains("application/problem+json") && out.contains("\"status\":\(status)"))
+        bench.pass(seconds: 5)
+        #expect(!channel.isActive)
+        #expect(bench.loop.counters.connections == 0)
+        let other = try bench.connect()
+        try other.writeInbound(ByteBuffer(string: "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+        #expect(try Bench.output(other).contains("ok\n"))
+    }
+
+    @Test("a poll parks at the head, is answered by what comes, and at its deadline")
+    func poll() throws {
+        let bench = Bench()
+        let channel = try bench.connect()
+        func ask(_ position: String) throws {
+            try channel.writeInbound(
+                ByteBuffer(string: "GET /v1/subscribe?channel=a&after=\(position) HTTP/1.1\r\nHost: x\r\nPrefer: wait=3\r\n\r\n"))
+        }
+        try ask("000000000abc.0")
+        #expect(try Bench.output(channel) == "")
+        #expect(bench.loop.counters.subscribers == [0, 0, 1])
+        bench.publish("b", "0")
+        #expect(try Bench.output(channel) == "")
+        bench.publish("a", "1")
+        let first = try Bench.output(channel)
+        #expect(first.contains("{\"position\":\"000000000abc.2\",\"messages\":[{"))
+        #expect(bench.loop.counters.subscribers == [0, 0, 0])
+        try ask("000000000abc.2")
+        bench.publish("b", "0")
+        bench.pass(seconds: 2)
+        #expect(try Bench.output(channel) == "")
+        bench.pass(seconds: 2)
+        #expect(try Bench.output(channel).contains("{\"position\":\"000000000abc.3\",\"messages\":[]}"))
+        #expect(bench.loop.hub.subscriberCount == 0)
+    }
+
+    @Test(
+        "deadlines end a slow head, a slow body and an idle connection",
+        arguments: [
+            ("GET / HT", 11, "408"), ("POST /v1/channels/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n1", 31, "408"),
+            ("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 76, "200"), ("", 11, ""),
+        ])
+    func deadlines(_ sent: String, _ seconds: Int, _ status: String) throws {
+        let bench = Bench()
+        let channel = try bench.connect()
+        if !sent.isEmpty { try channel.writeInbound(ByteBuffer(string: sent)) }
+        bench.pass(seconds: seconds - 2)
+        #expect(channel.isActive)
+        bench.pass(seconds: 6)
+        #expect(!channel.isActive)
+        let out = try Bench.output(channel)
+        #expect(status.isEmpty ? out.isEmpty : out.hasPrefix("HTTP/1.1 " + status), "\(out)")
+        #expect(bench.loop.counters.connections == 0)
+    }
+
+    @Test("heartbeats come when nothing else does, and a WebSocket that never answers is closed")
+    func heartbeats() throws {
+        let bench = Bench()
+        let stream = try bench.connect()
+        try stream.writeInbound(
+            ByteBuffer(string: "GET /v1/subscribe?channel=a&heartbeat=5&pad=3 HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"))
+        _ = try Bench.output(stream)
+        bench.pass(seconds: 4)
+        bench.publish("a", "1")
+        _ = try Bench.output(stream)
+        bench.pass(seconds: 4)
+        #expect(try Bench.output(stream) == "")
+        bench.pass(seconds: 2)
+        #expect(try Bench.output(stream).contains(":   \n\n"))
+
+        let socket = try bench.connect()
+        try socket.writeInbound(
+            ByteBuffer(
+                string: "GET /v1/subscribe?channel=a&heartbeat=5 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
+        #expect(try Bench.output(socket).contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
+        bench.pass(seconds: 6)
+        var ping = try #require(try socket.readOutbound(as: ByteBuffer.self))
+        #expect(ping.readBytes(length: 2) == [0x89, 0])
+        bench.pass(seconds: 20)
+        #expect(!socket.isActive)
+        #expect(bench.loop.counters.subscribers == [0, 1, 0])
+    }
+
+    @Test("HTTP/2 garbage after the preface gets a GOAWAY and the connection ends")
+    func http2Garbage() throws {
+        let bench = Bench()
+        let channel = try bench.connect()
+        let garbage = String(repeating: "\u{ff}", count: 100)
+        _ = try? channel.writeInbound(ByteBuffer(string: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + garbage))
+        var bytes: [UInt8] = []
+        while var buffer = try channel.readOutbound(as: ByteBuffer.self) { bytes += buffer.readBytes(length: buffer.readableBytes)! }
+        var kinds: [UInt8] = []
+        var rest = bytes[...]
+        while rest.count >= 9 {
+            let length = rest.prefix(3).reduce(0) { $0 << 8 | Int($1) }
+            kinds.append(rest[rest.startIndex + 3])
+            rest = rest.dropFirst(9 + length)
+        }
+        #expect(kinds.first == 4)
+        #expect(kinds.last == 7)
+        bench.pass(seconds: 5)
+        #expect(!channel.isActive)
+    }
+
+    @Test("pages of other origins are refused unless the configuration lets them in")
+    func origins() throws {
+        func status(_ allowed: [String], _ origin: String) throws -> String {
+            let bench = Bench { $0.allowedOrigins = allowed }
+            let channel = try bench.connect()
+            try channel.writeInbound(ByteBuffer(string: "GET /healthz HTTP/1.1\r\nHost: x:80\r\nOrigin: \(origin)\r\n\r\n"))
+            return String(try Bench.output(channel).dropFirst(9).prefix(3))
+        }
+        #expect(try status([], "http://evil.example") == "403")
+        #expect(try status([], "null") == "403")
+        #expect(try status([], "http://x:80") == "200")
+        #expect(try status(["https://good.example"], "https://good.example") == "200")
+        #expect(try status(["https://good.example"], "https://good.example.evil") == "403")
+        #expect(try status(["*"], "http://evil.example") == "200")
+    }
+
+    @Test("connections over the limit are closed at once")
+    func limit() throws {
+        let bench = Bench { $0.connectionsMax = 2 }
+        let channels = try (0..<3).map { _ in try bench.connect() }
+        #expect(channels.map(\.isActive) == [true, true, false])
+        #expect(bench.loop.counters.connectionsRefused == 1)
+        _ = try channels[0].finish()
+        #expect(try bench.connect().isActive)
+    }
+}
+
+extension String {
+    fileprivate func components(_ separator: String) -> [Substring] {
+        ranges(of: separator).map { self[$0.upperBound...] }
+    }
+}
