@@ -1,4 +1,5 @@
 import COpenSSL
+import Glibc
 
 /// Reads the two kinds of PEM files; every fault names the file.
 enum PEMFile {
@@ -24,6 +25,7 @@ enum PEMFile {
 
     /// The private key of a file. The caller frees it.
     static func privateKey(path: String) throws(TLSFault) -> OpaquePointer {
+        try checkKeyBlock(path: path)
         let file = try open(path)
         defer { BIO_free(file) }
         guard let key = PEM_read_bio_PrivateKey(file, nil, refusePassword, nil) else {
@@ -33,6 +35,32 @@ enum PEMFile {
         return key
     }
 
+    /// Looks at the blocks of the file first: OpenSSL's own word on a file without a readable key is just "unsupported".
+    private static func checkKeyBlock(path: String) throws(TLSFault) {
+        let file = try open(path)
+        defer {
+            BIO_free(file)
+            OpenSSLErrors.clear()
+        }
+        var name: UnsafeMutablePointer<CChar>?
+        var header: UnsafeMutablePointer<CChar>?
+        var data: UnsafeMutablePointer<UInt8>?
+        var count = 0
+        while PEM_read_bio(file, &name, &header, &data, &count) == 1 {
+            let kind = name.map { String(cString: $0) } ?? ""
+            let isEncrypted = kind == "ENCRYPTED PRIVATE KEY" || header.map { String(cString: $0).contains("ENCRYPTED") } ?? false
+            CRYPTO_free(name, #file, 0)
+            CRYPTO_free(header, #file, 0)
+            CRYPTO_free(data, #file, 0)
+            guard kind.hasSuffix("PRIVATE KEY") else { continue }
+            if isEncrypted {
+                throw .certificate(file: path, why: "the file is encrypted with a password; give a key without one")
+            }
+            return
+        }
+        throw .certificate(file: path, why: "no private key in the file")
+    }
+
     /// Frees a `STACK_OF(X509)` with its certificates.
     static func freeChain(_ chain: OpaquePointer) {
         OPENSSL_sk_pop_free(chain) { X509_free($0.map { OpaquePointer($0) }) }
@@ -40,6 +68,8 @@ enum PEMFile {
 
     private static func open(_ path: String) throws(TLSFault) -> OpaquePointer {
         OpenSSLErrors.clear()
+        var status = stat()
+        if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { throw .certificate(file: path, why: "Is a directory") }
         guard let file = BIO_new_file(path, "r") else {
             throw .certificate(file: path, why: OpenSSLErrors.takeText())
         }

@@ -23,9 +23,9 @@ extension Connection {
     /// - Returns: when to look again.
     func heartbeat(_ session: EventStreamSession, stream: Int32 = 0) -> UInt32 {
         let interval = loop.ticks(seconds: Int(session.heartbeatSeconds))
-        let outlet = loop.outlets[Int(session.subscriber.index)]
+        let outlet = loop.outlets[session.subscriber]
         guard loop.tick - outlet.lastTick >= interval else { return outlet.lastTick + interval }
-        loop.outlets[Int(session.subscriber.index)].lastTick = loop.tick
+        loop.outlets[session.subscriber].lastTick = loop.tick
         if hasRoom(stream: stream) {
             var out: [UInt8] = []
             outlet.shape.appendHeartbeat(paddingBytes: session.paddingBytes, to: &out)

@@ -77,7 +77,10 @@ enum PublishBody {
 /// CloudEvents 1.0 over HTTP, in both modes. Either way the payload of the notification is the event in its JSON format.
 enum CloudEvent {
     static func structured(_ body: [UInt8]) throws(Problem) -> PublishBody.Payload {
-        let event = try JSONSlice.object(body)
+        let event = try JSONSlice.checked(body[...])
+        guard event.kind == .object else {
+            throw Problem("bad-cloudevent", "Not a CloudEvent", status: 400, detail: "an object is wanted; batches go to /v1/publish")
+        }
         for name in ["id", "source", "type"] where event[name]?.string()?.isEmpty ?? true { throw missing(name) }
         guard event["specversion"]?.string() == "1.0" else { throw missing("specversion (1.0)") }
         return PublishBody.Payload(data: Array(event.bytes), event: FieldText(event["type"]!.string()!))

@@ -34,7 +34,7 @@ extension Connection {
             write(out)
             closeWhenDrained()
         case .eventStream(let session):
-            let shape = loop.outlets[Int(session.subscriber.index)].shape
+            let shape = loop.outlets[session.subscriber].shape
             var out: [UInt8] = []
             shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
             if shape.isChunked { out.append(contentsOf: "0\r\n\r\n".utf8) }
@@ -62,7 +62,7 @@ extension Connection {
         for (number, stream) in exchange.streams {
             if let session = stream.eventStream {
                 if hasRoom(stream: number) {
-                    let shape = loop.outlets[Int(session.subscriber.index)].shape
+                    let shape = loop.outlets[session.subscriber].shape
                     var out: [UInt8] = []
                     shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
                     _ = exchange.session.offer(stream: number, out, range: 0..<out.count)

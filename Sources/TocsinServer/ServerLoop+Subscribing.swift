@@ -13,13 +13,21 @@ extension ServerLoop {
         guard request.method == .get || request.method == .post else { throw .methodNotAllowed("GET, POST") }
         if server.isDraining { throw .goingAway(retryAfterSeconds: server.configuration.drainSeconds) }
         let limits = server.configuration.subscribe
-        let isWebSocket = upgrade?.split(separator: ",").contains { $0.trimmed == "websocket" } ?? false
+        // A handshake whose Upgrade a proxy has taken away is still one: its refusal says so, where an answer would only puzzle.
+        let isWebSocket =
+            upgrade?.split(separator: ",").contains { $0.trimmed == "websocket" } ?? false
+            || request.headerFields[.secWebSocketKey] != nil
         let wanted =
             request.method == .post
             ? try SubscribeRequest(request, body: body, limits: limits) : try SubscribeRequest(request, items: items, limits: limits)
         let transport = SubscribeRequest.transport(of: request, isUpgradeToWebSocket: isWebSocket)
         if wanted.patterns.isEmpty, transport != .webSocket {
             throw Problem("no-channel", "No channel", status: 400, detail: "name at least one channel: ?channel=…")
+        }
+        guard SubscribeRequest.accepts(request, transport) else {
+            throw Problem(
+                "not-acceptable", "Not acceptable", status: 406, detail: "this path has text/event-stream and application/json"
+            )
         }
         switch transport {
         case .webSocket: try openWebSocket(request, wanted, handle)

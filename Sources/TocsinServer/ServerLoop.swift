@@ -16,7 +16,7 @@ package final class ServerLoop {
     package let eventLoop: any EventLoop
     let server: ServerState
     let hub: Hub
-    var outlets: [Outlet] = []
+    let outlets = OutletTable()
     var counters = LoopCounters()
     var wheel = TimerWheel()
     var connections: [Connection?] = []
@@ -24,7 +24,8 @@ package final class ServerLoop {
     private(set) var dateField = Clock.httpDate()
     /// Where bytes are received that do not fit a channel's own small buffer; one for all connections.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 16)
-    private var framed: FramedBatch
+    /// Lent to the fan-out while it runs.
+    private var framed: FramedBatch?
     private(set) var isFanningOut = false
     /// What has to wait until the fan-out is through.
     private var afterwards: [() -> Void] = []
@@ -94,18 +95,17 @@ package final class ServerLoop {
     // MARK: subscribers
 
     func attach(_ id: SubscriberID, _ outlet: Outlet) {
-        while outlets.count <= Int(id.index) { outlets.append(Outlet()) }
         var outlet = outlet
         outlet.lastTick = tick
-        outlets[Int(id.index)] = outlet
+        outlets[id] = outlet
         counters.subscribers[LoopCounters.index(outlet.transport)] += 1
     }
 
     /// The subscriber gets nothing from now on; it is taken out as soon as no fan-out is under way. Until then its connection is held.
     func detachLater(_ id: SubscriberID?, _ connection: Connection) {
         guard let id, hub.isCurrent(id) else { return }
-        outlets[Int(id.index)].isClosing = true
-        outlets[Int(id.index)].descriptor = -1
+        outlets[id].isClosing = true
+        outlets[id].descriptor = -1
         afterFanOut { [self] in withExtendedLifetime(connection) { detach(id) } }
     }
 
@@ -116,8 +116,8 @@ package final class ServerLoop {
 
     func detach(_ id: SubscriberID) {
         guard hub.isCurrent(id) else { return }
-        counters.subscribers[LoopCounters.index(outlets[Int(id.index)].transport)] -= 1
-        outlets[Int(id.index)] = Outlet()
+        counters.subscribers[LoopCounters.index(outlets[id].transport)] -= 1
+        outlets[id] = Outlet()
         hub.unsubscribe(id)
     }
 
@@ -126,7 +126,7 @@ package final class ServerLoop {
         precondition(!isFanningOut)
         var pages = 0
         while hub.isCurrent(id) {
-            let outlet = outlets[Int(id.index)]
+            let outlet = outlets[id]
             guard let connection = outlet.connection?.takeUnretainedValue(), connection.hasRoom(stream: outlet.stream) else {
                 return stop(id)
             }
@@ -135,7 +135,7 @@ package final class ServerLoop {
                 var out: [UInt8] = []
                 outlet.shape.append(page, epoch: epoch, to: &out)
                 counters.deliveries[LoopCounters.index(outlet.transport)] += page.notifications.count
-                outlets[Int(id.index)].lastTick = tick
+                outlets[id].lastTick = tick
                 connection.write(out, stream: outlet.stream)
             }
             if page.isLive {
@@ -156,11 +156,13 @@ package final class ServerLoop {
     /// Takes a batch of the log.
     func apply(_ batch: [Notification]) {
         eventLoop.assertInEventLoop()
+        var framed = framed.take()!
         framed.begin(batch)
         isFanningOut = true
-        var sink = FanOutSink(loop: self)
+        var sink = FanOutSink(loop: self, framed: framed, outlets: outlets.places, tick: tick)
         hub.apply(batch, nowMilliseconds: batch.last!.timeMilliseconds, to: &sink)
         isFanningOut = false
+        self.framed = sink.finish()
         finishFanOut()
     }
 
@@ -182,93 +184,5 @@ package final class ServerLoop {
 
     func markDirty(_ connection: Connection) {
         dirtyConnections.append(connection)
-    }
-
-    @inline(__always)
-    fileprivate func deliver(_ delivery: Delivery) -> DeliveryOutcome {
-        let index = Int(delivery.subscriber.index)
-        let outlet = outlets[index]
-        if outlet.isClosing { return .refused }
-        outlets[index].lastTick = tick
-        switch outlet.kind {
-        case .direct:
-            return deliverDirectly(delivery, outlet)
-        case .buffered:
-            let connection = outlet.connection!.takeUnretainedValue()
-            framed.withRuns(delivery.indices, outlet.shape) { bytes, range in connection.write(bytes, range) }
-            count(delivery, outlet)
-            return outcome(connection)
-        case .http2:
-            return deliverToStream(delivery, outlet)
-        case .longPoll:
-            let connection = outlet.connection!.takeUnretainedValue()
-            connection.answerPoll(stream: outlet.stream, body: framed.longPollBody(delivery.indices))
-            count(delivery, outlet)
-            return .takenAndFull
-        case .none:
-            preconditionFailure("a live subscriber without an outlet")
-        }
-    }
-
-    /// The hot path: the shared bytes go to the descriptor in one system call. What the socket does not take goes through the channel,
-    /// and the subscriber is congested until that has drained.
-    @inline(__always)
-    private func deliverDirectly(_ delivery: Delivery, _ outlet: Outlet) -> DeliveryOutcome {
-        var isFull = false
-        framed.withRuns(delivery.indices, outlet.shape) { bytes, range in
-            var sent = 0
-            if !isFull {
-                sent = bytes.withUnsafeBytes { SystemCall.send(outlet.descriptor, UnsafeRawBufferPointer(rebasing: $0[range])) }
-                if sent == range.count { return }
-                isFull = true
-            }
-            // An error of the socket shows itself to the channel, which then closes.
-            outlet.connection!.takeUnretainedValue().enqueue(bytes[(range.lowerBound + max(sent, 0))..<range.upperBound])
-        }
-        count(delivery, outlet)
-        if isFull { counters.congestions += 1 }
-        return isFull ? .takenAndFull : .taken
-    }
-
-    private func deliverToStream(_ delivery: Delivery, _ outlet: Outlet) -> DeliveryOutcome {
-        let connection = outlet.connection!.takeUnretainedValue()
-        var runs = 0
-        var joined: [UInt8] = []
-        var isTaken = true
-        let isOneRun = delivery.indices[delivery.indices.count - 1] - delivery.indices[0] == UInt32(delivery.indices.count - 1)
-        framed.withRuns(delivery.indices, outlet.shape) { bytes, range in
-            runs += 1
-            if isOneRun {
-                isTaken = connection.offer(stream: outlet.stream, bytes, range)
-            } else {
-                joined.append(contentsOf: bytes[range])
-            }
-        }
-        if !isOneRun { isTaken = connection.offer(stream: outlet.stream, joined, 0..<joined.count) }
-        if isTaken { count(delivery, outlet) } else { counters.congestions += 1 }
-        return isTaken ? .taken : .refused
-    }
-
-    private func outcome(_ connection: Connection) -> DeliveryOutcome {
-        guard connection.hasRoom(stream: 0) else {
-            counters.congestions += 1
-            return .takenAndFull
-        }
-        return .taken
-    }
-
-    @inline(__always)
-    private func count(_ delivery: Delivery, _ outlet: Outlet) {
-        counters.deliveries[LoopCounters.index(outlet.transport)] += delivery.indices.count
-    }
-}
-
-/// Hands what the hub delivers to the loop that it belongs to.
-private struct FanOutSink: DeliverySink {
-    unowned(unsafe) let loop: ServerLoop
-
-    @inline(__always)
-    mutating func deliver(_ delivery: Delivery) -> DeliveryOutcome {
-        loop.deliver(delivery)
     }
 }

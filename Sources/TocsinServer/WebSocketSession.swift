@@ -65,7 +65,7 @@ extension Connection {
             closeWhenDrained()
             return .max
         }
-        let saidTick = loop.outlets[Int(session.adapter.subscriber.index)].lastTick
+        let saidTick = loop.outlets[session.adapter.subscriber].lastTick
         let quietSince = max(session.pingTick, min(session.receivedTick, saidTick))
         if loop.tick - quietSince >= interval {
             session.pingTick = loop.tick

@@ -10,7 +10,12 @@ package struct FramedBatch: ~Copyable {
         var bytes: [UInt8] = []
         /// Where each message ends; empty: not made yet.
         var ends: [Int] = []
+        /// The same bytes at an address that stays, for system calls; as much as the largest batch so far needed, up to a bound.
+        var memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     }
+
+    /// What a form keeps of its memory from batch to batch.
+    private static let keptBytesMax = 1 << 20
 
     private let epoch: LogEpoch
     package private(set) var notifications: [Notification] = []
@@ -21,18 +26,33 @@ package struct FramedBatch: ~Copyable {
         self.epoch = epoch
     }
 
+    deinit {
+        for form in forms { form.memory.deallocate() }
+    }
+
     /// Begins with another batch. Buffers keep their memory if nobody else holds them.
     package mutating func begin(_ notifications: [Notification]) {
         self.notifications = notifications
         for form in forms.indices where !forms[form].ends.isEmpty {
-            forms[form].bytes.removeAll(keepingCapacity: forms[form].bytes.capacity <= 1 << 20)
+            forms[form].bytes.removeAll(keepingCapacity: forms[form].bytes.capacity <= Self.keptBytesMax)
             forms[form].ends.removeAll(keepingCapacity: true)
         }
         answer.indices.removeAll(keepingCapacity: true)
     }
 
-    /// Calls `body` with each run of bytes that makes up these messages: one, if they follow each other in the batch.
+    /// The bytes that make up these messages, if they follow each other in the batch. Valid until the next batch.
     @inline(__always)
+    package mutating func run(_ indices: UnsafeBufferPointer<UInt32>, _ shape: WireShape) -> UnsafeRawBufferPointer? {
+        let first = Int(indices[0])
+        let last = Int(indices[indices.count - 1])
+        guard last - first == indices.count - 1 else { return nil }
+        let form = Int(shape.rawValue)
+        if forms[form].ends.isEmpty { make(shape) }
+        let start = first == 0 ? 0 : forms[form].ends[first - 1]
+        return UnsafeRawBufferPointer(rebasing: forms[form].memory[start..<forms[form].ends[last]])
+    }
+
+    /// Calls `body` with each run of bytes that makes up these messages: one, if they follow each other in the batch.
     package mutating func withRuns(
         _ indices: UnsafeBufferPointer<UInt32>, _ shape: WireShape, _ body: (borrowing [UInt8], Range<Int>) -> Void
     ) {
@@ -63,5 +83,11 @@ package struct FramedBatch: ~Copyable {
             shape.append(notification, epoch: epoch, to: &forms[form].bytes)
             forms[form].ends.append(forms[form].bytes.count)
         }
+        let count = forms[form].bytes.count
+        if forms[form].memory.count < count || forms[form].memory.count > Self.keptBytesMax {
+            forms[form].memory.deallocate()
+            forms[form].memory = .allocate(byteCount: max(count, 4096), alignment: 16)
+        }
+        forms[form].memory.copyBytes(from: forms[form].bytes)
     }
 }

@@ -41,6 +41,15 @@ package struct SubscribeRequest: Sendable, Equatable {
         return accepts ? .eventStream : .longPoll
     }
 
+    /// Whether `Accept` lets the answer be what the transport sends (RFC 9110, section 12.5.1).
+    package static func accepts(_ request: HTTPRequest, _ transport: Transport) -> Bool {
+        let ranges = request.headerFields[values: .accept].flatMap { $0.lowercased().split(separator: ",") }
+        guard transport == .longPoll, !ranges.isEmpty else { return true }
+        return ranges.contains { range in
+            ["*/*", "application/*", "application/json"].contains(range.prefix { $0 != ";" }.trimmed)
+        }
+    }
+
     /// From a GET.
     package init(_ request: HTTPRequest, items: QueryItems, limits: SubscribeLimits) throws(Problem) {
         self.init(limits: limits)

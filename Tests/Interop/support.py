@@ -15,6 +15,8 @@ import time
 import urllib.parse
 from pathlib import Path
 
+import h2.connection
+import h2.events
 import httpx
 import httpx_sse
 import websockets.asyncio.client
@@ -488,3 +490,70 @@ def event_stream(port, path, receive_buffer=None):
     raw = connect(port, receive_buffer)
     raw.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
     return raw
+
+
+class RawHTTP2:
+    """An HTTP/2 client by prior knowledge on the package h2, for what the others do not do: to reset, and to stop sending."""
+
+    def __init__(self, port):
+        self.raw = connect(port)
+        self.state = h2.connection.H2Connection()
+        self.state.initiate_connection()
+        self.next_stream = 1
+        self.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.raw.close()
+
+    def flush(self):
+        self.raw.sendall(self.state.data_to_send())
+
+    def request(self, method, path, *headers, end=True):
+        stream, self.next_stream = self.next_stream, self.next_stream + 2
+        head = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "localhost"), *headers]
+        self.state.send_headers(stream, head, end_stream=end)
+        self.flush()
+        return stream
+
+    def reset(self, stream):
+        self.state.reset_stream(stream, 8)
+        self.flush()
+
+    def events(self, seconds=SMALL_PATIENCE):
+        """Events as they come, until the server closes or the time is over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.raw.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                data = self.raw.recv(65536)
+            except (TimeoutError, ConnectionResetError):
+                return
+            if not data:
+                return
+            for event in self.state.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    self.state.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                yield event
+            with contextlib.suppress(OSError):
+                self.flush()
+
+    def upload(self, stream, size):
+        """Sends so many bytes, as far as the server lets it, until an answer is complete: its status, type and text."""
+        headers, body, left, events = {}, b"", size, self.events()
+        while True:
+            while left and not headers and (window := min(self.state.local_flow_control_window(stream), 16384, left)):
+                self.state.send_data(stream, b"x" * window)
+                left -= window
+                self.flush()
+            event = next(events, None)
+            if event is None:
+                raise AssertionError(f"no complete answer; {left} bytes were not sent")
+            if isinstance(event, h2.events.ResponseReceived):
+                headers = {name.decode(): value.decode() for name, value in event.headers}
+            elif isinstance(event, h2.events.DataReceived):
+                body += event.data
+            elif isinstance(event, h2.events.StreamEnded):
+                return int(headers[":status"]), headers["content-type"], body.decode()

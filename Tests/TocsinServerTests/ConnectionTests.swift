@@ -1,3 +1,5 @@
+import HTTP2Session
+import HTTPTypes
 import Logging
 import NIOCore
 import NIOEmbedded
@@ -201,6 +203,40 @@ private func steady(_ text: String) -> String {
         #expect(kinds.last == 7)
         bench.pass(seconds: 5)
         #expect(!channel.isActive)
+    }
+
+    @Test("a stream that is opened and reset in one read leaves nothing behind, and its connection goes on")
+    func resetAtOnce() throws {
+        let bench = Bench()
+        let channel = try bench.connect()
+        let client = HTTP2ClientSession(limits: HTTP2Limits())
+        func subscribe() throws -> HTTP2StreamID {
+            var request = HTTPRequest(method: .get, scheme: "http", authority: "x", path: "/v1/subscribe?channel=a")
+            request.headerFields[.accept] = "text/event-stream"
+            return try #require(client.request(request))
+        }
+        var bytes: [UInt8] = []
+        for _ in 0..<10 {
+            let stream = try subscribe()
+            client.send(into: &bytes, bytesMax: 1 << 20)
+            client.reset(stream: stream, errorCode: 8)
+            client.send(into: &bytes, bytesMax: 1 << 20)
+        }
+        let kept = try subscribe()
+        client.send(into: &bytes, bytesMax: 1 << 20)
+        try channel.writeInbound(ByteBuffer(bytes: bytes))
+        #expect(bench.loop.counters.subscribers == [0, 1, 0])
+        #expect(bench.loop.hub.subscriberCount == 1)
+        bench.publish("a", "7")
+        var received: [UInt8] = []
+        while var buffer = try channel.readOutbound(as: ByteBuffer.self) {
+            try buffer.readBytes(length: buffer.readableBytes)!.withUnsafeBytes { try client.receive($0, nowMilliseconds: 0) }
+        }
+        while let event = client.nextEvent() {
+            if case .body(let stream, let bytes) = event, stream == kept { received += bytes }
+        }
+        #expect(String(decoding: received, as: UTF8.self).contains("\"data\":7}"))
+        #expect(channel.isActive)
     }
 
     @Test("pages of other origins are refused unless the configuration lets them in")

@@ -24,7 +24,7 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
         #expect(
             String(decoding: plain.object, as: UTF8.self)
                 == #"{"type":"notification","channel":"a.b","sequence":1,"position":"000000000abc.1","#
-                    + #""time":"2026-11-21T10:00:00.123Z","data":{"x":1.0}}"#
+                + #""time":"2026-11-21T10:00:00.123Z","data":{"x":1.0}}"#
         )
         #expect(String(decoding: plain.object[plain.data], as: UTF8.self) == #"{"x":1.0}"#)
         let full = Notification(
