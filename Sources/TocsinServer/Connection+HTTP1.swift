@@ -145,9 +145,7 @@ extension Connection {
             guard let poll = exchange.streams[stream]?.poll else { return }
             loop.detachLater(poll.subscriber, self)
             exchange.streams[stream]?.poll = nil
-            exchange.session.respond(
-                stream: stream, dated(LongPollAnswer.response(waitSeconds: poll.waitSeconds)), body: body
-            )
+            respond(stream, exchange, LongPollAnswer.response(waitSeconds: poll.waitSeconds), body)
             wantFlush(exchange)
         default: break
         }

@@ -37,7 +37,7 @@ extension Connection {
             exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0
             exchange.streams[stream] = nil
             if exchange.streams.isEmpty {
-                if exchange.isLeaving { closeWhenDrained() } else { setDeadline(seconds: loop.server.configuration.idleSecondsMax) }
+                if exchange.isLeaving { leaveHTTP2(exchange) } else { setDeadline(seconds: loop.server.configuration.idleSecondsMax) }
             }
         case .bodyTooLong(let stream):
             refuse(stream, exchange, .bodyTooLarge)
@@ -45,14 +45,22 @@ extension Connection {
             refuse(stream, exchange, Problem("head-too-large", "Header too large", status: 431, detail: "the header list is too large"))
         case .goAway:
             exchange.isLeaving = true
-            if exchange.streams.isEmpty { closeWhenDrained() }
+            if exchange.streams.isEmpty { leaveHTTP2(exchange) }
         }
     }
 
     private func refuse(_ stream: Int32, _ exchange: HTTP2Exchange, _ problem: Problem) {
+        guard exchange.streams[stream]?.isAnswered != true else { return }
         exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0
         exchange.streams[stream] = HTTP2Stream()
-        exchange.session.respond(stream: stream, dated(problem.response), body: problem.json)
+        respond(stream, exchange, problem.response, problem.json)
+    }
+
+    /// Answers a stream, once.
+    func respond(_ stream: Int32, _ exchange: HTTP2Exchange, _ response: HTTPResponse, _ body: [UInt8]) {
+        guard let state = exchange.streams[stream], !state.isAnswered else { return }
+        exchange.streams[stream]?.isAnswered = true
+        exchange.session.respond(stream: stream, dated(response), body: body)
     }
 
     /// The request has been read: it is routed, once.
@@ -106,15 +114,17 @@ extension Connection {
     func onHTTP2Idle(_ exchange: HTTP2Exchange) {
         guard exchange.streams.isEmpty else { return clearDeadline() }
         leaveHTTP2(exchange)
-        closeWhenDrained()
     }
 
-    /// Tells the peer to open no more streams here.
+    /// There are no streams: says goodbye.
+    ///
+    /// Not earlier: some clients (Python's h2) take no more data of open streams once they have seen a GOAWAY.
     func leaveHTTP2(_ exchange: HTTP2Exchange) {
         exchange.isLeaving = true
         exchange.session.shutDown()
         exchange.session.finalGoAway()
-        flushHTTP2()
+        drainHTTP2(exchange)
+        closeWhenDrained()
     }
 
     /// Heartbeats and deadlines of the streams.

@@ -26,6 +26,8 @@ struct HTTP2Stream {
     /// An SSE subscriber on this stream.
     var eventStream: EventStreamSession?
     var poll: ParkedPoll?
+    /// It has its answer; what the peer still sends on it does not count.
+    var isAnswered = false
 
     var subscriber: SubscriberID? { eventStream?.subscriber ?? poll?.subscriber }
 }

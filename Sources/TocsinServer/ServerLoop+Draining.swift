@@ -74,10 +74,11 @@ extension Connection {
                 loop.detachLater(poll.subscriber, self)
                 exchange.streams[number]?.poll = nil
                 let problem = Problem.goingAway(retryAfterSeconds: (retryAfterMilliseconds + 999) / 1000)
-                exchange.session.respond(stream: number, dated(problem.response), body: problem.json)
+                respond(number, exchange, problem.response, problem.json)
             }
         }
-        leaveHTTP2(exchange)
-        if exchange.streams.isEmpty { closeWhenDrained() }
+        // The streams end first; the last one that closes takes the connection with it.
+        exchange.isLeaving = true
+        if exchange.streams.isEmpty { leaveHTTP2(exchange) } else { flushHTTP2() }
     }
 }

@@ -138,9 +138,7 @@ extension ServerLoop {
         case .http1(let exchange) where handle.stream == 0 && handle.serial == exchange.serial && exchange.isAnswering:
             connection.answerHTTP1(exchange, response, body, isHead: handle.isHead)
         case .http2(let exchange) where exchange.streams[handle.stream] != nil:
-            exchange.session.respond(
-                stream: handle.stream, connection.dated(response), body: handle.isHead ? [] : body
-            )
+            connection.respond(handle.stream, exchange, response, handle.isHead ? [] : body)
             if isFanningOut { connection.wantFlush(exchange) } else { connection.flushHTTP2() }
         default: break
         }

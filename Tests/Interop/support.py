@@ -360,6 +360,7 @@ def connect(port, receive_buffer=None, timeout=SMALL_PATIENCE):
     if receive_buffer:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     raw.settimeout(timeout)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     raw.connect(("127.0.0.1", port))
     return raw
 

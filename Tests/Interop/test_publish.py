@@ -421,8 +421,8 @@ HANDSHAKE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key
              "Sec-WebSocket-Version": "13"}
 
 
-@pytest.mark.parametrize("changed", [{"Sec-WebSocket-Key": None}, {"Sec-WebSocket-Key": "short"}, {"Sec-WebSocket-Key": "AQIDBAUGBwgJCgsMDQ4P"}],
-                         ids=str)
+@pytest.mark.parametrize("changed", [{"Sec-WebSocket-Key": None}, {"Sec-WebSocket-Key": "short"},
+                                     {"Sec-WebSocket-Key": "AQIDBAUGBwgJCgsMDQ4P"}], ids=str)
 def test_a_websocket_handshake_that_is_not_right_is_refused(server, changed):
     headers = {name: value for name, value in {**HANDSHAKE, **changed}.items() if value}
     with http() as client:

@@ -5,38 +5,36 @@ import json
 import shutil
 import socket
 import ssl
-import threading
+import subprocess
 import time
 
 import httpx_sse
 import pytest
 
-from support import (RawHTTP2, RawWebSocket, connect, event_stream, eventually, http, make_certificate, publish, query,
-                     read_to_end, trusting_context)
+from support import (RawWebSocket, connect, event_stream, eventually, http, make_certificate, publish, query, read_to_end,
+                     trusting_context)
+
+
+CURL = ["curl", "-sS", "-k", "--noproxy", "*", "--max-time", "20"]
+POLLS = [["--http1.1"], ["--http2-prior-knowledge"], ["--http2"]]
+
+
+def curl(*arguments):
+    return subprocess.Popen([*CURL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_sigterm_lets_every_transport_go_and_the_process_ends_with_0(fresh_server, channel):
     server = fresh_server
     position = publish(server, channel, 0)["position"]
-    found = {}
-
-    def poll():
-        with http(timeout=20) as client:
-            found["poll"] = client.get(f"{server.url}/v1/subscribe?{query(channel, after=position)}", headers={"Prefer": "wait=20"})
-
-    def poll_again(version):
-        with http(version, timeout=20) as client:
-            found[version] = client.get(f"{server.url}/v1/subscribe?{query(channel, after=position)}", headers={"Prefer": "wait=20"})
-
-    threads = [threading.Thread(target=poll), threading.Thread(target=poll_again, args=("2",))]
-    for thread in threads:
-        thread.start()
+    items = query(channel, after=position)
+    polls = [curl("-i", *options, "-H", "Prefer: wait=20", f"{base}/v1/subscribe?{items}")
+             for options, base in zip(POLLS, (server.url, server.url, server.tls_url))]
     with RawWebSocket(server.port, f"/v1/subscribe?{query(channel)}") as websocket, \
             event_stream(server.port, f"/v1/subscribe?{query(channel)}") as stream:
         assert websocket.texts(1)[0]["type"] == "hello"
         assert stream.recv(10, socket.MSG_PEEK)
         with http() as client:
-            eventually(lambda: 'transport="long_poll"} 2' in client.get(f"{server.url}/metrics").text, "two polls are parked")
+            eventually(lambda: 'transport="long_poll"} 3' in client.get(f"{server.url}/metrics").text, "three polls are parked")
         start = time.monotonic()
         server.terminate()
 
@@ -47,57 +45,62 @@ def test_sigterm_lets_every_transport_go_and_the_process_ends_with_0(fresh_serve
 
         data, closed = read_to_end(stream)
         assert closed
-        text = data.decode()
-        event = text[text.index("event: going-away"):]
-        fields = dict(line.split(": ", 1) for line in event.split("\n\n")[0].splitlines() if ": " in line)
-        assert json.loads(fields["data"])["retry_after_ms"] >= 0
-        assert "retry: " in text[text.index('"type":"hello"'):], "no retry line goes with going-away"
-        assert text.endswith("0\r\n\r\n"), "the chunked stream was not ended well"
+        text = data.decode().replace("\r\n", "\n")
+        event = text[text.index('"type":"hello"'):]
+        assert "\nevent: going-away\n" in event and '"retry_after_ms":' in event
+        assert "\nretry: " in event, "no retry line goes with going-away"
+        assert text.endswith("\n0\n\n"), "the chunked stream was not ended well"
 
-        for thread in threads:
-            thread.join(15)
-            assert not thread.is_alive()
-        for answer in (found["poll"], found["2"]):
-            assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 0
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.json()["type"] == "/problems/going-away"
+        for poll in polls:
+            output, errors = poll.communicate(timeout=15)
+            assert poll.returncode == 0, errors
+            head, _, body = output.replace("\r\n", "\n").partition("\n\n")
+            status, *fields = head.lower().split("\n")
+            fields = dict(field.split(": ", 1) for field in fields)
+            assert status.split()[1] == "503" and int(fields["retry-after"]) >= 0
+            assert fields["content-type"] == "application/problem+json"
+            assert json.loads(body)["type"] == "/problems/going-away"
         assert server.process.wait(10) == 0
         assert time.monotonic() - start < 10
 
 
-def test_an_event_stream_over_http2_is_told_and_ended_by_sigterm(fresh_server, channel):
-    with http("2", timeout=15) as client:
-        with httpx_sse.connect_sse(client, "GET", f"{fresh_server.tls_url}/v1/subscribe?{query(channel)}") as source:
-            events = source.iter_sse()
-            assert next(events).event == "hello"
-            fresh_server.terminate()
-            last = list(events)[-1]
-            assert last.event == "going-away" and last.json()["type"] == "going-away" and last.retry is not None
+@pytest.mark.parametrize("way", ["--http2-prior-knowledge", "--http2"])
+def test_an_event_stream_over_http2_is_told_and_ended_by_sigterm(fresh_server, channel, way):
+    base = fresh_server.tls_url if way == "--http2" else fresh_server.url
+    stream = curl("-N", way, "-H", "Accept: text/event-stream", f"{base}/v1/subscribe?{query(channel)}")
+    for line in stream.stdout:
+        if "hello" in line:
+            break
+    fresh_server.terminate()
+    output, errors = stream.communicate(timeout=15)
+    assert stream.returncode == 0, errors
+    last = output.strip().split("\n\n")[-1]
+    fields = dict(line.split(": ", 1) for line in last.splitlines())
+    assert fields["event"] == "going-away" and int(fields["retry"]) >= 0
+    assert json.loads(fields["data"])["type"] == "going-away"
     assert fresh_server.process.wait(10) == 0
 
 
-def test_a_server_that_drains_is_healthy_but_not_ready_and_takes_nobody_new(fresh_server, channel):
+def test_a_server_that_drains_takes_nobody_new(fresh_server, channel):
     server = fresh_server
-    websockets = [RawWebSocket(server.port, f"/v1/subscribe?{query(channel)}") for _ in range(20)]
-    with RawHTTP2(server.port) as client, contextlib.ExitStack() as stack:
-        for websocket in websockets:
-            stack.enter_context(websocket)
-            websocket.texts(1)
-        first = client.request("GET", "/readyz")
-        stream = client.request("GET", f"/v1/subscribe?{query(channel)}", ("accept", "text/event-stream"))
-        responses = ((event.stream_id, dict(event.headers)) for event in client.events() if hasattr(event, "headers"))
-        found = dict([next(responses), next(responses)])
-        assert found[first][b":status"] == found[stream][b":status"] == b"200"
+    halves = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(RawWebSocket(server.port, f"/v1/subscribe?{query(channel)}")).texts(1)
+        for path in ("/readyz", f"/v1/subscribe?{query(channel)}"):
+            halves.append(stack.enter_context(connect(server.port)))
+            halves[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n".encode())
+        time.sleep(0.2)
         server.terminate()
         eventually(lambda: any(entry.get("message") == "draining" for entry in server.log), "the log says that it drains")
-        try:
-            ready = client.request("GET", "/readyz")
-            status = next((headers for identifier, headers in responses if identifier == ready), None)
-        except (OSError, AssertionError):
-            status = None
-        assert status is None or status[b":status"] == b"503", status
-        with pytest.raises((ConnectionRefusedError, ConnectionResetError, EOFError, AssertionError)):
-            RawWebSocket(server.port, f"/v1/subscribe?{query(channel)}").texts(1, 3)
+        for half in halves:
+            # A request whose head was on its way is refused with 503, or its connection is closed.
+            with contextlib.suppress(OSError):
+                half.sendall(b"\r\n")
+            data, closed = read_to_end(half, 5)
+            assert closed and (data == b"" or data.startswith(b"HTTP/1.1 503 ")), data
+        with pytest.raises(OSError):
+            connect(server.port, timeout=3).close()
     assert server.process.wait(10) == 0
 
 
