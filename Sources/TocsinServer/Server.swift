@@ -1,3 +1,4 @@
+import Glibc
 package import Logging
 import NIOCore
 import NIOPosix
@@ -79,7 +80,17 @@ package final class Server: Sendable {
     private static func listen(
         _ host: String, _ port: Int, _ group: MultiThreadedEventLoopGroup, _ loops: [LoopReference], _ certificates: TLSContexts?
     ) async throws -> any Channel {
-        try await ServerBootstrap(group: group)
+        do {
+            return try await bootstrap(group, loops, certificates).bind(host: host, port: port).get()
+        } catch let error as IOError {
+            throw ServerStartFault(description: "cannot listen on \(host):\(port): \(String(cString: strerror(error.errnoCode)))")
+        }
+    }
+
+    private static func bootstrap(
+        _ group: MultiThreadedEventLoopGroup, _ loops: [LoopReference], _ certificates: TLSContexts?
+    ) -> ServerBootstrap {
+        ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -92,7 +103,6 @@ package final class Server: Sendable {
                     try channel.pipeline.syncOperations.addHandler(Connection(loop: loop, tls: certificates?.current))
                 }
             }
-            .bind(host: host, port: port).get()
     }
 
     /// Reads the certificates again. If they are not good, the old ones stay and the error says why.
@@ -154,4 +164,9 @@ package final class Server: Sendable {
         state.loops = []
         try await group.shutdownGracefully()
     }
+}
+
+/// Why a server does not start.
+package struct ServerStartFault: Error, CustomStringConvertible {
+    package let description: String
 }

@@ -31,7 +31,7 @@ struct ServerRun {
         do {
             server = try await Server.start(configuration, logger: logger, version: Tocsin.version, pages: pages)
         } catch {
-            throw ValidationError("the server does not start: \(error)")
+            throw CommandFailure(description: "the server does not start: \(error)")
         }
         logger.info(
             "listening",

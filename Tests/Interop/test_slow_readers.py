@@ -9,7 +9,7 @@ import time
 
 import aiohttp
 
-from support import Promise, RawWebSocket, async_http, event_stream, query, run
+from support import Promise, RawWebSocket, async_http, event_stream, http, query, run
 
 STALLED, READING, MESSAGES, SIZE = 100, 200, 300, 4096
 GROWTH = 60 * 1024 * 1024
@@ -114,7 +114,12 @@ def test_100_readers_that_never_read_cost_a_bounded_amount_and_200_others_get_ev
             assert stream.recv(5, socket.MSG_PEEK), "the stream does not begin"
         before, seconds = run(work(server, channel), 90)
         growth = server.resident() - before
-        print(f"{READING} readers got {MESSAGES} messages each in {seconds:.1f} s; resident memory grew by {growth / 2**20:.1f} MiB")
+        with http() as client:
+            metrics = client.get(f"{server.url}/metrics").text
+        congestions = int(re.search(r"^tocsin_congestions_total (\d+)", metrics, re.MULTILINE)[1])
+        print(f"{READING} readers got {MESSAGES} messages each in {seconds:.1f} s; resident memory grew by {growth / 2**20:.1f} MiB; "
+              f"{congestions} times a socket was full")
+        assert congestions >= STALLED, "the sockets of those that never read were not full, so this test showed nothing"
         assert growth < GROWTH, f"{growth / 2**20:.1f} MiB"
         assert seconds < 40
         for promise in (drain_websocket(websockets_[0], channel), drain_stream(streams[0], channel)):
