@@ -39,6 +39,7 @@ TRANSPORTS = ("websocket", "sse")
 NAMES = {"websocket": "WebSocket", "sse": "SSE, HTTP/1.1"}
 SETTINGS = ("subscribers", "messages", "slices", "rate", "pairs", "payload", "pause", "idle")
 RATIO_BAR = 1.15
+BAR_SUBSCRIBERS = 5000
 MEMORY_BARS = {"websocket": 4.0 * 1024, "sse": 4.5 * 1024}
 # Above this, waiting for the processor begins to show in what is measured.
 BUSY_MAX = 0.85
@@ -364,16 +365,19 @@ def table(results):
     for transport, figures in results["fan_out"].items():
         detail = f"floor {figures['floor_us']:.2f} us, Tocsin {figures['tocsin_us']:.2f} us, {figures['bytes_on_the_wire']:.0f} bytes"
         rows.append((f"{NAMES[transport]}: processor time per delivery", f"{figures['ratio']:.3f} x floor", f"{figures['bar']:.2f}",
-                     verdict(figures["ratio"], figures["bar"]), detail))
+                     verdict(figures["ratio"], figures["bar"], results), detail))
     for transport, figures in results["memory"].items():
         rows.append((f"{NAMES[transport]}: memory of an idle subscriber", f"{figures['bytes_each'] / 1024:.2f} KB",
-                     f"{figures['bar'] / 1024:.2f} KB", verdict(figures["bytes_each"], figures["bar"]),
+                     f"{figures['bar'] / 1024:.2f} KB", verdict(figures["bytes_each"], figures["bar"], results),
                      f"{figures['subscribers']} subscribers"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]).rstrip() for row in rows)
 
 
-def verdict(figure, bar):
+def verdict(figure, bar, results):
+    """The bars are for the whole benchmark: with few subscribers the publishing itself is most of what is measured."""
+    if results["settings"]["subscribers"] < BAR_SUBSCRIBERS:
+        return "-"
     return "yes" if figure <= bar else "no"
 
 

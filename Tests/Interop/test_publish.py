@@ -269,11 +269,12 @@ def test_a_batch_again_under_its_idempotency_key_gets_the_first_answer(server, c
 
 
 def test_an_idempotency_key_has_1_to_255_bytes(server, channel):
-    assert post(server, channel, "1", headers={"Idempotency-Key": "k" * 255}).status_code in (200, 201, 409)
-    for key in ("k" * 256, ""):
+    longest = channel + "k" * (255 - len(channel))
+    assert post(server, channel, "1", headers={"Idempotency-Key": longest}).status_code == 201
+    for key in (longest + "k", ""):
         answer = post(server, channel, "2", headers={"Idempotency-Key": key})
         assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json", answer.text
-    assert newest(server, channel)["data"] == 1 if count(server, channel) else True
+    assert count(server, channel) == 1
 
 
 # The errors of section 6.
