@@ -16,7 +16,7 @@ RUN swift build -c release --product tocsin --static-swift-stdlib && strip .buil
 
 FROM debian:12-slim
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libssl3 libnghttp2-14 curl ca-certificates \
+    && apt-get install -y -qq --no-install-recommends libssl3 libnghttp2-14 libstdc++6 curl ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --no-create-home --shell /usr/sbin/nologin tocsin
 COPY --from=build /src/.build/release/tocsin /usr/local/bin/tocsin

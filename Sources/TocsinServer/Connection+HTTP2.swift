@@ -101,6 +101,15 @@ extension Connection {
         }
     }
 
+    /// The socket has drained: streams that stopped because of it, and not of their own window, read on. (`windowOpen` speaks only of
+    /// streams that still hold bytes, or refused some.)
+    func readOnStreams(_ exchange: HTTP2Exchange) {
+        for stream in exchange.streams.values {
+            guard let id = stream.eventStream?.subscriber, loop.hub.isCurrent(id), !loop.hub.isLive(id) else { continue }
+            loop.readOn(id)
+        }
+    }
+
     private func drainHTTP2(_ exchange: HTTP2Exchange) {
         var out: [UInt8] = []
         while isOpen, hasRoom(stream: 0), exchange.session.wantsWrite {

@@ -240,7 +240,9 @@ final class Connection: ChannelInboundHandler {
         switch state {
         case .webSocket(let session): loop.readOn(session.adapter.subscriber)
         case .eventStream(let session): loop.readOn(session.subscriber)
-        case .http2: flushHTTP2()
+        case .http2(let exchange):
+            flushHTTP2()
+            readOnStreams(exchange)
         case .http1, .sniffing, .lingering, .closed: break
         }
     }

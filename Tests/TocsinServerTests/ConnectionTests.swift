@@ -27,8 +27,8 @@ private final class Bench {
         loop.start()
     }
 
-    func connect() throws -> EmbeddedChannel {
-        let channel = EmbeddedChannel(handler: Connection(loop: loop, tls: nil), loop: eventLoop)
+    func connect(behind dam: Dam? = nil) throws -> EmbeddedChannel {
+        let channel = EmbeddedChannel(handlers: (dam.map { [$0] } ?? []) + [Connection(loop: loop, tls: nil)], loop: eventLoop)
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         return channel
     }
@@ -47,6 +47,30 @@ private final class Bench {
         var text = ""
         while var buffer = try channel.readOutbound(as: ByteBuffer.self) { text += buffer.readString(length: buffer.readableBytes)! }
         return text
+    }
+}
+
+/// Between a connection and its socket: holds writes back while it is shut, as a full socket does.
+private final class Dam: ChannelOutboundHandler {
+    typealias OutboundIn = ByteBuffer
+
+    var isShut = false
+    private var held: [(NIOAny, EventLoopPromise<Void>?)] = []
+    private var context: ChannelHandlerContext?
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        if isShut { held.append((data, promise)) } else { context.write(data, promise: promise) }
+    }
+
+    /// Lets through what waits, and shuts again what follows from it.
+    func letThrough() {
+        let waiting = held
+        held = []
+        for (data, promise) in waiting { context?.writeAndFlush(data, promise: promise) }
     }
 }
 
@@ -237,6 +261,42 @@ private func steady(_ text: String) -> String {
         }
         #expect(String(decoding: received, as: UTF8.self).contains("\"data\":7}"))
         #expect(channel.isActive)
+    }
+
+    @Test("event streams of HTTP/2 that are behind go on each time the socket has drained, to the last message", arguments: [1, 3])
+    func drains(streams: Int) throws {
+        let bench = Bench()
+        let count = 600
+        for number in 1...count { bench.publish("a", "\"\(number) \(String(repeating: "x", count: 1000))\"") }
+        let dam = Dam()
+        dam.isShut = true
+        let channel = try bench.connect(behind: dam)
+        let client = HTTP2ClientSession(limits: HTTP2Limits())
+        var request = HTTPRequest(method: .get, scheme: "http", authority: "x", path: "/v1/subscribe?channel=a&after=earliest")
+        request.headerFields[.accept] = "text/event-stream"
+        for _ in 0..<streams { _ = try #require(client.request(request)) }
+        var received: [HTTP2StreamID: String] = [:]
+        for round in 0..<2000 {
+            var bytes: [UInt8] = []
+            client.send(into: &bytes, bytesMax: 1 << 20)
+            if !bytes.isEmpty { try channel.writeInbound(ByteBuffer(bytes: bytes)) }
+            bench.eventLoop.run()
+            dam.letThrough()
+            bench.eventLoop.run()
+            while var buffer = try channel.readOutbound(as: ByteBuffer.self) {
+                try buffer.readBytes(length: buffer.readableBytes)!.withUnsafeBytes { try client.receive($0, nowMilliseconds: 0) }
+            }
+            while let event = client.nextEvent() {
+                if case .body(let stream, let bytes) = event { received[stream, default: ""] += String(decoding: bytes, as: UTF8.self) }
+            }
+            // New ones come meanwhile, also while the socket is full.
+            if round < 50 { bench.publish("a", "\"\(count + round + 1) y\"") }
+        }
+        #expect(received.count == streams)
+        for text in received.values {
+            let numbers = text.matches(of: /"sequence":(\d+)/).map { Int($0.1)! }
+            #expect(numbers == Array(1...count + 50))
+        }
     }
 
     @Test("pages of other origins are refused unless the configuration lets them in")
