@@ -57,10 +57,16 @@ package struct ChannelTail {
         return low
     }
 
-    /// Up to `limit` kept messages with a greater sequence, oldest first.
-    package func page(afterSequence sequence: UInt64, limit: Int) -> [Notification] {
+    /// Up to `limit` kept messages with a greater sequence, oldest first; none more once their objects have `bytesMax`.
+    package func page(afterSequence sequence: UInt64, limit: Int, bytesMax: Int) -> [Notification] {
         guard let first = notifications.first else { return [] }
         let start = sequence < first.sequence ? 0 : Int(min(sequence - first.sequence + 1, UInt64(notifications.count)))
-        return Array(notifications[start..<min(notifications.count, start + limit)])
+        var bytes = 0
+        return Array(
+            notifications[start..<min(notifications.count, start + limit)].prefix { notification in
+                defer { bytes += notification.object.count }
+                return bytes < bytesMax
+            }
+        )
     }
 }

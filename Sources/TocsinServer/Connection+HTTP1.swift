@@ -5,14 +5,17 @@ import NotificationCore
 import Transports
 
 extension Connection {
+    /// The peer asks and does not read: no further request is answered until it does.
+    private var isClogged: Bool { pendingBytes > loop.server.configuration.backlogBytesMax }
+
     func receiveHTTP1(_ exchange: HTTP1Exchange, _ bytes: UnsafeRawBufferPointer) {
-        if exchange.isAnswering {
+        if exchange.isAnswering || isClogged {
             exchange.backlog.append(contentsOf: bytes)
             if exchange.backlog.count > loop.server.configuration.backlogBytesMax { fail("http1", "pipelined too much") }
             return
         }
         var consumed = 0
-        while case .http1(let current) = state, current === exchange, !exchange.isAnswering {
+        while case .http1(let current) = state, current === exchange, !exchange.isAnswering, !isClogged {
             var taken = 0
             let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
             do throws(HTTP1Fault) {
@@ -27,7 +30,7 @@ extension Connection {
         let rest = UnsafeMutableRawBufferPointer(mutating: UnsafeRawBufferPointer(rebasing: bytes[consumed...]))
         switch state {
         case .http1(let current) where current === exchange:
-            if exchange.isAnswering {
+            if exchange.isAnswering || isClogged {
                 exchange.backlog.append(contentsOf: rest)
             } else if exchange.head == nil {
                 // The head deadline runs from the first byte of the head, the idle one from the end of the last answer.
@@ -116,8 +119,8 @@ extension Connection {
     }
 
     /// Goes on with what came while a request was being answered.
-    private func continueHTTP1(_ exchange: HTTP1Exchange) {
-        guard case .http1(let current) = state, current === exchange, !exchange.isAnswering else { return }
+    func continueHTTP1(_ exchange: HTTP1Exchange) {
+        guard case .http1(let current) = state, current === exchange, !exchange.isAnswering, !exchange.backlog.isEmpty else { return }
         let backlog = exchange.backlog
         exchange.backlog = []
         backlog.withUnsafeBytes { receiveHTTP1(exchange, $0) }

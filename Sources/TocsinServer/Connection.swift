@@ -243,7 +243,8 @@ final class Connection: ChannelInboundHandler {
         case .http2(let exchange):
             flushHTTP2()
             readOnStreams(exchange)
-        case .http1, .sniffing, .lingering, .closed: break
+        case .http1(let exchange): continueHTTP1(exchange)
+        case .sniffing, .lingering, .closed: break
         }
     }
 

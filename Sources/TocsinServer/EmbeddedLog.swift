@@ -1,6 +1,7 @@
 package import NIOCore
 package import NotificationCore
 import Synchronization
+import Transports
 
 /// The log inside this process: one writer, in memory, on one of the event loops.
 ///
@@ -73,7 +74,7 @@ package final class EmbeddedLog: Sendable {
         let eventLoop = loop.eventLoop
         writerLoop.execute {
             let tail = self.writer.value.tail[channel]
-            let page = tail?.page(afterSequence: afterSequence, limit: limit) ?? []
+            let page = tail?.page(afterSequence: afterSequence, limit: limit, bytesMax: LongPollAnswer.bytesMax) ?? []
             eventLoop.execute { completion(tail.map { ($0, page) }) }
         }
     }

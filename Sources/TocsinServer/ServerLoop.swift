@@ -23,7 +23,7 @@ package final class ServerLoop {
     private var unusedConnections: [UInt32] = []
     private(set) var dateField = Clock.httpDate()
     /// Where bytes are received that do not fit a channel's own small buffer; one for all connections.
-    let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 16)
+    let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
     /// Lent to the fan-out while it runs.
     private var framed: FramedBatch?
     private(set) var isFanningOut = false

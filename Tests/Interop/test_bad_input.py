@@ -45,7 +45,7 @@ HEADS = {
     "another major version": (505, b"GET /healthz HTTP/3.0\r\nHost: a\r\n\r\n"),
     "version 1.2 with a fault": (None, b"GET /healthz HTTP/1.2\r\nHost: a\r\nName : v\r\n\r\n"),
 }
-PROBLEMS = {400: {"bad-request"}, 413: {"body-too-large"}}
+PROBLEMS = {400: {"bad-request"}, 413: {"body-too-large"}, 414: {"target-too-long"}, 431: {"head-too-large"}}
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -63,6 +63,13 @@ def test_a_malformed_head_is_answered_and_ends_its_connection(server, name):
     if answer.status_code in PROBLEMS:
         assert any(f'"/problems/{problem}"' in answer.text for problem in PROBLEMS[answer.status_code]), answer.text
     server.answers()
+
+
+def test_a_head_that_does_not_come_in_time_is_answered_with_408(server):
+    with connect(server.port) as raw:
+        raw.sendall(HEAD)
+        data, closed = read_to_end(raw, 20)
+    assert closed and data.startswith(b"HTTP/1.1 408 ") and b'"/problems/request-timeout"' in data, data
 
 
 def test_what_follows_a_malformed_request_on_its_connection_is_not_served(server, channel):

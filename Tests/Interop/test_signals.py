@@ -1,5 +1,6 @@
 """SIGTERM lets clients go with a word on when to come back; SIGHUP takes a new certificate."""
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -11,8 +12,8 @@ import time
 import httpx_sse
 import pytest
 
-from support import (RawWebSocket, connect, event_stream, eventually, http, make_certificate, publish, query, read_to_end,
-                     trusting_context)
+from support import (RawWebSocket, async_http, connect, event_stream, eventually, http, make_certificate, publish, query, read_to_end,
+                     run, trusting_context)
 
 
 CURL = ["curl", "-sS", "-k", "--noproxy", "*", "--max-time", "20"]
@@ -79,6 +80,30 @@ def test_an_event_stream_over_http2_is_told_and_ended_by_sigterm(fresh_server, c
     assert fields["event"] == "going-away" and int(fields["retry"]) >= 0
     assert json.loads(fields["data"])["type"] == "going-away"
     assert fresh_server.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_httpx_over_http2_reads_the_last_words_of_a_poll_and_of_a_stream(fresh_server, channel, tls):
+    # Its library takes nothing on a connection after GOAWAY, so a stream has to end before that; one stream a connection, because
+    # the library gives up the others of a connection when it reads GOAWAY together with the end of one.
+    base = fresh_server.tls_url if tls else fresh_server.url
+    position = publish(fresh_server, channel, 0)["position"]
+
+    async def work():
+        async with async_http("2") as client, async_http("2") as other:
+            url = f"{base}/v1/subscribe?"
+            poll = asyncio.create_task(other.get(url + query(channel, after=position), headers={"Prefer": "wait=15"}))
+            async with httpx_sse.aconnect_sse(client, "GET", url + query(channel)) as source:
+                events = source.aiter_sse()
+                assert (await anext(events)).event == "hello"
+                await asyncio.sleep(0.5)
+                fresh_server.terminate()
+                rest = [event async for event in events]
+            assert rest[-1].event == "going-away" and rest[-1].retry is not None
+            answer = await poll
+            assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 0
+    run(work())
+    assert fresh_server.stop() == 0
 
 
 def test_a_server_that_drains_takes_nobody_new(fresh_server, channel):

@@ -299,6 +299,26 @@ private func steady(_ text: String) -> String {
         }
     }
 
+    @Test("a client that asks and does not read is answered no further, until it reads")
+    func clogged() throws {
+        let bench = Bench()
+        let dam = Dam()
+        dam.isShut = true
+        let channel = try bench.connect(behind: dam)
+        let count = 2000
+        try channel.writeInbound(ByteBuffer(string: String(repeating: "GET /n HTTP/1.1\r\nHost: x\r\n\r\n", count: count)))
+        let connection = try channel.pipeline.syncOperations.handler(type: Connection.self)
+        #expect(connection.pendingBytes > 64 << 10)
+        #expect(connection.pendingBytes < 68 << 10)
+        var answers = 0
+        for _ in 0..<100 {
+            dam.letThrough()
+            bench.eventLoop.run()
+            answers += try Bench.output(channel).components("HTTP/1.1 404").count
+        }
+        #expect(answers == count)
+    }
+
     @Test("pages of other origins are refused unless the configuration lets them in")
     func origins() throws {
         func status(_ allowed: [String], _ origin: String) throws -> String {

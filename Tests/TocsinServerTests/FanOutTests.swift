@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import NIOCore
 import NotificationCore
 import Testing
 
@@ -25,13 +26,8 @@ private final class Crowd {
             let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
             try #require(descriptor >= 0)
             if var size = receiveBuffer { setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, 4) }
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = in_port_t(UInt16(port)).bigEndian
-            address.sin_addr.s_addr = inet_addr("127.0.0.1")
-            let result = withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-            }
+            let address = try SocketAddress(ipAddress: "127.0.0.1", port: port)
+            let result = address.withSockAddr { connect(descriptor, $0, socklen_t($1)) }
             try #require(result == 0)
             let request = "GET /v1/subscribe?channel=\(channel) HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
             try #require(send(descriptor, request, request.utf8.count, Int32(MSG_NOSIGNAL)) == request.utf8.count)
