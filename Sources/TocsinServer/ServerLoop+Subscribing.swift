@@ -160,7 +160,8 @@ extension ServerLoop {
             hub.unsubscribe(id)
             return answer(handle, LongPollAnswer.response(waitSeconds: wanted.waitSeconds), body)
         }
-        let parked = ParkedPoll(subscriber: id, waitSeconds: wanted.waitSeconds, dueTick: tick + ticks(seconds: wanted.waitSeconds))
+        // One tick more: the one that runs now is already partly over.
+        let parked = ParkedPoll(subscriber: id, waitSeconds: wanted.waitSeconds, dueTick: tick + ticks(seconds: wanted.waitSeconds) + 1)
         switch connection.state {
         case .http1(let exchange): exchange.poll = parked
         case .http2(let exchange): exchange.streams[handle.stream]?.poll = parked
