@@ -97,6 +97,10 @@ extension Connection {
     func dated(_ response: HTTPResponse) -> HTTPResponse {
         var response = response
         response.headerFields[.date] = loop.dateField
+        if let crossOrigin {
+            response.headerFields[.accessControlAllowOrigin] = crossOrigin
+            response.headerFields[.vary] = "Origin"
+        }
         return response
     }
 

@@ -39,6 +39,9 @@ final class Connection: ChannelInboundHandler {
     var tls: TLSEngine?
     private(set) var context: ChannelHandlerContext?
     private(set) var descriptor: Int32 = -1
+    /// The other origin whose page made the newest request, if it may: named in answers. (Should streams of two origins share a
+    /// connection, an answer may name the wrong one of two allowed ones, which the browser then refuses.)
+    var crossOrigin: String?
     /// Bytes that went to the channel and have not reached the socket.
     private(set) var pendingBytes = 0
     /// The tick at which the connection is looked at next; other entries of the wheel are stale.

@@ -20,7 +20,8 @@ extension ServerLoop {
             guard let segments = target.segments, let items = target.items else {
                 throw .badParameter("request target", "it is not percent-encoded UTF-8")
             }
-            try checkOrigin(request)
+            handle.connection.crossOrigin = try allowedCrossOrigin(request)
+            if request.method == .options, handle.connection.crossOrigin != nil { return answerPreflight(handle) }
             try route(request, segments, items, body, upgrade, handle)
         } catch {
             answer(handle, error)
@@ -66,16 +67,28 @@ extension ServerLoop {
 
     /// A page of another origin may use the server only if the configuration says so. Browsers always name the origin on WebSockets
     /// and on requests that change something, so nobody's page can speak for a visitor unasked.
-    private func checkOrigin(_ request: HTTPRequest) throws(Problem) {
-        guard let origin = request.headerFields[.origin], request.method != .options else { return }
-        let allowed = server.configuration.allowedOrigins
-        if allowed.contains("*") || allowed.contains(origin) { return }
+    ///
+    /// - Returns: the other origin, if it is one that may.
+    private func allowedCrossOrigin(_ request: HTTPRequest) throws(Problem) -> String? {
+        guard let origin = request.headerFields[.origin] else { return nil }
         let host = request.authority ?? ""
-        if origin == "http://" + host || origin == "https://" + host { return }
+        if origin == "http://" + host || origin == "https://" + host { return nil }
+        let allowed = server.configuration.allowedOrigins
+        if allowed.contains("*") || allowed.contains(origin) { return origin }
         throw Problem(
             "origin-not-allowed", "Origin not allowed", status: 403, detail: "pages of \(origin.prefix(100)) may not use this server",
             rule: "origin", configurationKey: "allowed_origins (--allow-origin)"
         )
+    }
+
+    /// A browser asks before it sends what a form could not (Fetch standard, CORS-preflight request).
+    private func answerPreflight(_ handle: RequestHandle) {
+        var response = HTTPResponse(status: .ok)
+        response.headerFields[HTTPField.Name("Access-Control-Allow-Methods")!] = "GET, POST"
+        response.headerFields[HTTPField.Name("Access-Control-Allow-Headers")!] =
+            "Content-Type, Last-Event-ID, Prefer, Idempotency-Key, Cache-Control"
+        response.headerFields[HTTPField.Name("Access-Control-Max-Age")!] = "600"
+        answer(handle, response, [])
     }
 
     private func plain(_ request: HTTPRequest, _ text: String, _ handle: RequestHandle) throws(Problem) {

@@ -448,7 +448,6 @@ def test_a_page_of_an_origin_that_is_configured_is_served(start_server, channel)
     assert answer.status_code == 101
 
 
-@pytest.mark.xfail(strict=True, reason="the answers lack Access-Control-Allow-Origin, so a browser withholds them from the page")
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 def test_a_page_of_an_origin_that_is_configured_may_read_the_answers(start_server, channel, accept):
     server = start_server(arguments=["--allow-origin", ELSEWHERE])
