@@ -13,6 +13,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
@@ -37,6 +38,15 @@ let package = Package(
             dependencies: ["JSONCodec", .product(name: "DequeModule", package: "swift-collections")]
         ),
 
+        // The log on disk: SQLite. Bytes of a file in and out, no clock.
+        .target(
+            name: "NotificationStore",
+            dependencies: [
+                "NotificationCore", "JSONCodec", .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "DequeModule", package: "swift-collections"),
+            ]
+        ),
+
         // The adapters: codec events <-> core; still no I/O.
         .target(
             name: "Transports",
@@ -50,7 +60,8 @@ let package = Package(
         .target(
             name: "TocsinServer",
             dependencies: [
-                "Transports", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session", "TLSEngine",
+                "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
+                "TLSEngine",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -72,7 +83,7 @@ let package = Package(
         .executableTarget(
             name: "tocsin",
             dependencies: [
-                "TocsinClient", "TocsinServer", "Transports", "NotificationCore", "JSONCodec", "TLSEngine",
+                "TocsinClient", "TocsinServer", "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "TLSEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -83,7 +94,17 @@ let package = Package(
             resources: [.embedInCode("Resources/demo.html"), .embedInCode("Resources/wc2022-final.ndjson")]
         ),
 
+        // An SQLite VFS over a disk that can fail and lose its power; for tests and the simulation only.
+        .target(name: "CSimulatedDisk", linkerSettings: [.linkedLibrary("sqlite3")]),
+
         .target(name: "TestSupport", path: "Tests/TestSupport"),
+        .testTarget(name: "SimulatedDiskTests", dependencies: ["CSimulatedDisk"]),
+        .testTarget(
+            name: "NotificationStoreTests",
+            dependencies: [
+                "NotificationStore", "NotificationCore", "JSONCodec", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
+            ]
+        ),
         .testTarget(name: "NotificationCoreTests", dependencies: ["NotificationCore", "TestSupport"]),
         .testTarget(
             name: "TransportsTests",

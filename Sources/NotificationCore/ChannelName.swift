@@ -15,6 +15,21 @@ package struct ChannelName: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { string }
 
+    /// The channel in which a user's devices are told what the others have read.
+    ///
+    /// - Returns: nil if the user's name has more than 100 bytes.
+    package init?(acknowledgementsOf user: FieldText) {
+        guard user.string.utf8.count <= Self.userBytesMax else { return nil }
+        var string = "_acks."
+        for byte in user.string.utf8 { string += (byte < 16 ? "0" : "") + String(byte, radix: 16) }
+        self.string = string
+    }
+
+    package static let userBytesMax = 100
+
+    /// Feeds whose name begins with `_` are the server's own: nobody publishes there, and no wildcard stands for them.
+    package var isReserved: Bool { string.utf8.first == UInt8(ascii: "_") }
+
     /// The first token.
     package var feed: Substring { string.prefix { $0 != "." } }
 

@@ -21,6 +21,9 @@ package struct ChannelPattern: Hashable, Sendable, CustomStringConvertible {
     /// The channel that this names, if it names exactly one.
     package var name: ChannelName? { isWildcard ? nil : ChannelName(string) }
 
+    /// Whether it names one of the server's own channels.
+    package var isReserved: Bool { string.utf8.first == UInt8(ascii: "_") }
+
     var tokens: [Substring] { string.split(separator: ".", omittingEmptySubsequences: false) }
 
     package func matches(_ channel: ChannelName) -> Bool {

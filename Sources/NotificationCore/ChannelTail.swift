@@ -1,22 +1,40 @@
 import DequeModule
+package import JSONCodec
 
-/// The messages of one channel that are still kept, oldest first, and what is known of those that are not.
+/// What a loop has of one channel in memory: its newest messages, oldest first, and its state if its kind has one.
 package struct ChannelTail {
     package let name: ChannelName
-    package let retention: Retention
+    package let feed: Feed
     private(set) var notifications: Deque<Notification> = []
     package private(set) var bytes = 0
     /// Of the newest message; 0 if there was none.
-    package private(set) var lastSequence: UInt64 = 0
-    package private(set) var lastOffset: UInt64 = 0
-    /// Of the newest message that is no longer kept; 0 if all are.
-    package private(set) var trimmedSequence: UInt64 = 0
-    package private(set) var trimmedOffset: UInt64 = 0
+    package private(set) var lastSequence: UInt64
+    package private(set) var lastOffset: UInt64
+    /// Of the newest message that is not in memory: the log may have it. 0 if all are.
+    package private(set) var floorSequence: UInt64
+    package private(set) var floorOffset: UInt64
+    /// Scores: of the newest message that was a change of the state.
+    private(set) var lastChangeOffset: UInt64
+    /// Scores: the state after the newest message.
+    package private(set) var document: JSONDocument?
+    /// Dashboards: the newest message of each key.
+    private(set) var latest: [FieldText?: Notification] = [:]
 
-    init(name: ChannelName, retention: Retention) {
-        self.name = name
-        self.retention = retention
+    init(_ seed: LogPreload.Channel, feed: Feed) {
+        name = seed.name
+        self.feed = feed
+        lastSequence = seed.lastSequence
+        lastOffset = seed.lastOffset
+        floorSequence = seed.lastSequence
+        floorOffset = seed.lastOffset
+        lastChangeOffset = seed.lastChangeOffset
+        document = seed.document
+        for notification in seed.latest { latest[notification.key] = notification }
     }
+
+    package var count: Int { notifications.count }
+    package var first: Notification? { notifications.first }
+    package var last: Notification? { notifications.last }
 
     mutating func append(_ notification: Notification) {
         precondition(notification.sequence == lastSequence + 1 && notification.offset > lastOffset, "the log is out of order")
@@ -24,29 +42,34 @@ package struct ChannelTail {
         lastOffset = notification.offset
         notifications.append(notification)
         bytes += notification.bytes
+        if notification.isChange { lastChangeOffset = notification.offset }
+        if feed.kind == .dashboards { latest[notification.key] = notification }
     }
 
-    package var count: Int { notifications.count }
-    package var first: Notification? { notifications.first }
-    package var last: Notification? { notifications.last }
+    mutating func set(_ document: JSONDocument) {
+        self.document = document
+    }
 
     /// - Returns: the bytes given back.
     @discardableResult
     mutating func dropOldest() -> Int {
         guard let oldest = notifications.popFirst() else { return 0 }
-        trimmedSequence = oldest.sequence
-        trimmedOffset = oldest.offset
+        floorSequence = oldest.sequence
+        floorOffset = oldest.offset
         bytes -= oldest.bytes
         return oldest.bytes
     }
 
     func isOverLimit(nowMilliseconds: Int64) -> Bool {
         guard let oldest = notifications.first else { return false }
-        return notifications.count > retention.countMax || bytes > retention.bytesMax
-            || nowMilliseconds - oldest.timeMilliseconds > Int64(retention.ageSecondsMax) * 1000
+        return notifications.count > feed.retention.countMax || bytes > feed.retention.bytesMax
+            || nowMilliseconds - oldest.timeMilliseconds > Int64(feed.retention.ageSecondsMax) * 1000
     }
 
-    /// Index of the first kept message with a greater log number.
+    /// Whether everything after this log number is in memory.
+    func reaches(back offset: UInt64) -> Bool { floorOffset <= offset }
+
+    /// Index of the first message in memory with a greater log number.
     func index(afterOffset offset: UInt64) -> Int {
         var low = 0
         var high = notifications.count
@@ -57,16 +80,41 @@ package struct ChannelTail {
         return low
     }
 
-    /// Up to `limit` kept messages with a greater sequence, oldest first; none more once their objects have `bytesMax`.
-    package func page(afterSequence sequence: UInt64, limit: Int, bytesMax: Int) -> [Notification] {
-        guard let first = notifications.first else { return [] }
-        let start = sequence < first.sequence ? 0 : Int(min(sequence - first.sequence + 1, UInt64(notifications.count)))
-        var bytes = 0
-        return Array(
-            notifications[start..<min(notifications.count, start + limit)].prefix { notification in
-                defer { bytes += notification.object.count }
-                return bytes < bytesMax
+    /// The sequence of the newest message that is not after this log number; nil if memory does not tell.
+    func sequence(at offset: UInt64) -> UInt64? {
+        if offset >= lastOffset { return lastSequence }
+        guard reaches(back: offset) else { return nil }
+        let index = index(afterOffset: offset)
+        return index == 0 ? floorSequence : notifications[index - 1].sequence
+    }
+
+    /// The state as one message, if it has one.
+    package var snapshot: ChannelSnapshot? {
+        var data: [UInt8] = []
+        var time: Int64 = 0
+        var staleKeys: [String] = []
+        switch feed.kind {
+        case .scores:
+            guard let document else { return nil }
+            document.append(to: &data)
+            time = notifications.last?.timeMilliseconds ?? 0
+        case .dashboards:
+            guard !latest.isEmpty else { return nil }
+            data.append(UInt8(ascii: "{"))
+            for notification in latest.values.sorted(by: { $0.offset < $1.offset }) {
+                if data.count > 1 { data.append(UInt8(ascii: ",")) }
+                JSONText.appendString(notification.key?.string ?? "", into: &data)
+                data.append(UInt8(ascii: ":"))
+                data.append(contentsOf: notification.object[notification.data])
+                if notification.isStale { staleKeys.append(notification.key?.string ?? "") }
+                time = notification.timeMilliseconds
             }
+            data.append(UInt8(ascii: "}"))
+        case nil, .alerts:
+            return nil
+        }
+        return ChannelSnapshot(
+            channel: name, sequence: lastSequence, offset: lastOffset, timeMilliseconds: time, data: data, staleKeys: staleKeys.sorted()
         )
     }
 }

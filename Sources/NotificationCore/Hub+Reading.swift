@@ -1,105 +1,199 @@
 import DequeModule
 
 /// Reading on: how a cursor that is behind gets to the head.
+///
+/// Channels that only have messages are read together, in the order of the log. Where some messages are left out on purpose (values of
+/// a key that were superseded, changes that a state stands for) or the subscriber chose a rate, one channel is read after the other in
+/// a *window* of the log: so each message can say how many of its channel were left out before it, and the position in the midst of it
+/// says which channels have been dealt with. Nothing of this has to be remembered here for a reader that comes back.
 extension Hub {
+    /// How much one page may hold.
+    package struct Room: Sendable {
+        package var notifications: Int
+        package var bytes: Int
+
+        /// - Parameters:
+        ///   - notifications: at least 1.
+        ///   - bytes: no further message is added once their objects have so many bytes.
+        package init(notifications: Int, bytes: Int) {
+            self.notifications = notifications
+            self.bytes = bytes
+        }
+
+        var isEmpty: Bool { notifications <= 0 || bytes <= 0 }
+
+        mutating func take(_ bytes: Int) {
+            notifications -= 1
+            self.bytes -= bytes
+        }
+    }
+
+    /// The states that a newcomer begins with are sent together; what does not fit is left to be fetched.
+    static let beginningBytesMax = 16 << 20
+    /// Changes are replaced by the state they led to if there are more of them than this, and it is shorter.
+    static let replayCountMin = 8
+
     /// The next page for a stopped subscriber.
     ///
-    /// The caller takes all of it. When the page says `isLive`, nothing more is to be read.
+    /// The caller takes all of a page. When it says `isAtHead`, nothing more is to be read.
     ///
-    /// - Parameters:
-    ///   - notificationsMax: at least 1.
-    ///   - bytesMax: no further notification is added once their objects have so many bytes.
-    package func read(_ id: SubscriberID, notificationsMax: Int, bytesMax: Int) -> Page {
-        precondition(!isFanningOut && table.isCurrent(id) && notificationsMax > 0)
+    /// - Parameter answer: to what an earlier call asked; it is used if it is still what is wanted.
+    package func read(
+        _ id: SubscriberID, room: Room, nowMilliseconds: Int64, answer: (request: LogRequest, answer: LogAnswer)? = nil
+    ) -> ReadStep {
+        precondition(!isFanningOut && table.isCurrent(id) && room.notifications > 0)
         let at = Int(id.index)
-        var page = Page()
-        guard table.slots[at].state == .stopped || !profiles[at].sideReaders.isEmpty else {
-            page.isLive = true
-            return page
+        guard table.slots[at].state == .stopped else { return .page(Page(isAtHead: true)) }
+        let revision = profiles[at].revision
+        var context = ReadContext(
+            epoch: epoch, options: profiles[at].options, room: room, now: nowMilliseconds,
+            answer: answer.flatMap { $0.request.revision == revision ? $0 : nil }
+        )
+        let end = read(channels(of: at), &table.slots[at].cursor, &profiles[at].reader, hasStates(at), &context)
+        var page = context.page
+        if case .atHead = end {
+            table.slots[at].state = context.options.isPaced ? .paced : .live
+            page.isAtHead = true
         }
-        var room = Room(notifications: notificationsMax, bytes: bytesMax)
-        if table.slots[at].state == .stopped {
-            let isAtHead = read(
-                channels(of: at, reader: 0), &table.slots[at].cursor, &profiles[at].main, &room, &page
-            )
-            if isAtHead { table.slots[at].state = .live }
+        if page.items.isEmpty {
+            switch end {
+            case .wants(let query): return .wants(LogRequest(query: query, revision: revision))
+            case .notYet: return .notYet
+            case .atHead, .full: break
+            }
         }
-        var finished: [UInt16] = []
-        for reader in profiles[at].sideReaders.indices {
-            var side = profiles[at].sideReaders[reader]
-            let isAtHead = read(channels(of: at, reader: side.number), &side.cursor, &side.notes, &room, &page)
-            profiles[at].sideReaders[reader] = side
-            if isAtHead { finished.append(side.number) }
-        }
-        if table.slots[at].state == .live { merge(id.index, finished) }
-        page.isLive = table.slots[at].state == .live && profiles[at].sideReaders.isEmpty
-        return page
+        return .page(page)
     }
 
-    private struct Room {
-        var notifications: Int
-        var bytes: Int
-        var isEmpty: Bool { notifications <= 0 || bytes <= 0 }
-    }
-
-    /// Side readers that came to the head are from now on read by the main cursor, which is there too.
-    private func merge(_ subscriber: UInt32, _ numbers: [UInt16]) {
-        let at = Int(subscriber)
-        guard !numbers.isEmpty else { return }
-        table.slots[at].cursor = max(table.slots[at].cursor, head)
-        for subscription in profiles[at].subscriptions.indices
-        where numbers.contains(profiles[at].subscriptions[subscription].reader) {
-            take(subscriber, subscription)
-        }
-        profiles[at].sideReaders.removeAll { numbers.contains($0.number) }
-    }
-
-    /// The channels that a reader has, each once.
-    private func channels(of subscriber: Int, reader: UInt16) -> [Int32] {
+    func channels(of subscriber: Int) -> [ChannelID] {
         let subscriptions = profiles[subscriber].subscriptions
-        if subscriptions.count == 1, subscriptions[0].reader == reader { return nodes[Int(subscriptions[0].node)].channels }
-        var channels: [Int32] = []
-        for subscription in subscriptions where subscription.reader == reader {
-            channels.append(contentsOf: nodes[Int(subscription.node)].channels)
-        }
-        return Array(Set(channels))
+        if subscriptions.count == 1 { return nodes[Int(subscriptions[0].node)].channels }
+        return Set(subscriptions.flatMap { nodes[Int($0.node)].channels }).sorted()
     }
 
-    /// Merges the channels' tails by log number.
-    ///
-    /// - Returns: whether the cursor is at the head.
+    private func hasStates(_ subscriber: Int) -> Bool {
+        profiles[subscriber].subscriptions.contains { nodes[Int($0.node)].hasStates }
+    }
+
+    // MARK: one reader
+
     private func read(
-        _ channels: [Int32], _ cursor: inout UInt64, _ notes: inout ReadingNotes, _ room: inout Room, _ page: inout Page
-    ) -> Bool {
-        var told = begin(channels, cursor, notes, &page)
+        _ channels: [ChannelID], _ cursor: inout UInt64, _ reader: inout Reader, _ hasStates: Bool, _ context: inout ReadContext
+    ) -> ReadEnd {
+        var told = begin(cursor, reader, &context)
+        reader.notes = .none
+        if case .beginning = reader.phase { begin(channels, &cursor, &reader, &context) }
+        if case .window(let window) = reader.phase { context.isAlone = channels.count == 1 && window.base != nil }
+        while true {
+            if case .running = reader.phase {
+                guard cursor < head else { return .atHead }
+                context.isAlone = channels.count == 1
+                if context.options.isPaced || context.options.isDigest || (hasStates && leavesOut(channels, cursor)) {
+                    reader.phase = .window(Position.Window(base: cursor, through: head, channel: 0, offset: cursor))
+                }
+            }
+            let end: ReadEnd
+            switch reader.phase {
+            case .beginning: preconditionFailure("it has begun")
+            case .running: end = readTogether(channels, &cursor, &told, &context)
+            case .window: end = readWindow(channels, &reader, &told, &context)
+            }
+            guard case .atHead = end else {
+                reader.notes = .told(told)
+                return end
+            }
+            if case .window(let window) = reader.phase {
+                cursor = window.through
+                reader.phase = .running
+                if context.options.isPaced { return .atHead }  // the rest at its next turn
+            } else {
+                return .atHead
+            }
+        }
+    }
+
+    private func begin(_ cursor: UInt64, _ reader: Reader, _ context: inout ReadContext) -> Told {
+        switch reader.notes {
+        case .none:
+            return Told()
+        case .told(let told):
+            return told
+        case .foreign:
+            let position = reader.position(cursor: cursor, epoch: epoch)
+            context.page.items.append(.gap(Gap(reason: .epoch, position: position)))
+            return Told(isNew: true)
+        case .earliest:
+            return Told(isNew: true)
+        }
+    }
+
+    /// What a newcomer begins with: the states, all at once, so that they are of one moment; then alerts that it has not read.
+    private func begin(_ channels: [ChannelID], _ cursor: inout UInt64, _ reader: inout Reader, _ context: inout ReadContext) {
+        cursor = head
+        reader.phase = .running
+        let hasAlerts = context.options.user != nil && channels.contains { tail[$0].feed.kind == .alerts && tail[$0].lastSequence > 0 }
+        if hasAlerts {
+            reader.phase = .window(Position.Window(base: nil, through: head, channel: 0, offset: 0))
+        }
+        let position = reader.position(cursor: cursor, epoch: epoch)
+        var bytes = 0
+        for channel in channels {
+            guard let snapshot = tail[channel].snapshot else { continue }
+            bytes += snapshot.data.count
+            if bytes > Self.beginningBytesMax {
+                context.page.items.append(.gap(Gap(channel: snapshot.channel, to: snapshot.sequence, reason: .size)))
+            } else {
+                context.page.items.append(.snapshot(snapshot, position: nil))
+            }
+        }
+        // Only the last one moves the reader's place: a reader that is cut off before begins anew.
+        if case .snapshot(let snapshot, _) = context.page.items.last {
+            context.page.items[context.page.items.count - 1] = .snapshot(snapshot, position: position)
+        }
+    }
+
+    // MARK: in the order of the log
+
+    private func readTogether(
+        _ channels: [ChannelID], _ cursor: inout UInt64, _ told: inout Told, _ context: inout ReadContext
+    ) -> ReadEnd {
+        var debts = Debts()
+        defer { debts.settle(Position(epoch: epoch, offset: cursor), self, &context.page) }
+        while cursor < head {
+            if context.room.isEmpty { return .full }
+            let behind = channels.filter { tail[$0].lastOffset > cursor }
+            guard behind.contains(where: { !tail[$0].reaches(back: cursor) }) else {
+                return readMemory(behind, &cursor, &debts, &told, &context)
+            }
+            let query = LogQuery(
+                .messages, channels: behind, after: cursor, through: head, notificationsMax: context.room.notifications,
+                bytesMax: context.room.bytes
+            )
+            guard let answer = context.answer(to: query) else { return .wants(query) }
+            for mark in answer.trimmed { tell(mark, &told, Position(epoch: epoch, offset: cursor), &context) }
+            for notification in answer.notifications {
+                hand(notification, &debts, &told, &context, before: Position(epoch: epoch, offset: cursor))
+                cursor = notification.offset
+            }
+            cursor = max(cursor, answer.through)
+        }
+        return .atHead
+    }
+
+    private func readMemory(
+        _ channels: [ChannelID], _ cursor: inout UInt64, _ debts: inout Debts, _ told: inout Told, _ context: inout ReadContext
+    ) -> ReadEnd {
         var sources = SourceHeap()
         for channel in channels {
-            let known = tail[channel]
-            guard known.lastOffset > cursor else { continue }
-            if known.trimmedOffset > cursor, known.trimmedSequence > told[channel] ?? 0 {
-                page.gaps.append(
-                    Gap(
-                        channel: known.name, from: (told[channel] ?? 0) + 1, to: known.trimmedSequence, reason: .retention, offset: cursor
-                    )
-                )
-                told[channel] = known.trimmedSequence
-            }
-            let index = known.index(afterOffset: cursor)
-            if index < known.notifications.count {
-                sources.insert(Source(offset: known.notifications[index].offset, channel: channel, index: index))
-            }
+            let index = tail[channel].index(afterOffset: cursor)
+            sources.insert(Source(offset: tail[channel].notifications[index].offset, channel: channel, index: index))
         }
         while let source = sources.first {
-            if room.isEmpty {
-                notes = told.isEmpty ? .none : .told(told)
-                return false
-            }
+            if context.room.isEmpty { return .full }
             let notifications = tail[source.channel].notifications
             let notification = notifications[source.index]
-            page.notifications.append(notification)
+            hand(notification, &debts, &told, &context, before: Position(epoch: epoch, offset: cursor))
             cursor = notification.offset
-            room.notifications -= 1
-            room.bytes -= notification.object.count
             let next = source.index + 1
             sources.replaceFirst(
                 with: next < notifications.count
@@ -107,25 +201,126 @@ extension Hub {
             )
         }
         cursor = max(cursor, head)
-        notes = .none
-        return true
+        return .atHead
     }
 
-    /// - Returns: by channel, the highest dropped sequence that the reader knows of or does not ask for.
-    private func begin(_ channels: [Int32], _ cursor: UInt64, _ notes: ReadingNotes, _ page: inout Page) -> [Int32: UInt64] {
-        switch notes {
-        case .none:
-            return [:]
-        case .told(let told):
-            return told
-        case .foreign:
-            page.gaps.append(Gap(channel: nil, from: nil, to: nil, reason: .epoch, offset: cursor))
-        case .earliest:
-            break
+    private func hand(
+        _ notification: Notification, _ debts: inout Debts, _ told: inout Told, _ context: inout ReadContext, before: Position
+    ) {
+        told.pass(notification.channelID)
+        guard notification.expiresMilliseconds > context.now else {
+            // Looking costs too: a page of expired messages is a page.
+            context.room.take(64)
+            return debts.add(notification)
         }
-        var told: [Int32: UInt64] = [:]
-        for channel in channels where tail[channel].trimmedSequence > 0 { told[channel] = tail[channel].trimmedSequence }
-        return told
+        let skipped = debts.take(notification.channelID)
+        debts.settle(before, self, &context.page)
+        context.room.take(notification.object.count)
+        context.page.items.append(
+            skipped == 0
+                ? .notification(notification)
+                : .marked(notification, skipped: skipped, position: Position(epoch: epoch, offset: notification.offset))
+        )
+    }
+
+    /// Messages that the log has dropped are told once.
+    func tell(_ mark: TrimMark, _ told: inout Told, _ position: Position, _ context: inout ReadContext) {
+        guard let from = told.tell(mark) else { return }
+        context.page.items.append(
+            .gap(Gap(channel: tail[mark.channel].name, from: from, to: mark.sequence, reason: .retention, position: position))
+        )
+    }
+}
+
+/// What a reader has been told of messages that the log has dropped.
+struct Told {
+    /// It reads from the beginning: what was dropped before it came to a channel is not missed.
+    var isNew = false
+    /// By channel: the highest dropped sequence that it knows of; 0: none, but it has had something of this channel.
+    private var marks: [ChannelID: UInt64] = [:]
+
+    init(isNew: Bool = false) {
+        self.isNew = isNew
+    }
+
+    /// - Returns: the lowest sequence that may be missing, if there is something to be told.
+    mutating func tell(_ mark: TrimMark) -> UInt64? {
+        let known = marks[mark.channel]
+        if isNew, known == nil {
+            marks[mark.channel] = mark.sequence
+            return nil
+        }
+        guard mark.sequence > known ?? 0 else { return nil }
+        marks[mark.channel] = mark.sequence
+        return (known ?? 0) + 1
+    }
+
+    /// It has had something of this channel.
+    mutating func pass(_ channel: ChannelID) {
+        if isNew, marks[channel] == nil { marks[channel] = 0 }
+    }
+}
+
+/// What reading goes by, and what it makes.
+struct ReadContext {
+    let epoch: LogEpoch
+    let options: ReadingOptions
+    var room: Hub.Room
+    let now: Int64
+    var answer: (request: LogRequest, answer: LogAnswer)?
+    /// The reader has one channel only: its place can be told by a log number also in a window.
+    var isAlone = false
+    var page = Page()
+
+    /// Takes the answer, if it is to this question. The head may have moved since, and channels may have become more: what was asked for
+    /// is answered up to `through` all the same.
+    mutating func answer(to query: LogQuery) -> LogAnswer? {
+        guard let answer, answer.request.query.subject == query.subject,
+            answer.request.query.after == query.after, query.subject == .messages || answer.request.query.channels == query.channels
+        else { return nil }
+        self.answer = nil
+        return answer.answer
+    }
+}
+
+enum ReadEnd {
+    case atHead
+    /// There is no room for more.
+    case full
+    case wants(LogQuery)
+    case notYet
+}
+
+/// Messages that were passed over and not yet told, per channel: in the order of the log the next message of another channel would
+/// move the position past them.
+struct Debts {
+    private var ranges: [ChannelID: ClosedRange<UInt64>] = [:]
+
+    mutating func add(_ notification: Notification) {
+        let lower = ranges[notification.channelID]?.lowerBound ?? notification.sequence
+        ranges[notification.channelID] = lower...notification.sequence
+    }
+
+    /// - Returns: how many are told with the channel's next message.
+    mutating func take(_ channel: ChannelID) -> UInt64 {
+        if ranges.isEmpty { return 0 }
+        return ranges.removeValue(forKey: channel).map { $0.upperBound - $0.lowerBound + 1 } ?? 0
+    }
+
+    /// Tells the rest. Only the last one moves the reader's place, when all are told.
+    mutating func settle(_ position: Position, _ hub: Hub, _ page: inout Page) {
+        if ranges.isEmpty { return }
+        for (index, (channel, range)) in ranges.sorted(by: { $0.key < $1.key }).enumerated() {
+            page.items.append(
+                .gap(
+                    Gap(
+                        channel: hub.tail[channel].name, from: range.lowerBound, to: range.upperBound, reason: .expired,
+                        position: index == ranges.count - 1 ? position : nil
+                    )
+                )
+            )
+        }
+        ranges.removeAll()
     }
 }
 

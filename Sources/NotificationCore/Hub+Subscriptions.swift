@@ -1,100 +1,61 @@
-/// What a subscriber is subscribed to.
-struct Profile {
-    var subscriptions: [Subscription] = []
-    var main: ReadingNotes = .none
-    /// Channels that were added from an earlier position and are not at the head yet.
-    var sideReaders: [SideReader] = []
-}
-
-struct Subscription {
-    var node: Int32
-    /// Where it stands in the node's audience, if it has been merged.
-    var place: Int32
-    /// 0: read by the main cursor. Else the side reader of this number.
-    var reader: UInt16
-}
-
-struct SideReader {
-    var number: UInt16
-    var cursor: UInt64
-    var notes: ReadingNotes
-}
-
-/// What a cursor that is behind has been told of what it cannot have.
-enum ReadingNotes {
-    case none
-    /// It has not read yet and starts at `earliest`: what was dropped before is not missed.
-    case earliest
-    /// It has not read yet and its position is of another epoch.
-    case foreign
-    /// By channel: the highest dropped sequence that it knows of.
-    case told([Int32: UInt64])
-}
-
-/// Everybody who is subscribed by one and the same pattern.
-struct AudienceNode {
-    var pattern: ChannelPattern
-    /// Indices of subscribers; those who read on are in it too, those of a side reader are not.
-    var subscribers: [UInt32] = []
-    /// Subscriptions, merged or not. With 0 the node is given up.
-    var subscriptionCount = 0
-    /// The channels that it matches, as far as they exist.
-    var channels: [Int32] = []
-}
-
-package enum SubscribeFault: Error, Hashable, Sendable {
-    /// The subscriber has this, or one that has channels in common with it.
-    case overlaps(ChannelPattern)
-    case tooMany(max: Int)
-}
-
 extension Hub {
     /// Makes a subscriber of these patterns, which may overlap: what several of them match comes once.
     ///
-    /// With `.latest` it is live at once, else it is stopped at its position and wants `read`.
+    /// If it need not read anything first it is live at once, else it is stopped and wants `read`.
     ///
-    /// - Parameter knownHead: the newest number that the log gave out. A loop may be behind it; a position that is not is not ours.
-    package func subscribe(_ patterns: [ChannelPattern], from start: StartPoint, knownHead: UInt64) -> SubscriberID {
+    /// - Parameters:
+    ///   - start: nil: as the kinds of the channels have it. What is unread of alerts, the state of scores and dashboards, then what comes.
+    ///   - knownHead: the newest number that the log gave out. A loop may be behind it; a position that is not is not ours.
+    package func subscribe(
+        _ patterns: [ChannelPattern], from start: StartPoint?, knownHead: UInt64, options: ReadingOptions = ReadingOptions()
+    ) -> SubscriberID {
         precondition(!isFanningOut)
-        let cursor = resolve(start, knownHead: knownHead)
-        let id = table.insert(cursor: cursor.offset)
+        let id = table.insert(cursor: 0)
         while profiles.count <= Int(id.index) { profiles.append(Profile()) }
-        profiles[Int(id.index)] = Profile(main: cursor.notes)
+        profiles[Int(id.index)] = Profile(options: options)
         var seen: Set<ChannelPattern> = []
         for pattern in patterns where seen.insert(pattern).inserted {
-            enter(id, pattern, reader: 0)
+            enter(id, pattern)
         }
-        if case .latest = start { table.slots[Int(id.index)].state = .live }
+        let cursor = resolve(start, channels(of: Int(id.index)), options, knownHead: knownHead)
+        table.slots[Int(id.index)].cursor = cursor.offset
+        profiles[Int(id.index)].reader = cursor.reader
+        if cursor.isAtHead { table.slots[Int(id.index)].state = options.isPaced ? .paced : .live }
         return id
     }
 
-    /// Adds patterns to a subscriber.
-    ///
-    /// - Returns: whether they wait to be read on from `start`; then `read` is wanted.
-    package func add(
-        _ patterns: [ChannelPattern], from start: StartPoint, to id: SubscriberID, knownHead: UInt64, patternsMax: Int
-    ) throws(SubscribeFault) -> Bool {
+    /// Whether the subscriber is served in turns.
+    package func setPaced(_ isPaced: Bool, _ id: SubscriberID) {
         precondition(!isFanningOut && table.isCurrent(id))
-        var taken = profiles[Int(id.index)].subscriptions.map { nodes[Int($0.node)].pattern }
-        for pattern in patterns {
-            if let overlapping = taken.first(where: { $0.overlaps(pattern) }) { throw .overlaps(overlapping) }
-            taken.append(pattern)
+        let slot = table.slots + Int(id.index)
+        profiles[Int(id.index)].options.isPaced = isPaced
+        switch slot.pointee.state {
+        case .live where isPaced:
+            slot.pointee.cursor = max(slot.pointee.cursor, head)
+            slot.pointee.state = .paced
+        case .paced where !isPaced:
+            slot.pointee.state = .stopped
+        default: break
         }
-        if taken.count > patternsMax { throw .tooMany(max: patternsMax) }
-        let slot = table.slots[Int(id.index)]
-        if case .latest = start, slot.state == .live {
-            // From now on: everything up to the head counts as seen.
-            table.slots[Int(id.index)].cursor = max(slot.cursor, head)
-            for pattern in patterns { enter(id, pattern, reader: 0) }
-            return false
-        }
-        let cursor = resolve(start, knownHead: knownHead)
-        let number = (profiles[Int(id.index)].sideReaders.map(\.number).max() ?? 0) + 1
-        profiles[Int(id.index)].sideReaders.append(
-            SideReader(number: number, cursor: cursor.offset, notes: cursor.notes)
-        )
-        for pattern in patterns { enter(id, pattern, reader: number) }
-        return true
+    }
+
+    /// A subscriber that chose a rate, and has not read yet, waits for its first turn.
+    package func rest(_ id: SubscriberID) {
+        precondition(!isFanningOut && table.isCurrent(id) && profiles[Int(id.index)].options.isPaced)
+        if table.slots[Int(id.index)].state == .stopped { table.slots[Int(id.index)].state = .paced }
+    }
+
+    /// The turn of a subscriber that chose a rate has come.
+    ///
+    /// - Returns: whether there is something for it; then it wants `read`.
+    package func wake(_ id: SubscriberID) -> Bool {
+        precondition(!isFanningOut && table.isCurrent(id))
+        let slot = table.slots + Int(id.index)
+        guard slot.pointee.state == .paced else { return false }
+        let profile = profiles[Int(id.index)]
+        let hasNews = profile.reader.hasWork || profile.subscriptions.contains { nodes[Int($0.node)].lastOffset > slot.pointee.cursor }
+        if hasNews { slot.pointee.state = .stopped } else { slot.pointee.cursor = max(slot.pointee.cursor, head) }
+        return hasNews
     }
 
     /// - Returns: whether the subscriber had exactly this pattern.
@@ -104,8 +65,7 @@ extension Hub {
             let at = profiles[Int(id.index)].subscriptions.firstIndex(where: { $0.node == node })
         else { return false }
         leave(id, at)
-        let readers = Set(profiles[Int(id.index)].subscriptions.map(\.reader))
-        profiles[Int(id.index)].sideReaders.removeAll { !readers.contains($0.number) }
+        profiles[Int(id.index)].revision &+= 1
         return true
     }
 
@@ -133,49 +93,71 @@ extension Hub {
 
     // MARK: nodes and places
 
-    private func resolve(_ start: StartPoint, knownHead: UInt64) -> (offset: UInt64, notes: ReadingNotes) {
+    private func resolve(
+        _ start: StartPoint?, _ channels: [ChannelID], _ options: ReadingOptions, knownHead: UInt64
+    ) -> (offset: UInt64, reader: Reader, isAtHead: Bool) {
         switch start {
+        case nil:
+            return beginning(channels, options)
         case .latest:
-            return (head, .none)
+            return (head, Reader(), true)
         case .earliest:
-            return (0, .earliest)
+            return (0, Reader(notes: .earliest), false)
         case .after(let position):
-            guard position.epoch == epoch, position.offsets.count == 1, position.offsets[0] <= knownHead else { return (0, .foreign) }
-            return (position.offsets[0], .none)
+            guard position.places.count == 1 else { return (0, Reader(notes: .foreign), false) }
+            let isPast = position.epoch != epoch
+            guard let last = isPast ? pastEpochs[position.epoch] : knownHead else { return (0, Reader(notes: .foreign), false) }
+            let notes = isPast ? ReadingNotes.foreign : .none
+            switch position.places[0] {
+            case .beginning:
+                return beginning(channels, options)
+            case .at(let offset):
+                // Of an earlier life: what is still here of it was seen, what came after is not known.
+                if offset > last { return isPast ? (last, Reader(notes: notes), false) : (0, Reader(notes: .foreign), false) }
+                return (offset, Reader(notes: notes), false)
+            case .within(var window):
+                if window.through > last {
+                    guard isPast else { return (0, Reader(notes: .foreign), false) }
+                    window.through = last
+                    window.offset = min(window.offset, last)
+                    window.base = window.base.map { min($0, last) }
+                }
+                return (window.base ?? window.through, Reader(phase: .window(window), notes: notes), false)
+            }
         }
     }
 
-    private func enter(_ id: SubscriberID, _ pattern: ChannelPattern, reader: UInt16) {
-        let node = nodeOfPattern[pattern] ?? makeNode(pattern)
-        nodes[Int(node)].subscriptionCount += 1
-        let at = profiles[Int(id.index)].subscriptions.count
-        profiles[Int(id.index)].subscriptions.append(Subscription(node: node, place: -1, reader: reader))
-        if reader == 0 { take(id.index, at) }
+    private func beginning(
+        _ channels: [ChannelID], _ options: ReadingOptions
+    ) -> (offset: UInt64, reader: Reader, isAtHead: Bool) {
+        let hasSomething = channels.contains { channel in
+            switch tail[channel].feed.kind {
+            case .scores, .dashboards: true
+            case .alerts: options.user != nil
+            case nil: false
+            }
+        }
+        return (head, Reader(phase: hasSomething ? .beginning : .running), !hasSomething)
     }
 
-    /// Puts a subscription where the fan-out finds it.
-    func take(_ subscriber: UInt32, _ at: Int) {
-        let node = Int(profiles[Int(subscriber)].subscriptions[at].node)
-        profiles[Int(subscriber)].subscriptions[at].place = Int32(nodes[node].subscribers.count)
-        profiles[Int(subscriber)].subscriptions[at].reader = 0
-        nodes[node].subscribers.append(subscriber)
+    private func enter(_ id: SubscriberID, _ pattern: ChannelPattern) {
+        let node = Int(nodeOfPattern[pattern] ?? makeNode(pattern))
+        profiles[Int(id.index)].subscriptions.append(Subscription(node: Int32(node), place: Int32(nodes[node].subscribers.count)))
+        nodes[node].subscribers.append(id.index)
     }
 
     private func leave(_ id: SubscriberID, _ at: Int) {
         let subscription = profiles[Int(id.index)].subscriptions[at]
         profiles[Int(id.index)].subscriptions.remove(at: at)
         let node = Int(subscription.node)
-        if subscription.place >= 0 {
-            let last = nodes[node].subscribers.removeLast()
-            let place = Int(subscription.place)
-            if place < nodes[node].subscribers.count {
-                nodes[node].subscribers[place] = last
-                let moved = profiles[Int(last)].subscriptions.firstIndex { $0.node == subscription.node }!
-                profiles[Int(last)].subscriptions[moved].place = subscription.place
-            }
+        let last = nodes[node].subscribers.removeLast()
+        let place = Int(subscription.place)
+        if place < nodes[node].subscribers.count {
+            nodes[node].subscribers[place] = last
+            let moved = profiles[Int(last)].subscriptions.firstIndex { $0.node == subscription.node }!
+            profiles[Int(last)].subscriptions[moved].place = subscription.place
         }
-        nodes[node].subscriptionCount -= 1
-        if nodes[node].subscriptionCount == 0 { giveUp(subscription.node) }
+        if nodes[node].subscribers.isEmpty { giveUp(subscription.node) }
     }
 
     private func makeNode(_ pattern: ChannelPattern) -> Int32 {
@@ -193,7 +175,7 @@ extension Hub {
             if let channel = tail.index(of: name) { join(channel, node, first: true) }
         } else {
             wildcards.insert(node, for: pattern)
-            for (index, channel) in tail.channels.enumerated() where pattern.matches(channel.name) {
+            for (index, channel) in tail.channels.enumerated() where !channel.name.isReserved && pattern.matches(channel.name) {
                 join(Int32(index), node, first: false)
             }
         }
@@ -216,12 +198,17 @@ extension Hub {
         let name = tail[channel].name
         if let exact = nodeOfPattern[ChannelPattern(name)] { join(channel, exact, first: true) }
         var matching: [Int32] = []
-        wildcards.forEachMatch(name) { matching.append($0) }
+        if !name.isReserved { wildcards.forEachMatch(name) { matching.append($0) } }
         for node in matching { join(channel, node, first: false) }
     }
 
     private func join(_ channel: Int32, _ node: Int32, first: Bool) {
         nodes[Int(node)].channels.append(channel)
+        nodes[Int(node)].lastOffset = max(nodes[Int(node)].lastOffset, tail[channel].lastOffset)
+        switch tail[channel].feed.kind {
+        case .scores, .dashboards: nodes[Int(node)].hasStates = true
+        case nil, .alerts: break
+        }
         if first { nodesOfChannel[Int(channel)].insert(node, at: 0) } else { nodesOfChannel[Int(channel)].append(node) }
     }
 }

@@ -11,9 +11,7 @@
 ///                               ^                        │
 ///                               └──── full or refused ───┘
 ///
-/// The odd case: a live subscriber may add channels from an earlier position (the WebSocket command `subscribe` with `after`). These
-/// form a `SideReader` with a cursor of its own, which is merged with the main one when both stand at the head; until then the
-/// fan-out does not know these channels.
+/// One who chose a rate is *paced* instead of live: the fan-out passes it by, and when its turn comes (`wake`) it reads.
 ///
 /// A hub belongs to one event loop and is not to be touched from another.
 package final class Hub {
@@ -32,9 +30,14 @@ package final class Hub {
     var isFanningOut = false
     private var scratch = FanOutScratch()
 
-    package init(epoch: LogEpoch, limits: LogLimits) {
-        self.epoch = epoch
-        tail = LogTail(limits: limits)
+    /// Earlier lives of the log, and how far each of them is still in it.
+    let pastEpochs: [LogEpoch: UInt64]
+
+    package init(_ preload: LogPreload, limits: LogLimits) {
+        epoch = preload.epoch
+        pastEpochs = preload.pastEpochs
+        tail = LogTail(preload, limits: limits)
+        for channel in tail.channels.indices { connect(ChannelID(channel)) }
     }
 
     /// Number of the newest message applied.
@@ -53,7 +56,8 @@ package final class Hub {
     package func position(of id: SubscriberID) -> Position {
         precondition(table.isCurrent(id))
         let slot = table.slots[Int(id.index)]
-        return Position(epoch: epoch, offset: slot.state == .live ? max(slot.cursor, head) : slot.cursor)
+        if slot.state == .live { return Position(epoch: epoch, offset: max(slot.cursor, head)) }
+        return profiles[Int(id.index)].reader.position(cursor: slot.cursor, epoch: epoch)
     }
 
     package func expire(nowMilliseconds: Int64) {
@@ -65,10 +69,15 @@ package final class Hub {
     /// Takes a batch into the tail and hands it to those who are live on its channels.
     ///
     /// Nothing is allocated, retained or locked per delivery.
-    package func apply(_ batch: [Notification], nowMilliseconds: Int64, to sink: inout some DeliverySink & ~Copyable) {
+    package func apply(_ batch: LogBatch, nowMilliseconds: Int64, to sink: inout some DeliverySink & ~Copyable) {
         precondition(!isFanningOut)
         isFanningOut = true
         defer { isFanningOut = false }
+        apply(batch.notifications, nowMilliseconds: nowMilliseconds, to: &sink)
+        for (index, document) in batch.documents { tail.set(document, channel: batch.notifications[index].channelID) }
+    }
+
+    private func apply(_ batch: [Notification], nowMilliseconds: Int64, to sink: inout some DeliverySink & ~Copyable) {
         if batch.count == 1 {
             let channel = append(batch[0], nowMilliseconds: nowMilliseconds)
             fanOutOne(channel, offset: batch[0].offset, to: &sink)
@@ -82,9 +91,10 @@ package final class Hub {
     }
 
     private func append(_ notification: Notification, nowMilliseconds: Int64) -> Int32 {
-        let index = tail.append(notification, nowMilliseconds: nowMilliseconds)
-        if index >= nodesOfChannel.count || tail[index].lastSequence == 1 { connect(index) }
-        return index
+        let channel = notification.channelID
+        if tail.append(notification, nowMilliseconds: nowMilliseconds) { connect(channel) }
+        for node in nodesOfChannel[Int(channel)] { nodes[Int(node)].lastOffset = notification.offset }
+        return channel
     }
 
     private func fanOutOne(_ channel: Int32, offset: UInt64, to sink: inout some DeliverySink & ~Copyable) {

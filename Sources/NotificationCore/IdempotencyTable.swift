@@ -4,20 +4,14 @@ import DequeModule
 package struct IdempotencyTable {
     package enum Look {
         case new
-        case repeated([AppendOutcome])
+        case repeated([AppendReceipt])
         /// The key was used for a request with another content.
         case otherRequest
     }
 
-    private struct Entry {
-        var fingerprint: UInt64
-        var outcomes: [AppendOutcome]
-        var timeMilliseconds: Int64
-    }
-
     private let countMax: Int
     private let ageMillisecondsMax: Int64
-    private var entries: [FieldText: Entry] = [:]
+    private var entries: [FieldText: IdempotencyRecord] = [:]
     private var order: Deque<FieldText> = []
 
     /// - Parameters:
@@ -32,14 +26,14 @@ package struct IdempotencyTable {
 
     package func look(_ key: FieldText, fingerprint: UInt64, nowMilliseconds: Int64) -> Look {
         guard let entry = entries[key], nowMilliseconds - entry.timeMilliseconds <= ageMillisecondsMax else { return .new }
-        return entry.fingerprint == fingerprint ? .repeated(entry.outcomes) : .otherRequest
+        return entry.fingerprint == fingerprint ? .repeated(entry.receipts) : .otherRequest
     }
 
-    package mutating func remember(_ key: FieldText, fingerprint: UInt64, outcomes: [AppendOutcome], nowMilliseconds: Int64) {
-        expire(nowMilliseconds: nowMilliseconds)
-        let entry = Entry(fingerprint: fingerprint, outcomes: outcomes, timeMilliseconds: nowMilliseconds)
-        precondition(entries.updateValue(entry, forKey: key) == nil)
-        order.append(key)
+    package mutating func remember(_ record: IdempotencyRecord) {
+        expire(nowMilliseconds: record.timeMilliseconds)
+        // A clock that went back may have left one of this name.
+        if entries.updateValue(record, forKey: record.key) != nil { order.removeAll { $0 == record.key } }
+        order.append(record.key)
         if order.count > countMax { entries[order.removeFirst()] = nil }
     }
 

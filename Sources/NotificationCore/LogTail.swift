@@ -1,9 +1,10 @@
 import DequeModule
+import JSONCodec
 
 /// The part of the log that is in memory: a tail per channel, bounded by count, bytes and age, and by bytes over all channels.
 ///
-/// The writer has one, and so has each event loop that serves subscribers: they hold the same notifications (references), and each
-/// reads its own without a lock. A loop is to the writer what a node is to a shared log: a cache that follows it.
+/// Each event loop that serves subscribers has one: they hold the same notifications (references), and each reads its own without a
+/// lock. A loop is to the log what a node is to a shared log: a cache that follows it. What is no longer here is asked of the log.
 package struct LogTail {
     package private(set) var channels: [ChannelTail] = []
     package private(set) var bytes = 0
@@ -21,8 +22,10 @@ package struct LogTail {
         var channel: Int32
     }
 
-    package init(limits: LogLimits) {
+    package init(_ preload: LogPreload, limits: LogLimits) {
         self.limits = limits
+        head = preload.head
+        for seed in preload.channels { insert(seed) }
     }
 
     package var channelCount: Int { indices.count }
@@ -33,28 +36,30 @@ package struct LogTail {
 
     subscript(index: Int32) -> ChannelTail { channels[Int(index)] }
 
-    /// Makes room for a channel that was not known. `channelsMax` is held by the writer, which refuses the publication.
-    private mutating func insert(_ channel: ChannelName) -> Int32 {
-        let tail = ChannelTail(name: channel, retention: limits.retention(for: channel))
-        let index = Int32(channels.count)
-        channels.append(tail)
-        indices[channel] = index
-        return index
+    private mutating func insert(_ seed: LogPreload.Channel) {
+        indices[seed.name] = ChannelID(channels.count)
+        channels.append(ChannelTail(seed, feed: limits.feeds[seed.name]))
     }
 
-    /// - Returns: the index of its channel.
-    package mutating func append(_ notification: Notification, nowMilliseconds: Int64) -> Int32 {
+    /// - Returns: whether the channel is new.
+    package mutating func append(_ notification: Notification, nowMilliseconds: Int64) -> Bool {
         precondition(notification.offset > head, "the log is out of order")
         head = notification.offset
-        let index = indices[notification.channel] ?? insert(notification.channel)
+        let index = notification.channelID
+        let isNew = Int(index) == channels.count
+        if isNew { insert(LogPreload.Channel(name: notification.channel, lastSequence: 0, lastOffset: 0)) }
         channels[Int(index)].append(notification)
         bytes += notification.bytes
         count += 1
         order.append(Entry(offset: notification.offset, channel: index))
         while channels[Int(index)].isOverLimit(nowMilliseconds: nowMilliseconds) { dropOldest(index) }
-        while bytes > limits.bytesMax, dropOldestOfAll() {}
+        while bytes > limits.memoryBytesMax, dropOldestOfAll() {}
         if order.count > 64 + 2 * count { forgetDropped() }
-        return index
+        return isNew
+    }
+
+    mutating func set(_ document: JSONDocument, channel: ChannelID) {
+        channels[Int(channel)].set(document)
     }
 
     /// Drops what is too old, also in channels that are silent. To be called now and then.

@@ -6,42 +6,77 @@ package final class Notification: Sendable {
     package let offset: UInt64
     /// Its number in its channel: 1, 2, 3, …
     package let sequence: UInt64
+    package let channelID: ChannelID
     package let channel: ChannelName
     /// Milliseconds since 1970, by the clock of the node that took it.
     package let timeMilliseconds: Int64
+    /// When it is not to be delivered any more, milliseconds since 1970; `Int64.max`: never.
+    package let expiresMilliseconds: Int64
     package let event: FieldText?
-    /// The JSON object that stands for it on every transport (protocol, section 4). Encoded once, here.
+    package let key: FieldText?
+    /// Scores: bytes of the channel's state after it; else 0.
+    package let stateBytes: UInt32
+    package let isStale: Bool
+    /// Scores: it is a change of the channel's state, not a state.
+    package let isChange: Bool
+    /// The JSON object that stands for it on every transport (protocol, section 2). Encoded once, here.
     package let object: [UInt8]
-    /// Where in `object` the payload is.
+    /// Where in `object` the position token is, and the payload.
+    private let position: Range<Int>
     package let data: Range<Int>
 
-    package init(_ publication: Publication, epoch: LogEpoch, offset: UInt64, sequence: UInt64, timeMilliseconds: Int64) {
-        self.offset = offset
-        self.sequence = sequence
-        channel = publication.channel
-        self.timeMilliseconds = timeMilliseconds
-        event = publication.event
-        (object, data) = Self.encode(
-            publication, epoch: epoch, offset: offset, sequence: sequence, timeMilliseconds: timeMilliseconds
-        )
+    package init(_ entry: LogEntry, epoch: LogEpoch) {
+        offset = entry.offset
+        sequence = entry.sequence
+        channelID = entry.channel
+        channel = entry.publication.channel
+        timeMilliseconds = entry.timeMilliseconds
+        expiresMilliseconds = entry.expiresMilliseconds
+        event = entry.publication.event
+        key = entry.publication.key
+        stateBytes = entry.stateBytes
+        isStale = entry.publication.staleSinceMilliseconds != nil
+        isChange = entry.publication.change != nil
+        (object, position, data) = Self.encode(entry, epoch)
     }
 
     /// What it costs to keep, in bytes: the object and this instance around it.
-    package var bytes: Int { object.count + 160 }
+    package var bytes: Int { object.count + 192 }
 
-    private static func encode(
-        _ publication: Publication, epoch: LogEpoch, offset: UInt64, sequence: UInt64, timeMilliseconds: Int64
-    ) -> ([UInt8], Range<Int>) {
+    /// The object for somebody for whom messages before it were left out, or who stands in the midst of a page.
+    package func append(position: Position, skipped: UInt64, to out: inout [UInt8]) {
+        out.append(contentsOf: object[..<self.position.lowerBound])
+        position.append(to: &out)
+        let beforeData = data.lowerBound - Self.dataName.utf8.count
+        out.append(contentsOf: object[self.position.upperBound..<beforeData])
+        if skipped > 0 {
+            out.append(contentsOf: ",\"skipped\":".utf8)
+            appendDecimal(skipped, to: &out)
+        }
+        out.append(contentsOf: object[beforeData...])
+    }
+
+    private static let dataName = ",\"data\":"
+
+    private static func encode(_ entry: LogEntry, _ epoch: LogEpoch) -> ([UInt8], position: Range<Int>, data: Range<Int>) {
+        let publication = entry.publication
         var out: [UInt8] = []
         out.reserveCapacity(publication.data.count + publication.channel.string.utf8.count + 160)
-        out.append(contentsOf: #"{"type":"notification","channel":""#.utf8)
-        out.append(contentsOf: publication.channel.string.utf8)  // its grammar needs no escapes
-        out.append(contentsOf: #"","sequence":"#.utf8)
-        appendDecimal(sequence, to: &out)
+        switch publication.kind {
+        case .notification:
+            out.append(contentsOf: #"{"type":"notification","channel":""#.utf8)
+            out.append(contentsOf: publication.channel.string.utf8)  // its grammar needs no escapes
+            out.append(contentsOf: #"","sequence":"#.utf8)
+            appendDecimal(entry.sequence, to: &out)
+        case .acknowledgement:
+            out.append(contentsOf: #"{"type":"ack""#.utf8)
+        }
         out.append(contentsOf: #","position":""#.utf8)
-        Position.append(epoch: epoch, offset: offset, to: &out)
+        let positionStart = out.count
+        Position.append(epoch: epoch, offset: entry.offset, to: &out)
+        let positionEnd = out.count
         out.append(contentsOf: #"","time":""#.utf8)
-        Timestamp.append(milliseconds: timeMilliseconds, to: &out)
+        Timestamp.append(milliseconds: entry.timeMilliseconds, to: &out)
         out.append(UInt8(ascii: "\""))
         func member(_ name: String, _ text: String?) {
             guard let text else { return }
@@ -57,13 +92,14 @@ package final class Notification: Sendable {
         }
         member("replaces", publication.replaces?.string)
         member("change", publication.change?.rawValue)
+        if let since = publication.staleSinceMilliseconds { member("stale", Timestamp.string(milliseconds: since)) }
         if publication.isBase64 { member("encoding", "base64") }
-        out.append(contentsOf: ",\"data\":".utf8)
+        out.append(contentsOf: dataName.utf8)
         let start = out.count
         out.append(contentsOf: publication.data)
         let end = out.count
         out.append(UInt8(ascii: "}"))
-        return (out, start..<end)
+        return (out, positionStart..<positionEnd, start..<end)
     }
 }
 

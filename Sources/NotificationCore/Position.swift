@@ -1,19 +1,60 @@
 /// Where a reader of the log stands: everything up to here, on all channels of its subscription, has been seen.
 ///
-/// On the wire it is an opaque token. It names the log's epoch, so that a lost log is noticed, and holds one number per shard of
-/// the log (one shard when embedded), so that its form need not change later:
+/// On the wire it is an opaque token. It names the log's epoch, so that a lost log is noticed, and holds one place per shard of the
+/// log (one shard when embedded), so that its form need not change later:
 ///
-///     5f3a9c01b7de.1042          epoch, 12 hexadecimal digits; then the log number of each shard, decimal
+///     5f3a9c01b7de.1042                epoch, 12 hexadecimal digits; then the log number of each shard, decimal
+///     5f3a9c01b7de.900-1042-7-1000     in the midst of a window, see `Window`
+///     5f3a9c01b7de.n                   nothing seen yet
 package struct Position: Hashable, Sendable, CustomStringConvertible {
-    /// No token is longer: 12 digits and 16 shards of at most 20 digits each.
-    package static let bytesMax = 12 + 16 * 21
+    /// No token is longer: 12 digits and 16 places of at most four numbers each.
+    package static let bytesMax = 12 + 16 * 4 * 21
+
+    /// Where in a shard.
+    package enum Place: Hashable, Sendable {
+        /// Everything up to and with this log number.
+        case at(UInt64)
+        case within(Window)
+        /// Nothing was seen yet: the reader gets of each channel what its kind begins with.
+        case beginning
+    }
+
+    /// A stretch of the log that is read one channel after the other, so that the messages of a channel that are left out can be
+    /// counted: channels before `channel` are read up to `through`, those behind it up to `base`, and it itself up to `offset`.
+    package struct Window: Hashable, Sendable {
+        /// nil: the reader came without a position, and gets of each channel what its kind begins with.
+        package var base: UInt64?
+        package var through: UInt64
+        package var channel: ChannelID
+        package var offset: UInt64
+
+        package init(base: UInt64?, through: UInt64, channel: ChannelID, offset: UInt64) {
+            self.base = base
+            self.through = through
+            self.channel = channel
+            self.offset = offset
+        }
+    }
 
     package var epoch: LogEpoch
-    package var offsets: [UInt64]
+    package var places: [Place]
+
+    /// Of the one shard that there is, or of the first.
+    package var offset: UInt64 {
+        switch places[0] {
+        case .at(let offset): offset
+        case .within(let window): window.base ?? 0
+        case .beginning: 0
+        }
+    }
+
+    package init(epoch: LogEpoch, _ place: Place) {
+        self.epoch = epoch
+        places = [place]
+    }
 
     package init(epoch: LogEpoch, offset: UInt64) {
-        self.epoch = epoch
-        offsets = [offset]
+        self.init(epoch: epoch, .at(offset))
     }
 
     /// - Returns: nil if `token` was never one of ours.
@@ -22,17 +63,58 @@ package struct Position: Hashable, Sendable, CustomStringConvertible {
         let parts = token.split(separator: ".", omittingEmptySubsequences: false)
         guard (2...17).contains(parts.count), let epoch = LogEpoch(hexadecimal: parts[0]) else { return nil }
         self.epoch = epoch
-        offsets = []
+        places = []
         for part in parts.dropFirst() {
-            guard !part.isEmpty, part.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-                part == "0" || part.first != "0", let number = UInt64(part)
-            else { return nil }
-            offsets.append(number)
+            guard let place = Self.place(part) else { return nil }
+            places.append(place)
         }
     }
 
+    private static func place(_ text: Substring) -> Place? {
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        if text == "n" { return .beginning }
+        if parts.count == 1 { return number(parts[0]).map { .at($0) } }
+        guard parts.count == 4, let through = number(parts[1]), let channel = number(parts[2]), let offset = number(parts[3]),
+            channel <= UInt64(ChannelID.max), offset <= through
+        else { return nil }
+        var base: UInt64?
+        if parts[0] != "n" {
+            guard let known = number(parts[0]), known <= offset else { return nil }
+            base = known
+        }
+        return .within(Window(base: base, through: through, channel: ChannelID(channel), offset: offset))
+    }
+
+    private static func number(_ text: Substring) -> UInt64? {
+        guard !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+            text == "0" || text.first != "0"
+        else { return nil }
+        return UInt64(text)
+    }
+
     package var description: String {
-        epoch.description + "." + offsets.map(String.init).joined(separator: ".")
+        var out: [UInt8] = []
+        append(to: &out)
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    package func append(to out: inout [UInt8]) {
+        epoch.append(to: &out)
+        for place in places {
+            out.append(UInt8(ascii: "."))
+            switch place {
+            case .at(let offset):
+                appendDecimal(offset, to: &out)
+            case .beginning:
+                out.append(UInt8(ascii: "n"))
+            case .within(let window):
+                if let base = window.base { appendDecimal(base, to: &out) } else { out.append(UInt8(ascii: "n")) }
+                for number in [window.through, UInt64(window.channel), window.offset] {
+                    out.append(UInt8(ascii: "-"))
+                    appendDecimal(number, to: &out)
+                }
+            }
+        }
     }
 
     package static func append(epoch: LogEpoch, offset: UInt64, to out: inout [UInt8]) {

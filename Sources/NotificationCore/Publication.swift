@@ -27,8 +27,16 @@ package enum Change: String, Sendable, CaseIterable {
     case merge
 }
 
+/// What a record of the log is.
+package enum RecordKind: UInt8, Sendable {
+    /// Published, or by the server for a publisher: a value that has gone stale.
+    case notification
+    /// In a user's own channel: what was read on one device, for the others.
+    case acknowledgement
+}
+
 /// What a publisher hands in.
-package struct Publication: Sendable {
+package struct Publication: Sendable, Equatable {
     package var channel: ChannelName
     /// The payload: one JSON value on one line, checked and without insignificant white space.
     package var data: [UInt8]
@@ -40,6 +48,10 @@ package struct Publication: Sendable {
     package var ttlSeconds: UInt32?
     package var replaces: FieldText?
     package var change: Change?
+    /// Dashboards: nothing newer came for this key within the feed's `max_age`; `data` is still the value of then. Milliseconds since
+    /// 1970. Only the server says so.
+    package var staleSinceMilliseconds: Int64?
+    package var kind = RecordKind.notification
 
     package init(
         channel: ChannelName,

@@ -12,6 +12,8 @@ struct SubscriberSlot {
         case live
         /// Its socket is full, or it still reads on: what is appended waits in the log.
         case stopped
+        /// At the head, but served only when its turn comes: it chose a rate.
+        case paced
     }
 
     /// Everything up to here, on its channels, was handed out.

@@ -23,6 +23,7 @@ struct SubscribeAttempt {
     let configuration: ClientConfiguration
     let tls: TLSContext?
     let channels: [String]
+    let items: [(name: String, value: String)]
     let after: String?
 
     /// - Returns: when the server ended it without a fault. Throws what went wrong.
@@ -36,6 +37,7 @@ struct SubscribeAttempt {
 
     private func request(after: String?) -> HTTPRequest {
         var items = channels.map { "channel=" + Self.escape($0) }
+        items += self.items.map { $0.name + "=" + Self.escape($0.value) }
         if let after { items.append("after=" + Self.escape(after)) }
         let address = configuration.address
         return HTTPRequest(

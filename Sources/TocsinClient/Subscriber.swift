@@ -7,8 +7,8 @@ package enum SubscriberEvent: Sendable {
     case live(ClientTransport)
     /// A notification, as its JSON object.
     case notification([UInt8])
-    /// A gap, as its JSON object.
-    case gap([UInt8])
+    /// Something else that the server says of the channels, as its JSON object: gap, snapshot, digest, ack, unread.
+    case control([UInt8])
     /// The connection is gone; the next try comes after so many milliseconds.
     case reconnecting(why: String, afterMilliseconds: Int)
 }
@@ -18,12 +18,14 @@ package enum SubscriberEvent: Sendable {
 package struct Subscriber: Sendable {
     package var configuration: ClientConfiguration
     package var channels: [String]
-    /// `latest`, `earliest` or a position.
-    package var after: String
+    /// `latest`, `earliest` or a position; nil: as the kinds of the channels have it.
+    package var after: String?
+    /// Further query items: rate, user, digest.
+    package var items: [(name: String, value: String)] = []
     /// In order of preference.
     package var transports: [ClientTransport]
 
-    package init(_ configuration: ClientConfiguration, channels: [String], after: String, transports: [ClientTransport]) {
+    package init(_ configuration: ClientConfiguration, channels: [String], after: String?, transports: [ClientTransport]) {
         self.configuration = configuration
         self.channels = channels
         self.after = after
@@ -48,7 +50,7 @@ package struct Subscriber: Sendable {
             progress.slotMilliseconds = nil
             // A long-poll without a position is answered at once with one, so "latest" works on all of them.
             let start = progress.position ?? (transport == .longPoll && after == "latest" ? nil : after)
-            let attempt = SubscribeAttempt(configuration: configuration, tls: tls, channels: channels, after: start)
+            let attempt = SubscribeAttempt(configuration: configuration, tls: tls, channels: channels, items: items, after: start)
             var why = "the stream ended"
             do {
                 try await attempt.run(transport) { incoming in try await handle(incoming, transport, &progress, receive) }
@@ -98,7 +100,7 @@ package struct Subscriber: Sendable {
             let object = try JSONSlice.minify(bytes)
             switch object["type"]?.string() {
             case "notification": try await tell(.notification(bytes))
-            case "gap": try await tell(.gap(bytes))
+            case "gap", "snapshot", "digest", "ack", "unread": try await tell(.control(bytes))
             case "going-away": progress.slotMilliseconds = object["retry_after_ms"]?.integer().map { Int($0) }
             default: break
             }

@@ -140,6 +140,14 @@ extension Connection {
 
     // MARK: parked polls
 
+    func poll(_ stream: Int32) -> ParkedPoll? {
+        switch state {
+        case .http1(let exchange): exchange.poll
+        case .http2(let exchange): exchange.streams[stream]?.poll
+        default: nil
+        }
+    }
+
     /// The fan-out, or its deadline, ends a poll.
     func answerPoll(stream: Int32, body: [UInt8]) {
         switch state {
@@ -161,7 +169,7 @@ extension Connection {
     func lookAtPoll(_ exchange: HTTP1Exchange) -> UInt32 {
         guard let poll = exchange.poll else { return .max }
         guard loop.tick >= poll.dueTick else { return poll.dueTick }
-        answerPoll(stream: 0, body: loop.emptyPollBody(poll.subscriber))
+        loop.answerPoll(poll.subscriber, [], self, 0)
         return .max
     }
 }

@@ -144,7 +144,7 @@ extension Connection {
                 next = min(next, heartbeat(session, stream: number))
             } else if let poll = stream.poll {
                 if loop.tick >= poll.dueTick {
-                    answerPoll(stream: number, body: loop.emptyPollBody(poll.subscriber))
+                    loop.answerPoll(poll.subscriber, [], self, number)
                 } else {
                     next = min(next, poll.dueTick)
                 }

@@ -53,6 +53,8 @@ final class Connection: ChannelInboundHandler {
     /// Close when everything has been sent.
     private var closesWhenDrained = false
     private var isReadPaused = false
+    /// What the fan-out that is under way has for it, if it has several subscriptions.
+    private var gathered: [UInt8] = []
 
     init(loop: ServerLoop, tls: TLSContext?) {
         self.loop = loop
@@ -198,6 +200,20 @@ final class Connection: ChannelInboundHandler {
         flushHTTP2()
     }
 
+    /// Takes a part of what the fan-out has for several subscriptions of this connection.
+    func gather(_ bytes: ArraySlice<UInt8>) {
+        if gathered.isEmpty { loop.markDirty(self) }
+        gathered.append(contentsOf: bytes)
+    }
+
+    /// The fan-out is through.
+    func flush() {
+        if gathered.isEmpty { return flushHTTP2() }
+        let bytes = gathered
+        gathered = []
+        write(bytes)
+    }
+
     /// Straight to the socket while nothing waits, the rest through the channel.
     private func transmit(_ bytes: ArraySlice<UInt8>) {
         guard !bytes.isEmpty, context != nil else { return }
@@ -230,7 +246,8 @@ final class Connection: ChannelInboundHandler {
     /// Something of the connection waits in the channel: the fan-out must not overtake it.
     private func stopSubscriber() {
         switch state {
-        case .webSocket(let session): loop.stop(session.adapter.subscriber)
+        case .webSocket(let session):
+            for id in session.adapter.subscribers { loop.stop(id) }
         case .eventStream(let session): loop.stop(session.subscriber)
         case .http1, .http2, .sniffing, .lingering, .closed: break
         }
@@ -241,7 +258,8 @@ final class Connection: ChannelInboundHandler {
         if closesWhenDrained { return finishClose() }
         pauseReading(false)
         switch state {
-        case .webSocket(let session): loop.readOn(session.adapter.subscriber)
+        case .webSocket(let session):
+            for id in session.adapter.subscribers where hasRoom(stream: 0) { loop.readOn(id) }
         case .eventStream(let session): loop.readOn(session.subscriber)
         case .http2(let exchange):
             flushHTTP2()
@@ -358,7 +376,8 @@ final class Connection: ChannelInboundHandler {
         case .http1(let exchange): loop.detachLater(exchange.poll?.subscriber, self)
         case .http2(let exchange):
             for stream in exchange.streams.values { loop.detachLater(stream.subscriber, self) }
-        case .webSocket(let session): loop.detachLater(session.adapter.subscriber, self)
+        case .webSocket(let session):
+            for id in session.adapter.subscribers { loop.detachLater(id, self) }
         case .eventStream(let session): loop.detachLater(session.subscriber, self)
         case .sniffing, .lingering, .closed: break
         }

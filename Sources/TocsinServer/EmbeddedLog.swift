@@ -1,21 +1,36 @@
+package import Logging
 package import NIOCore
 package import NotificationCore
+package import NotificationStore
 import Synchronization
-import Transports
 
-/// The log inside this process: one writer, in memory, on one of the event loops.
+/// The log inside this process: one writer, on a thread of its own, in front of the store.
 ///
-/// Appending is asynchronous and batched: what the loops publish in one turn becomes one batch, and the batch goes to each loop in one
-/// hop. A publisher is answered by its own loop after that loop has applied the batch, so what it reads next on the same connection
-/// has what it wrote.
+/// Appending is asynchronous and batched: what the loops ask while a commit is being made durable goes together into the next one. When a
+/// commit is durable its batch goes to each loop in one hop. A publisher is answered by its own loop after that loop has applied the
+/// batch, so what it reads next on the same connection has what it wrote.
+///
+///     open ──a commit fails──> failed: nothing is taken; the store is opened anew about once a second
+///       ^                        │
+///       └────────opened──────────┘
 package final class EmbeddedLog: Sendable {
     /// Told the outcomes on the loop that asked, after it has applied them.
     package typealias Completion = @Sendable ([AppendOutcome]) -> Void
 
+    private enum Work {
+        case append(AppendRequest, Completion)
+        case acknowledge(FieldText, ChannelName, [ClosedRange<UInt64>], isDismissed: Bool, @Sendable (AcknowledgeOutcome) -> Void)
+    }
+
+    package enum AcknowledgeOutcome: Sendable {
+        case done
+        case noChannel
+        case storeFailed
+    }
+
     private struct Pending {
-        var request: AppendRequest
+        var work: Work
         var loop: Int
-        var completion: Completion
     }
 
     private struct Queue {
@@ -24,21 +39,70 @@ package final class EmbeddedLog: Sendable {
         var isClosed = false
     }
 
+    /// What belongs to the writer's thread.
+    private struct Writing {
+        var store: NotificationStore?
+        var writer: LogWriter
+    }
+
     package let epoch: LogEpoch
-    private let newestNumber = Atomic<UInt64>(0)
+    private let options: StoreOptions
+    private let logger: Logger
+    private let newestNumber: Atomic<UInt64>
     private let writerLoop: any EventLoop
-    private let writer: NIOLoopBoundBox<LogWriter>
+    private let readerLoop: any EventLoop
+    private let writing: NIOLoopBoundBox<Writing>
     private let queue = Mutex(Queue())
     private let followers = Mutex<[NIOLoopBound<ServerLoop>]>([])
+    /// The same store, for the reader's thread; nil while it cannot be used.
+    private let readable: Mutex<NotificationStore?>
+    private let faultBox = Mutex<StoreFault?>(nil)
+    private let statisticsBox = Mutex(StoreStatistics())
 
-    package init(epoch: LogEpoch, limits: LogLimits, writerLoop: any EventLoop) {
-        self.epoch = epoch
+    private init(
+        _ opened: OpenedLog, _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger
+    ) {
+        epoch = opened.writer.epoch
+        self.options = options
+        self.logger = logger
         self.writerLoop = writerLoop
-        writer = .makeBoxSendingValue(LogWriter(epoch: epoch, limits: limits), eventLoop: writerLoop)
+        self.readerLoop = readerLoop
+        newestNumber = Atomic(opened.writer.head)
+        writing = .makeBoxSendingValue(Writing(store: opened.store, writer: opened.writer), eventLoop: writerLoop)
+        readable = Mutex(opened.store)
+    }
+
+    /// Opens the store, or makes a new one, on the writer's thread.
+    ///
+    /// - Returns: the log, and what a loop that follows it has to know.
+    package static func open(
+        _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger
+    ) async throws -> (log: EmbeddedLog, preload: LogPreload) {
+        try await writerLoop.submit {
+            var generator = SystemRandomNumberGenerator()
+            return try open(
+                options, newEpoch: LogEpoch(random: generator.next()), writerLoop: writerLoop, readerLoop: readerLoop, logger: logger
+            )
+        }.get()
+    }
+
+    /// The same, for a caller that is on the writer's loop.
+    package static func open(
+        _ options: StoreOptions, newEpoch: LogEpoch, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger
+    ) throws(StoreFault) -> (log: EmbeddedLog, preload: LogPreload) {
+        let opened = try OpenedLog(options, newEpoch: newEpoch, nowMilliseconds: Clock.wallMilliseconds())
+        let log = EmbeddedLog(opened, options, writerLoop: writerLoop, readerLoop: readerLoop, logger: logger)
+        writerLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in log.tend() }
+        return (log, opened.preload)
     }
 
     /// The newest number that was given out. A loop may not have applied it yet.
     package var head: UInt64 { newestNumber.load(ordering: .acquiring) }
+
+    /// Why nothing is taken at the moment; nil: all is well.
+    package var fault: StoreFault? { faultBox.withLock { $0 } }
+
+    package var statistics: StoreStatistics { statisticsBox.withLock { $0 } }
 
     /// Adds a loop that is told every batch from now on. To be called before anything is appended.
     func follow(_ loop: ServerLoop) {
@@ -49,43 +113,35 @@ package final class EmbeddedLog: Sendable {
         }
     }
 
+    // MARK: writing
+
     func append(_ request: AppendRequest, from loop: ServerLoop, completion: @escaping Completion) {
+        guard enqueue(Pending(work: .append(request, completion), loop: loop.number)) else {
+            return completion(request.publications.map { _ in .refused(.shuttingDown) })
+        }
+    }
+
+    /// Stores what a user has read. The user's other devices are told through the user's own channel.
+    func acknowledge(
+        _ user: FieldText, _ channel: ChannelName, _ ranges: [ClosedRange<UInt64>], isDismissed: Bool, from loop: ServerLoop,
+        completion: @escaping @Sendable (AcknowledgeOutcome) -> Void
+    ) {
+        let work = Work.acknowledge(user, channel, ranges, isDismissed: isDismissed, completion)
+        if !enqueue(Pending(work: work, loop: loop.number)) { completion(.storeFailed) }
+    }
+
+    private func enqueue(_ pending: Pending) -> Bool {
         enum Next { case schedule, wait, refuse }
         let next = queue.withLock { queue -> Next in
             if queue.isClosed { return .refuse }
-            queue.pending.append(Pending(request: request, loop: loop.number, completion: completion))
+            queue.pending.append(pending)
             if queue.isScheduled { return .wait }
             queue.isScheduled = true
             return .schedule
         }
-        switch next {
-        case .schedule: writerLoop.execute { self.drain() }
-        case .wait: break
-        case .refuse: completion(request.publications.map { _ in .refused(.shuttingDown) })
-        }
-    }
-
-    /// A page of a channel by sequence, and what is known of the channel; nil if it never had a message. The answer comes on the loop
-    /// that asked, after it has applied all that the page holds.
-    func read(
-        _ channel: ChannelName, afterSequence: UInt64, limit: Int, from loop: ServerLoop,
-        completion: @escaping @Sendable ((tail: ChannelTail, page: [Notification])?) -> Void
-    ) {
-        let eventLoop = loop.eventLoop
-        writerLoop.execute {
-            let tail = self.writer.value.tail[channel]
-            let page = tail?.page(afterSequence: afterSequence, limit: limit, bytesMax: LongPollAnswer.bytesMax) ?? []
-            eventLoop.execute { completion(tail.map { ($0, page) }) }
-        }
-    }
-
-    /// Nothing is taken any more; what was taken before is still appended.
-    package func close() {
-        queue.withLock { $0.isClosed = true }
-    }
-
-    package func expire() {
-        writerLoop.execute { self.writer.value.expire(nowMilliseconds: Clock.wallMilliseconds()) }
+        if case .schedule = next { writerLoop.execute { self.drain() } }
+        if case .refuse = next { return false }
+        return true
     }
 
     private func drain() {
@@ -95,23 +151,149 @@ package final class EmbeddedLog: Sendable {
             queue.pending = []
             return pending
         }
-        var batch: [Notification] = []
         let now = Clock.wallMilliseconds()
-        let followers = followers.withLock { $0 }
-        var answers = Array(repeating: [@Sendable () -> Void](), count: followers.count)
+        var answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)] = []
+        answers.reserveCapacity(pending.count)
         for entry in pending {
-            let outcomes = writer.value.append(entry.request, nowMilliseconds: now, batch: &batch)
-            answers[entry.loop].append { entry.completion(outcomes) }
-        }
-        newestNumber.store(writer.value.head, ordering: .releasing)
-        for (number, follower) in followers.enumerated() {
-            let answers = answers[number]
-            if batch.isEmpty && answers.isEmpty { continue }
-            let hop = { @Sendable [batch] in
-                if !batch.isEmpty { follower.value.apply(batch) }
-                for answer in answers { answer() }
+            switch entry.work {
+            case .append(let request, let completion):
+                let outcomes = writing.value.store == nil ? [] : writing.value.writer.append(request, nowMilliseconds: now)
+                answers.append(
+                    (entry.loop, { isStored in completion(isStored ? outcomes : request.publications.map { _ in .refused(.storeFailed) }) })
+                )
+            case .acknowledge(let user, let channel, let ranges, let isDismissed, let completion):
+                let outcome = acknowledge(user, channel, ranges, isDismissed, now)
+                answers.append((entry.loop, { isStored in completion(isStored ? outcome : .storeFailed) }))
             }
-            if follower.eventLoop === writerLoop { hop() } else { follower.eventLoop.execute(hop) }
+        }
+        commit(answers)
+    }
+
+    private func acknowledge(
+        _ user: FieldText, _ channel: ChannelName, _ ranges: [ClosedRange<UInt64>], _ isDismissed: Bool, _ now: Int64
+    ) -> AcknowledgeOutcome {
+        guard let store = writing.value.store else { return .storeFailed }
+        guard let id = writing.value.writer.id(of: channel) else { return .noChannel }
+        do throws(StoreFault) {
+            let stored = try store.receipt(user: user, channel: id)
+            let isDone = writing.value.writer.acknowledge(
+                user, channel, ranges, isDismissed: isDismissed, stored: stored, nowMilliseconds: now
+            )
+            return isDone ? .done : .noChannel
+        } catch {
+            return .storeFailed
+        }
+    }
+
+    /// Makes durable what is staged, and then tells everybody.
+    private func commit(_ answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)]) {
+        var batch = LogBatch(notifications: [])
+        var isStored = writing.value.store != nil
+        if let store = writing.value.store {
+            let commit = writing.value.writer.takeCommit()
+            if !commit.isEmpty {
+                do throws(StoreFault) {
+                    try store.commit(commit)
+                    batch = writing.value.writer.batch(commit)
+                    newestNumber.store(writing.value.writer.head, ordering: .releasing)
+                } catch {
+                    isStored = false
+                    fail(error)
+                }
+            }
+        }
+        let followers = followers.withLock { $0 }
+        var perLoop = Array(repeating: [@Sendable (Bool) -> Void](), count: followers.count)
+        for (loop, answer) in answers { perLoop[loop].append(answer) }
+        for (number, follower) in followers.enumerated() {
+            let answers = perLoop[number]
+            if batch.notifications.isEmpty && answers.isEmpty { continue }
+            follower.eventLoop.execute { [batch, isStored] in
+                if !batch.notifications.isEmpty { follower.value.apply(batch) }
+                for answer in answers { answer(isStored) }
+            }
+        }
+    }
+
+    /// The store did not take a commit. What was staged is forgotten, since nobody was told of it: the writer begins anew with what the
+    /// store has.
+    private func fail(_ fault: StoreFault) {
+        logger.error("the log cannot be written", metadata: ["error": "\(fault)"])
+        faultBox.withLock { $0 = fault }
+        readable.withLock { $0 = nil }
+        writing.value.store?.close(isOrderly: false)
+        writing.value.store = nil
+        reopen()
+    }
+
+    private func reopen() {
+        do throws(StoreFault) {
+            // The epoch is that of before, or else this is refused below.
+            let opened = try OpenedLog(options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds())
+            guard opened.writer.epoch == epoch, opened.writer.head >= head else {
+                opened.store.close(isOrderly: false)
+                throw .corrupt("the log in \(options.path) is not the one that this server has been serving; restart the server")
+            }
+            writing.value.store = opened.store
+            writing.value.writer = opened.writer
+            readable.withLock { $0 = opened.store }
+            faultBox.withLock { $0 = nil }
+            logger.notice("the log can be written again")
+        } catch {
+            faultBox.withLock { $0 = error }
+        }
+    }
+
+    /// What is to be done about once a second: expiry, retention, and another try if the store failed.
+    private func tend() {
+        guard let store = writing.value.store else {
+            if !queue.withLock({ $0.isClosed }) { reopen() }
+            return
+        }
+        writing.value.writer.expire(nowMilliseconds: Clock.wallMilliseconds())
+        commit([])
+        statisticsBox.withLock { $0 = store.statistics }
+        maintain()
+    }
+
+    private func maintain() {
+        guard let store = writing.value.store else { return }
+        do throws(StoreFault) {
+            // A piece at a time, so that publishers do not wait long.
+            if try store.maintain(nowMilliseconds: Clock.wallMilliseconds()) { writerLoop.execute { self.maintain() } }
+        } catch {
+            fail(error)
+        }
+    }
+
+    /// Nothing is taken any more; what was taken before is still appended. Then the store is closed.
+    package func close() async {
+        queue.withLock { $0.isClosed = true }
+        _ = try? await writerLoop.submit {
+            self.drain()
+            self.readable.withLock { $0 = nil }
+            self.writing.value.store?.close(isOrderly: true)
+            self.writing.value.store = nil
+        }.get()
+    }
+
+    // MARK: reading
+
+    /// Reads from the store, on the reader's thread; the answer comes on the loop that asked.
+    func read<Value: Sendable>(
+        from loop: ServerLoop, _ body: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value,
+        completion: @escaping @Sendable (Result<Value, StoreFault>) -> Void
+    ) {
+        let eventLoop = loop.eventLoop
+        readerLoop.execute {
+            let result: Result<Value, StoreFault>
+            if let store = self.readable.withLock({ $0 }) {
+                do throws(StoreFault) { result = .success(try body(store)) } catch { result = .failure(error) }
+            } else {
+                result = .failure(self.fault ?? .io("the log is closed"))
+            }
+            if case .failure(let fault) = result { self.logger.error("the log cannot be read", metadata: ["error": "\(fault)"]) }
+            eventLoop.execute { completion(result) }
         }
     }
 }

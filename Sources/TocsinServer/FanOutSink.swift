@@ -37,6 +37,7 @@ struct FanOutSink: DeliverySink, ~Copyable {
         let outlet = outlets + Int(delivery.subscriber.index)
         if outlet.pointee.isClosing { return .refused }
         outlet.pointee.lastTick = tick
+        if outlet.pointee.isUsers { loop.unreadDirty.insert(delivery.subscriber) }
         if outlet.pointee.kind == .direct, let run = framed.run(delivery.indices, outlet.pointee.shape) {
             return deliverDirectly(run, delivery.indices.count, outlet)
         }
@@ -65,6 +66,10 @@ struct FanOutSink: DeliverySink, ~Copyable {
         }
         let stream = outlet.pointee.stream
         switch outlet.pointee.kind {
+        case .gathered:
+            framed.withRuns(delivery.indices, outlet.pointee.shape) { bytes, range in connection.gather(bytes[range]) }
+            count(delivery, outlet.pointee.shape)
+            return .taken
         case .direct, .buffered:
             // Several runs of a plain connection come here too: the first that does not fit takes the rest with it.
             framed.withRuns(delivery.indices, outlet.pointee.shape) { bytes, range in connection.write(bytes, range) }
@@ -83,6 +88,10 @@ struct FanOutSink: DeliverySink, ~Copyable {
             longPollDeliveries += delivery.indices.count
             connection.answerPoll(stream: stream, body: framed.longPollBody(delivery.indices))
             return .takenAndFull
+        case .readingPoll:
+            let id = delivery.subscriber
+            loop.afterFanOut { [loop] in if loop.hub.isCurrent(id) { loop.readOn(id) } }
+            return .refused
         case .none:
             preconditionFailure("a live subscriber without an outlet")
         }

@@ -28,6 +28,8 @@ struct ParkedPoll {
     var subscriber: SubscriberID
     var waitSeconds: Int
     var dueTick: UInt32
+    /// It is answered at once, whatever there is.
+    var isImmediate: Bool
 }
 
 /// One request that is being answered: on HTTP/1.1 the only one of its connection, on HTTP/2 a stream.

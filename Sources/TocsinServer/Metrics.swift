@@ -1,4 +1,5 @@
 import NIOCore
+import NotificationStore
 import Transports
 
 /// What a loop counts. Plain numbers, added up over the loops when somebody asks.
@@ -17,6 +18,7 @@ struct LoopCounters: Sendable {
     var tailBytes = 0
     var channels = 0
     var patterns = 0
+    var logReads = 0
 
     static func index(_ transport: Transport) -> Int {
         switch transport {
@@ -44,10 +46,13 @@ struct LoopCounters: Sendable {
         tailBytes = max(tailBytes, other.tailBytes)
         channels = max(channels, other.channels)
         patterns += other.patterns
+        logReads += other.logReads
     }
 
     /// Prometheus text format, version 0.0.4.
-    func exposition(head: UInt64, uptimeSeconds: Int64, isDraining: Bool) -> String {
+    func exposition(
+        head: UInt64, store: StoreStatistics, isStoreFailed: Bool, uptimeSeconds: Int64, isDraining: Bool
+    ) -> String {
         var text = ""
         func metric(_ name: String, _ type: String, _ help: String, _ values: [(labels: String, value: Int)]) {
             text += "# HELP tocsin_\(name) \(help)\n# TYPE tocsin_\(name) \(type)\n"
@@ -72,6 +77,13 @@ struct LoopCounters: Sendable {
         metric("log_head", "gauge", "Number of the newest notification in the log.", [("", Int(head))])
         metric("log_tail_messages", "gauge", "Notifications in memory.", [("", tailMessages)])
         metric("log_tail_bytes", "gauge", "Bytes of the notifications in memory.", [("", tailBytes)])
+        metric("log_reads_total", "counter", "Pages read from the store for subscribers that were behind the memory.", [("", logReads)])
+        metric("store_commits_total", "counter", "Commits; with durability disk each is one fsync.", [("", store.commits)])
+        metric("store_entries_total", "counter", "Notifications committed.", [("", store.entries)])
+        metric("store_file_bytes", "gauge", "Bytes of the store's file.", [("", store.fileBytes)])
+        metric("store_wal_bytes", "gauge", "Bytes of its write-ahead log.", [("", store.walBytes)])
+        metric("store_cached_bytes", "gauge", "Bytes of decoded pages kept for readers.", [("", store.cachedBytes)])
+        metric("store_failed", "gauge", "1 while the store cannot be used and publishing is refused.", [("", isStoreFailed ? 1 : 0)])
         metric("channels", "gauge", "Channels that ever had a notification.", [("", channels)])
         metric("patterns", "gauge", "Different channels and patterns subscribed to.", [("", patterns)])
         metric("draining", "gauge", "1 while the server goes down.", [("", isDraining ? 1 : 0)])

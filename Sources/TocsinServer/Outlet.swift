@@ -13,8 +13,14 @@ struct Outlet {
         case buffered
         /// SSE on a stream of HTTP/2.
         case http2
+        /// Several subscriptions of one plain connection: what a batch holds for them goes out together.
+        case gathered
         /// A parked poll: the next delivery is its answer.
         case longPoll
+        /// A parked poll that is answered by reading: it has a rate or a user.
+        case readingPoll
+
+        var isPoll: Bool { self == .longPoll || self == .readingPoll }
     }
 
     var connection: Unmanaged<Connection>?
@@ -27,10 +33,14 @@ struct Outlet {
     var shape = WireShape.webSocket
     /// Its connection is closed; it is taken out after the fan-out that is under way.
     var isClosing = false
+    /// The log has been asked for it.
+    var isAsking = false
+    /// It named a user: its count of unread alerts may change with what it is handed.
+    var isUsers = false
 
     var transport: Transport {
         switch (kind, shape) {
-        case (.longPoll, _): .longPoll
+        case (.longPoll, _), (.readingPoll, _): .longPoll
         case (_, .webSocket): .webSocket
         default: .eventStream
         }

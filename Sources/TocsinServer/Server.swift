@@ -3,12 +3,15 @@ package import Logging
 import NIOCore
 import NIOPosix
 package import NotificationCore
+import NotificationStore
 import TLSEngine
 
 /// A Tocsin server: listeners, loops and the log.
 package final class Server: Sendable {
     private let state: ServerState
     private let group: MultiThreadedEventLoopGroup
+    /// The threads of the log: one writes, one reads.
+    private let logGroup: MultiThreadedEventLoopGroup
     private let channels: [any Channel]
     private let certificates: TLSContexts?
     /// The ports that it listens on; useful where 0 was asked for.
@@ -16,11 +19,12 @@ package final class Server: Sendable {
     package let tlsPort: Int?
 
     private init(
-        state: ServerState, group: MultiThreadedEventLoopGroup, channels: [any Channel], certificates: TLSContexts?, port: Int,
-        tlsPort: Int?
+        state: ServerState, group: MultiThreadedEventLoopGroup, logGroup: MultiThreadedEventLoopGroup, channels: [any Channel],
+        certificates: TLSContexts?, port: Int, tlsPort: Int?
     ) {
         self.state = state
         self.group = group
+        self.logGroup = logGroup
         self.channels = channels
         self.certificates = certificates
         self.port = port
@@ -44,13 +48,20 @@ package final class Server: Sendable {
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
         let eventLoops = Array(group.makeIterator())
-        var generator = SystemRandomNumberGenerator()
-        let log = EmbeddedLog(epoch: LogEpoch(random: generator.next()), limits: configuration.log, writerLoop: eventLoops[0])
+        let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 2)
+        let logLoops = Array(logGroup.makeIterator())
+        var options = StoreOptions(
+            path: configuration.storePath, durability: configuration.durability, limits: configuration.log
+        )
+        options.bootID = SystemCall.bootID()
+        let (log, preload) = try await EmbeddedLog.open(
+            options, writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
+        )
         let state = ServerState(configuration: configuration, log: log, logger: logger, version: version, pages: pages)
         var references: [LoopReference] = []
         for (number, eventLoop) in eventLoops.enumerated() {
             let reference = try await eventLoop.submit { () -> LoopReference in
-                let loop = ServerLoop(number: number, eventLoop: eventLoop, server: state)
+                let loop = ServerLoop(number: number, eventLoop: eventLoop, server: state, preload: preload)
                 loop.start()
                 log.follow(loop)
                 return NIOLoopBound(loop, eventLoop: eventLoop)
@@ -70,10 +81,10 @@ package final class Server: Sendable {
             }
         }
         let server = Server(
-            state: state, group: group, channels: channels, certificates: certificates, port: plain.localAddress?.port ?? 0,
+            state: state, group: group, logGroup: logGroup, channels: channels, certificates: certificates,
+            port: plain.localAddress?.port ?? 0,
             tlsPort: channels.count > 1 ? channels[1].localAddress?.port : nil
         )
-        references[0].eventLoop.scheduleRepeatedTask(initialDelay: .seconds(10), delay: .seconds(10)) { _ in log.expire() }
         return server
     }
 
@@ -154,7 +165,7 @@ package final class Server: Sendable {
             if open == 0 { break }
             try await Task.sleep(for: .milliseconds(50))
         }
-        state.log.close()
+        await state.log.close()
         for reference in state.loops {
             try await reference.eventLoop.submit {
                 reference.value.closeAll()
@@ -163,6 +174,7 @@ package final class Server: Sendable {
         }
         state.loops = []
         try await group.shutdownGracefully()
+        try await logGroup.shutdownGracefully()
     }
 }
 

@@ -1,6 +1,7 @@
 package import HTTP1Codec
 package import HTTP2Session
 package import NotificationCore
+package import NotificationStore
 package import TLSEngine
 package import Transports
 
@@ -15,6 +16,9 @@ package struct ServerConfiguration: Sendable {
     /// Event loops; one a core.
     package var loops = 1
     package var log = LogLimits()
+    /// The file of the log; `:memory:` keeps it in the process.
+    package var storePath = ":memory:"
+    package var durability = Durability.disk
     package var subscribe = SubscribeLimits()
     package var http1 = HTTP1Limits()
     package var http2 = HTTP2Limits()

@@ -36,7 +36,7 @@ extension ServerLoop {
         case .repeated(let receipt):
             answer(handle, status: .ok, "application/json", PublishAnswer.receipt(receipt, epoch) + [UInt8(ascii: "\n")])
         case .refused(let refusal):
-            answer(handle, PublishAnswer.problem(refusal))
+            answer(handle, PublishRefusal.problem(refusal))
         }
     }
 
@@ -84,7 +84,7 @@ extension ServerLoop {
                     out.append(contentsOf: PublishAnswer.receipt(receipt, epoch))
                     continue
                 case .refused(let refusal):
-                    problem = PublishAnswer.problem(refusal)
+                    problem = PublishRefusal.problem(refusal)
                 }
             case .failure(let failure):
                 problem = failure
@@ -96,7 +96,7 @@ extension ServerLoop {
         out.append(contentsOf: "]}\n".utf8)
         counters.published += appended
         if appended == 0, repeated == 0, outcomes.first == .refused(.idempotencyKeyReused) {
-            return answer(handle, PublishAnswer.problem(.idempotencyKeyReused))
+            return answer(handle, PublishRefusal.problem(.idempotencyKeyReused))
         }
         let status: HTTPResponse.Status = appended > 0 || results.isEmpty ? .created : repeated > 0 ? .ok : .badRequest
         answer(handle, status: status, "application/json", out)
@@ -125,57 +125,6 @@ extension ServerLoop {
         fingerprint.add(body)
         return fingerprint.value
     }
-
-    // MARK: reads
-
-    func info(_ channel: ChannelName, _ handle: RequestHandle) {
-        let bound = bind((self, handle))
-        server.log.read(channel, afterSequence: 0, limit: 0, from: self) { found in
-            let (loop, handle) = bound.value
-            guard let tail = found?.tail else { return loop.answer(handle, .notFound("nothing was published on \(channel) yet")) }
-            var out = Array(#"{"channel":"\#(channel)","sequence":\#(tail.lastSequence),"position":""#.utf8)
-            Position.append(epoch: loop.epoch, offset: tail.lastOffset, to: &out)
-            if let last = tail.last {
-                out.append(contentsOf: #"","time":"\#(Timestamp.string(milliseconds: last.timeMilliseconds))"#.utf8)
-            }
-            let first = tail.first?.sequence ?? tail.lastSequence + 1
-            out.append(contentsOf: #"","first_sequence":\#(first),"count":\#(tail.count),"bytes":\#(tail.bytes)}"#.utf8)
-            out.append(UInt8(ascii: "\n"))
-            loop.answer(handle, status: .ok, "application/json", out)
-        }
-    }
-
-    func history(_ channel: ChannelName, _ items: QueryItems, _ handle: RequestHandle) throws(Problem) {
-        var after: UInt64 = 0
-        var limit = 100
-        for (name, value) in items.pairs {
-            switch name {
-            case "after":
-                guard let sequence = UInt64(value) else { throw .badParameter(name, "a sequence is wanted") }
-                after = sequence
-            case "limit":
-                guard let number = Int(value), (1...1000).contains(number) else { throw .badParameter(name, "1 to 1000 is wanted") }
-                limit = number
-            default:
-                throw .badParameter(name, "is not known here; known are after, limit")
-            }
-        }
-        let bound = bind((self, handle))
-        server.log.read(channel, afterSequence: after, limit: limit, from: self) { found in
-            let (loop, handle) = bound.value
-            guard let (tail, page) = found else { return loop.answer(handle, .notFound("nothing was published on \(channel) yet")) }
-            var out = Array(#"{"channel":"\#(channel)","messages":["#.utf8)
-            for (index, notification) in page.enumerated() {
-                if index > 0 { out.append(UInt8(ascii: ",")) }
-                out.append(contentsOf: notification.object)
-            }
-            let first = tail.first?.sequence ?? tail.lastSequence + 1
-            let hasMore = page.last.map { $0.sequence < tail.lastSequence } ?? false
-            out.append(contentsOf: #"],"first_sequence":\#(first),"last_sequence":\#(tail.lastSequence),"more":\#(hasMore)}"#.utf8)
-            out.append(UInt8(ascii: "\n"))
-            loop.answer(handle, status: .ok, "application/json", out)
-        }
-    }
 }
 
 /// What a publish is answered with.
@@ -185,22 +134,5 @@ enum PublishAnswer {
         Position.append(epoch: epoch, offset: receipt.offset, to: &out)
         out.append(contentsOf: "\"}".utf8)
         return out
-    }
-
-    static func problem(_ refusal: AppendRefusal) -> Problem {
-        switch refusal {
-        case .idempotencyKeyReused:
-            Problem(
-                "idempotency-key-reused", "Idempotency-Key used before", status: 409,
-                detail: "this key came with another request; use a new key for a new request"
-            )
-        case .tooManyChannels:
-            Problem(
-                "too-many-channels", "Too many channels", status: 429, detail: "the log has as many channels as it may",
-                rule: "channels of the log", configurationKey: "log.channels_max", retryAfterSeconds: 60
-            )
-        case .shuttingDown:
-            .goingAway(retryAfterSeconds: 5)
-        }
     }
 }

@@ -41,16 +41,30 @@ extension ServerLoop {
             let channel = try channelName(segments[2])
             switch request.method {
             case .post: try publish(request, channel, items, body, handle)
-            case .get, .head: info(channel, handle)
+            case .get, .head: try info(channel, handle)
             default: throw .methodNotAllowed("GET, POST")
             }
         case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "history":
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             try history(try channelName(segments[2]), items, handle)
+        case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "snapshot":
+            guard request.method == .get else { throw .methodNotAllowed("GET") }
+            try snapshot(try channelName(segments[2]), handle)
+        case ["v1", "acks"]:
+            guard request.method == .post else { throw .methodNotAllowed("POST") }
+            try acknowledge(items, body, handle)
+        case ["v1", "inbox"]:
+            guard request.method == .get else { throw .methodNotAllowed("GET") }
+            try inbox(items, handle)
         case ["healthz"]:
             try plain(request, "ok\n", handle)
         case ["readyz"]:
             if server.isDraining { throw .goingAway(retryAfterSeconds: server.configuration.drainSeconds) }
+            if let fault = server.log.fault {
+                throw Problem(
+                    "store-failed", "The log cannot be written", status: 503, detail: "\(fault)", retryAfterSeconds: 2
+                )
+            }
             try plain(request, "ready\n", handle)
         case ["metrics"]:
             guard request.method == .get else { throw .methodNotAllowed("GET") }
@@ -115,7 +129,7 @@ extension ServerLoop {
             var sum = LoopCounters()
             for counters in all { sum.add(counters) }
             let text = sum.exposition(
-                head: loop.server.log.head,
+                head: loop.server.log.head, store: loop.server.log.statistics, isStoreFailed: loop.server.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - loop.server.startedMilliseconds) / 1000,
                 isDraining: loop.server.isDraining
             )

@@ -1,6 +1,7 @@
 import HTTP1Codec
 import HTTP2Session
 import HTTPTypes
+import NIOCore
 import NotificationCore
 import Transports
 import WebSocketCodec
@@ -29,16 +30,51 @@ extension ServerLoop {
                 "not-acceptable", "Not acceptable", status: 406, detail: "this path has text/event-stream and application/json"
             )
         }
+        let handshake = transport == .webSocket ? try webSocketHandshake(request) : nil
+        var paced = wanted
+        paced.rate = rate(wanted.rate, wanted.patterns)
+        guard let user = wanted.user else { return open(paced, transport, handshake, unread: nil, handle) }
+        // What is unread stands in the first thing that is sent.
+        let bound = bind((self, handle))
+        unread(user, wanted.patterns) { [paced] count in
+            let (loop, handle) = bound.value
+            guard loop.isPending(handle) else { return }
+            loop.open(paced, transport, handshake, unread: count, handle)
+        }
+    }
+
+    private func open(
+        _ wanted: SubscribeRequest, _ transport: Transport, _ handshake: WebSocketHandshake.Request?, unread: Int?,
+        _ handle: RequestHandle
+    ) {
         switch transport {
-        case .webSocket: try openWebSocket(request, wanted, handle)
-        case .eventStream: openEventStream(wanted, handle)
-        case .longPoll: poll(wanted, handle)
+        case .webSocket: openWebSocket(handshake!, wanted, unread, handle)
+        case .eventStream: openEventStream(wanted, unread, handle)
+        case .longPoll: poll(wanted, unread, handle)
+        }
+    }
+
+    /// Whether the request still waits for its answer.
+    private func isPending(_ handle: RequestHandle) -> Bool {
+        switch handle.connection.state {
+        case .http1(let exchange): handle.stream == 0 && handle.serial == exchange.serial && exchange.isAnswering
+        case .http2(let exchange): exchange.streams[handle.stream].map { !$0.isAnswered && $0.subscriber == nil } ?? false
+        default: false
         }
     }
 
     private func enter(_ wanted: SubscribeRequest) -> (id: SubscriberID, position: Position) {
-        let id = hub.subscribe(wanted.patterns, from: wanted.after ?? .latest, knownHead: server.log.head)
+        let id = hub.subscribe(wanted.allPatterns, from: wanted.after, knownHead: server.log.head, options: wanted.readingOptions)
         return (id, hub.position(of: id))
+    }
+
+    /// Remembers who has to be told of unread alerts, and who is served in turns.
+    private func note(_ id: SubscriberID, _ wanted: SubscribeRequest, _ unread: Int?) {
+        if let user = wanted.user {
+            outlets[id].isUsers = true
+            unreadSessions[id] = UnreadSession(user: user, patterns: wanted.patterns, count: unread)
+        }
+        if let rate = wanted.rate { pace(id, rate) }
     }
 
     private func newSession() -> SessionID {
@@ -48,24 +84,25 @@ extension ServerLoop {
 
     // MARK: WebSocket
 
-    private func openWebSocket(_ request: HTTPRequest, _ wanted: SubscribeRequest, _ handle: RequestHandle) throws(Problem) {
-        let handshake: WebSocketHandshake.Request
+    private func webSocketHandshake(_ request: HTTPRequest) throws(Problem) -> WebSocketHandshake.Request {
         do throws(WebSocketHandshake.Refusal) {
-            handshake = try WebSocketHandshake.Request(request)
+            return try WebSocketHandshake.Request(request)
         } catch {
             var problem = Problem(
-                error.status == 426 ? "upgrade-required" : "bad-handshake", "Not a WebSocket handshake", status: error.status,
+                error.status == 426 ? "upgrade-required" : "bad-handshake",
+                error.status == 426 ? "WebSocket version not served" : "Not a WebSocket handshake", status: error.status,
                 detail: error.reason
             )
-            problem.title = error.status == 426 ? "WebSocket version not served" : problem.title
-            var response = problem.response
-            for (name, value) in error.fields {
-                if let name = HTTPField.Name(name) { response.headerFields[name] = value }
-            }
-            return answer(handle, response, problem.json)
+            problem.fields = Dictionary(error.fields.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
+            throw problem
         }
+    }
+
+    private func openWebSocket(
+        _ handshake: WebSocketHandshake.Request, _ wanted: SubscribeRequest, _ unread: Int?, _ handle: RequestHandle
+    ) {
         let connection = handle.connection
-        guard case .http1 = connection.state else { preconditionFailure("an upgrade is of HTTP/1.1") }
+        guard case .http1(let exchange) = connection.state else { preconditionFailure("an upgrade is of HTTP/1.1") }
         var response = HTTPResponse(status: .switchingProtocols)
         response.headerFields[.connection] = "Upgrade"
         response.headerFields[.upgrade] = "websocket"
@@ -77,22 +114,31 @@ extension ServerLoop {
         HTTP1ResponseEncoder.head(response, framing: .none, keepAlive: true, requestMinorVersion: 1, into: &out)
 
         let (id, position) = enter(wanted)
-        let hello = ControlObject.hello(session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position)
+        let hello = ControlObject.hello(
+            session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
+        )
         WireShape.webSocket.append(control: hello, event: "hello", to: &out)
+        var options = wanted.readingOptions
+        options.isPaced = false
         let adapter = WebSocketAdapter(
-            subscriber: id, limits: WebSocketLimits(messageBytesMax: server.configuration.messageBytesMax)
+            subscriber: id, options: options, limits: WebSocketLimits(messageBytesMax: server.configuration.messageBytesMax)
         )
         let session = WebSocketSession(adapter: adapter, heartbeatSeconds: wanted.heartbeatSeconds, tick: tick)
         connection.state = .webSocket(session)
-        begin(id, connection, stream: 0, shape: .webSocket, out, heartbeatSeconds: wanted.heartbeatSeconds)
+        begin(id, connection, stream: 0, shape: .webSocket, out, wanted, unread)
+        // What the client said before it had its answer, if that took a moment.
+        var early = exchange.backlog
+        if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
     }
 
     // MARK: Server-Sent Events
 
-    private func openEventStream(_ wanted: SubscribeRequest, _ handle: RequestHandle) {
+    private func openEventStream(_ wanted: SubscribeRequest, _ unread: Int?, _ handle: RequestHandle) {
         let connection = handle.connection
         let (id, position) = enter(wanted)
-        let hello = ControlObject.hello(session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position)
+        let hello = ControlObject.hello(
+            session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
+        )
         let session = EventStreamSession(subscriber: id, heartbeatSeconds: wanted.heartbeatSeconds, paddingBytes: wanted.paddingBytes)
         let response = connection.dated(EventStreamAnswer.response)
         var out: [UInt8] = []
@@ -117,7 +163,7 @@ extension ServerLoop {
         shape.append(
             control: hello, event: "hello", position: position, retryMilliseconds: Self.retryMilliseconds, to: &out
         )
-        begin(id, connection, stream: handle.stream, shape: shape, out, heartbeatSeconds: wanted.heartbeatSeconds)
+        begin(id, connection, stream: handle.stream, shape: shape, out, wanted, unread)
     }
 
     /// How long a browser waits before it reconnects, unless it is told otherwise.
@@ -125,7 +171,8 @@ extension ServerLoop {
 
     /// The stream is open: what it begins with goes out, then what it missed, then it is live.
     private func begin(
-        _ id: SubscriberID, _ connection: Connection, stream: Int32, shape: WireShape, _ opening: [UInt8], heartbeatSeconds: Int
+        _ id: SubscriberID, _ connection: Connection, stream: Int32, shape: WireShape, _ opening: [UInt8],
+        _ wanted: SubscribeRequest, _ unread: Int?
     ) {
         let kind: Outlet.Kind =
             stream != 0 ? .http2 : connection.tls == nil && connection.descriptor >= 0 ? .direct : .buffered
@@ -135,8 +182,9 @@ extension ServerLoop {
                 connection: .passUnretained(connection), descriptor: connection.descriptor, stream: stream, kind: kind, shape: shape
             )
         )
+        note(id, wanted, unread)
         connection.clearDeadline()
-        connection.look(at: tick + ticks(seconds: heartbeatSeconds))
+        connection.look(at: tick + ticks(seconds: wanted.heartbeatSeconds))
         connection.write(opening, stream: stream)
         guard hub.isCurrent(id) else { return }
         if connection.hasRoom(stream: stream) {
@@ -148,32 +196,67 @@ extension ServerLoop {
 
     // MARK: long-poll
 
-    private func poll(_ wanted: SubscribeRequest, _ handle: RequestHandle) {
+    private func poll(_ wanted: SubscribeRequest, _ unread: Int?, _ handle: RequestHandle) {
         let connection = handle.connection
         let (id, _) = enter(wanted)
-        let page = hub.read(id, notificationsMax: LongPollAnswer.notificationsMax, bytesMax: LongPollAnswer.bytesMax)
-        if wanted.after == nil || wanted.waitSeconds == 0 || !page.notifications.isEmpty || !page.gaps.isEmpty {
-            let body = LongPollAnswer.body(
-                messages: page.notifications, gaps: page.gaps, epoch: epoch, offset: hub.position(of: id).offsets[0]
-            )
-            counters.deliveries[LoopCounters.index(.longPoll)] += page.notifications.count
-            hub.unsubscribe(id)
-            return answer(handle, LongPollAnswer.response(waitSeconds: wanted.waitSeconds), body)
-        }
         // One tick more: the one that runs now is already partly over.
-        let parked = ParkedPoll(subscriber: id, waitSeconds: wanted.waitSeconds, dueTick: tick + ticks(seconds: wanted.waitSeconds) + 1)
+        let parked = ParkedPoll(
+            subscriber: id, waitSeconds: wanted.waitSeconds, dueTick: tick + ticks(seconds: wanted.waitSeconds) + 1,
+            isImmediate: wanted.after == nil || wanted.waitSeconds == 0
+        )
         switch connection.state {
         case .http1(let exchange): exchange.poll = parked
         case .http2(let exchange): exchange.streams[handle.stream]?.poll = parked
         default: return hub.unsubscribe(id)
         }
-        attach(id, Outlet(connection: .passUnretained(connection), stream: handle.stream, kind: .longPoll))
+        let isReading = wanted.user != nil || wanted.rate != nil
+        attach(
+            id, Outlet(connection: .passUnretained(connection), stream: handle.stream, kind: isReading ? .readingPoll : .longPoll)
+        )
+        note(id, wanted, unread)
         connection.clearDeadline()
         connection.look(at: parked.dueTick)
+        // A poll with a rate waits for its turn, unless it only asks where to begin.
+        if wanted.rate == nil || parked.isImmediate { return readOn(id) }
+        hub.rest(id)
     }
 
-    func emptyPollBody(_ id: SubscriberID) -> [UInt8] {
-        LongPollAnswer.body(messages: [], gaps: [], epoch: epoch, offset: hub.position(of: id).offsets[0])
+    /// Answers a poll as soon as there is something, else lets it wait.
+    func readPoll(_ id: SubscriberID, _ answer: (LogRequest, LogAnswer)?) {
+        var answer = answer
+        while hub.isCurrent(id) {
+            let outlet = outlets[id]
+            guard let connection = outlet.connection?.takeUnretainedValue(), let poll = connection.poll(outlet.stream) else { return }
+            switch hub.read(id, room: LongPollAnswer.room, nowMilliseconds: Clock.wallMilliseconds(), answer: answer.map { ($0.0, $0.1) }) {
+            case .wants(let request):
+                return ask(id, request)
+            case .notYet:
+                return readOnSoon(id, milliseconds: 1)
+            case .page(let page):
+                if !page.items.isEmpty || (page.isAtHead && poll.isImmediate) {
+                    return answerPoll(id, page.items, connection, outlet.stream)
+                }
+                if page.isAtHead { return }
+            }
+            answer = nil
+        }
+    }
+
+    /// Answers a parked poll, with the count of unread alerts if it named a user.
+    func answerPoll(_ id: SubscriberID, _ items: [PageItem], _ connection: Connection, _ stream: Int32) {
+        let position = hub.position(of: id)
+        counters.deliveries[LoopCounters.index(.longPoll)] += items.reduce(0) { $0 + ($1.notification == nil ? 0 : 1) }
+        guard let session = unreadSessions[id] else {
+            return connection.answerPoll(stream: stream, body: LongPollAnswer.body(items, position: position))
+        }
+        if outlets[id].isAsking { return }
+        outlets[id].isAsking = true
+        let bound = bind((self, connection, items))
+        unread(session.user, session.patterns) { count in
+            let (loop, connection, items) = bound.value
+            guard loop.hub.isCurrent(id) else { return }
+            connection.answerPoll(stream: stream, body: LongPollAnswer.body(items, position: position, unread: count))
+        }
     }
 }
 

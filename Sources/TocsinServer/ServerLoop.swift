@@ -1,5 +1,6 @@
 package import NIOCore
 import NotificationCore
+import NotificationStore
 import Transports
 
 /// One event loop of the server, and all that belongs to it: its follower of the log, its connections and their timers. Nothing here
@@ -9,8 +10,7 @@ package final class ServerLoop {
     static let ticksPerSecond: UInt32 = 4
     /// What one turn gives to one subscriber that is behind, before others have theirs.
     private static let pagesPerTurn = 4
-    static let pageNotificationsMax = 256
-    static let pageBytesMax = 64 << 10
+    static let pageRoom = Hub.Room(notifications: 256, bytes: 64 << 10)
 
     let number: Int
     package let eventLoop: any EventLoop
@@ -31,12 +31,17 @@ package final class ServerLoop {
     private var afterwards: [() -> Void] = []
     private var dirtyConnections: [Connection] = []
     private var tickTask: RepeatedTask?
+    /// Subscribers that chose a rate, by the time between two turns in milliseconds.
+    var paceGroups: [Int64: PaceGroup] = [:]
+    /// Subscribers that named a user, and which of them have to be told a new count.
+    var unreadSessions: [SubscriberID: UnreadSession] = [:]
+    var unreadDirty: Set<SubscriberID> = []
 
-    init(number: Int, eventLoop: any EventLoop, server: ServerState) {
+    init(number: Int, eventLoop: any EventLoop, server: ServerState, preload: LogPreload) {
         self.number = number
         self.eventLoop = eventLoop
         self.server = server
-        hub = Hub(epoch: server.log.epoch, limits: server.configuration.log)
+        hub = Hub(preload, limits: server.configuration.log)
         framed = FramedBatch(epoch: server.log.epoch)
     }
 
@@ -59,10 +64,13 @@ package final class ServerLoop {
     func stop() {
         tickTask?.cancel()
         tickTask = nil
+        for group in paceGroups.values { group.task?.cancel() }
+        paceGroups = [:]
     }
 
     private func onTick() {
         for entry in wheel.advance() { connections[Int(entry)]?.onLook() }
+        tellUnread()
         if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }
         if tick.isMultiple(of: 10 * Self.ticksPerSecond) { hub.expire(nowMilliseconds: Clock.wallMilliseconds()) }
     }
@@ -117,50 +125,93 @@ package final class ServerLoop {
     func detach(_ id: SubscriberID) {
         guard hub.isCurrent(id) else { return }
         counters.subscribers[LoopCounters.index(outlets[id].transport)] -= 1
+        unpace(id)
+        unreadSessions[id] = nil
         outlets[id] = Outlet()
         hub.unsubscribe(id)
     }
 
     /// Lets a subscriber that is behind read on, as far as its socket takes it.
-    func readOn(_ id: SubscriberID) {
+    ///
+    /// - Parameter answer: of the log, to what it was asked for this subscriber.
+    func readOn(_ id: SubscriberID, _ answer: (LogRequest, LogAnswer)? = nil) {
         precondition(!isFanningOut)
+        var answer = answer
         var pages = 0
         while hub.isCurrent(id) {
             let outlet = outlets[id]
-            guard let connection = outlet.connection?.takeUnretainedValue(), connection.hasRoom(stream: outlet.stream) else {
-                return stop(id)
+            if outlet.isAsking { return }
+            guard let connection = outlet.connection?.takeUnretainedValue() else { return stop(id) }
+            if outlet.kind.isPoll { return readPoll(id, answer) }
+            guard connection.hasRoom(stream: outlet.stream) else { return stop(id) }
+            let now = Clock.wallMilliseconds()
+            switch hub.read(id, room: Self.pageRoom, nowMilliseconds: now, answer: answer.map { ($0.0, $0.1) }) {
+            case .wants(let request):
+                return ask(id, request)
+            case .notYet:
+                return readOnSoon(id, milliseconds: 1)
+            case .page(let page):
+                if !page.items.isEmpty {
+                    var out: [UInt8] = []
+                    for item in page.items { outlet.shape.append(item, epoch: epoch, to: &out) }
+                    let count = page.items.reduce(0) { $0 + ($1.notification == nil ? 0 : 1) }
+                    counters.deliveries[LoopCounters.index(outlet.transport)] += count
+                    outlets[id].lastTick = tick
+                    if outlet.isUsers { unreadDirty.insert(id) }
+                    connection.write(out, stream: outlet.stream)
+                }
+                if page.isAtHead {
+                    if hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { stop(id) }
+                    return
+                }
             }
-            let page = hub.read(id, notificationsMax: Self.pageNotificationsMax, bytesMax: Self.pageBytesMax)
-            if !page.gaps.isEmpty || !page.notifications.isEmpty {
-                var out: [UInt8] = []
-                outlet.shape.append(page, epoch: epoch, to: &out)
-                counters.deliveries[LoopCounters.index(outlet.transport)] += page.notifications.count
-                outlets[id].lastTick = tick
-                connection.write(out, stream: outlet.stream)
-            }
-            if page.isLive {
-                if !connection.hasRoom(stream: outlet.stream) { stop(id) }
-                return
-            }
+            answer = nil
             pages += 1
-            if pages == Self.pagesPerTurn {
-                let bound = NIOLoopBound((self, id), eventLoop: eventLoop)
-                eventLoop.execute { bound.value.0.readOn(bound.value.1) }
-                return
+            if pages == Self.pagesPerTurn { return readOnSoon(id, milliseconds: 0) }
+        }
+    }
+
+    /// Asks the log for what is not in memory, and reads on with the answer.
+    func ask(_ id: SubscriberID, _ request: LogRequest) {
+        outlets[id].isAsking = true
+        let bound = bind(self)
+        let query = request.query
+        server.log.read(from: self) { store throws(StoreFault) in
+            try store.answer(query, nowMilliseconds: Clock.wallMilliseconds())
+        } completion: { result in
+            let loop = bound.value
+            guard loop.hub.isCurrent(id) else { return }
+            loop.outlets[id].isAsking = false
+            switch result {
+            case .success(let answer):
+                loop.counters.logReads += 1
+                loop.readOn(id, (request, answer))
+            case .failure:
+                // It is not lost: the cursor stays, and the log is asked again.
+                loop.readOnSoon(id, milliseconds: 1000)
             }
+        }
+    }
+
+    func readOnSoon(_ id: SubscriberID, milliseconds: Int64) {
+        let bound = bind((self, id))
+        if milliseconds == 0 {
+            eventLoop.execute { bound.value.0.readOn(bound.value.1) }
+        } else {
+            eventLoop.scheduleTask(in: .milliseconds(milliseconds)) { bound.value.0.readOn(bound.value.1) }
         }
     }
 
     // MARK: the fan-out
 
     /// Takes a batch of the log.
-    func apply(_ batch: [Notification]) {
+    func apply(_ batch: LogBatch) {
         eventLoop.assertInEventLoop()
         var framed = framed.take()!
-        framed.begin(batch)
+        framed.begin(batch.notifications)
         isFanningOut = true
         var sink = FanOutSink(loop: self, framed: framed, outlets: outlets.places, tick: tick)
-        hub.apply(batch, nowMilliseconds: batch.last!.timeMilliseconds, to: &sink)
+        hub.apply(batch, nowMilliseconds: batch.notifications.last!.timeMilliseconds, to: &sink)
         isFanningOut = false
         self.framed = sink.finish()
         finishFanOut()
@@ -170,7 +221,7 @@ package final class ServerLoop {
         while !dirtyConnections.isEmpty || !afterwards.isEmpty {
             let dirty = dirtyConnections
             dirtyConnections.removeAll(keepingCapacity: true)
-            for connection in dirty { connection.flushHTTP2() }
+            for connection in dirty { connection.flush() }
             let rest = afterwards
             afterwards.removeAll(keepingCapacity: true)
             for action in rest { action() }

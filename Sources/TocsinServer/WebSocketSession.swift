@@ -29,13 +29,56 @@ extension Connection {
         write(out)
         for action in actions {
             switch action {
-            case .readOn:
-                loop.readOn(session.adapter.subscriber)
-            case .publish(let id, let publication):
-                publish(id, publication)
-            case .close:
-                closeWhenDrained()
+            case .opened(let id, let rate): open(session, id, rate)
+            case .closed(let id):
+                loop.detach(id)
+            case .pace(let id, let rate): pace(id, rate)
+            case .acknowledge(let id, let user, let acknowledgement): acknowledge(id, user, acknowledgement)
+            case .publish(let id, let publication): publish(id, publication)
+            case .close: closeWhenDrained()
             }
+        }
+    }
+
+    /// A further subscription of this connection.
+    private func open(_ session: WebSocketSession, _ id: SubscriberID, _ rate: Rate?) {
+        guard case .webSocket = state else { return loop.hub.unsubscribe(id) }
+        // What a batch holds for the subscriptions of one connection goes out together.
+        let kind: Outlet.Kind = .gathered
+        for other in session.adapter.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = kind }
+        loop.attach(id, Outlet(connection: .passUnretained(self), descriptor: descriptor, kind: kind, shape: .webSocket))
+        if let user = session.adapter.options.user {
+            loop.outlets[id].isUsers = true
+            loop.unreadSessions[id] = UnreadSession(user: user, patterns: loop.hub.patterns(of: id))
+            loop.unreadDirty.insert(id)
+        }
+        if let rate = loop.rate(rate, loop.hub.patterns(of: id)) {
+            loop.hub.setPaced(true, id)
+            loop.pace(id, rate)
+        }
+        if hasRoom(stream: 0) { loop.readOn(id) } else { loop.stop(id) }
+    }
+
+    private func pace(_ id: SubscriberID, _ wanted: Rate?) {
+        let rate = loop.rate(wanted, loop.hub.patterns(of: id))
+        loop.hub.setPaced(rate != nil, id)
+        if let rate { loop.pace(id, rate) } else { loop.unpace(id) }
+        if rate == nil { loop.readOn(id) }
+    }
+
+    private func acknowledge(_ id: CommandID?, _ user: FieldText, _ acknowledgement: Acknowledgement) {
+        let bound = loop.bind(self)
+        loop.acknowledge(user, acknowledgement) { result in
+            let connection = bound.value
+            guard case .webSocket = connection.state else { return }
+            var out: [UInt8] = []
+            let object =
+                switch result {
+                case .success(let unread): WebSocketReply.done(id, unread: unread)
+                case .failure(let problem): WebSocketReply.refused(id, code: "ack_refused", message: problem.detail)
+                }
+            WebSocketEncoder.frame(.text, object, into: &out)
+            connection.write(out)
         }
     }
 
@@ -45,7 +88,7 @@ extension Connection {
         loop.server.log.append(AppendRequest([publication]), from: loop) { outcomes in
             let connection = bound.value
             guard case .webSocket = connection.state else { return }
-            connection.loop.counters.published += 1
+            if case .appended = outcomes[0] { connection.loop.counters.published += 1 }
             var out: [UInt8] = []
             WebSocketEncoder.frame(.text, WebSocketAdapter.reply(id, outcomes[0], epoch: epoch), into: &out)
             connection.write(out)
@@ -65,7 +108,7 @@ extension Connection {
             closeWhenDrained()
             return .max
         }
-        let saidTick = loop.outlets[session.adapter.subscriber].lastTick
+        let saidTick = session.adapter.subscribers.reduce(0) { max($0, loop.outlets[$1].lastTick) }
         let quietSince = max(session.pingTick, min(session.receivedTick, saidTick))
         if loop.tick - quietSince >= interval {
             session.pingTick = loop.tick

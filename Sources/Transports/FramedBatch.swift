@@ -72,7 +72,8 @@ package struct FramedBatch: ~Copyable {
     package mutating func longPollBody(_ indices: UnsafeBufferPointer<UInt32>) -> [UInt8] {
         if !answer.indices.elementsEqual(indices) || answer.indices.isEmpty {
             let messages = indices.map { notifications[Int($0)] }
-            answer = (Array(indices), LongPollAnswer.body(messages: messages, gaps: [], epoch: epoch, offset: messages.last!.offset))
+            let position = Position(epoch: epoch, offset: messages.last!.offset)
+            answer = (Array(indices), LongPollAnswer.body(messages.map { .notification($0) }, position: position))
         }
         return answer.bytes
     }

@@ -4,25 +4,29 @@ package import NotificationCore
 /// The answers of a long-poll.
 package enum LongPollAnswer {
     /// At most so much goes into one answer.
-    package static let notificationsMax = 1000
     package static let bytesMax = 1 << 20
+    package static let room = Hub.Room(notifications: 1000, bytes: bytesMax)
 
-    package static func body(messages: [Notification], gaps: [Gap], epoch: LogEpoch, offset: UInt64) -> [UInt8] {
+    /// - Parameter unread: alerts that the user has not read; nil if no user was named.
+    package static func body(_ items: [PageItem], position: Position, unread: Int? = nil) -> [UInt8] {
         var out: [UInt8] = []
-        out.reserveCapacity(messages.reduce(64) { $0 + $1.object.count + 1 })
+        out.reserveCapacity(items.reduce(96) { $0 + ($1.notification?.object.count ?? 200) + 1 })
         out.append(contentsOf: #"{"position":""#.utf8)
-        Position.append(epoch: epoch, offset: offset, to: &out)
-        out.append(contentsOf: #"","messages":["#.utf8)
-        var isFirst = true
-        for gap in gaps {
-            if !isFirst { out.append(UInt8(ascii: ",")) }
-            isFirst = false
-            ControlObject.append(gap, epoch: epoch, to: &out)
-        }
-        for message in messages {
-            if !isFirst { out.append(UInt8(ascii: ",")) }
-            isFirst = false
-            out.append(contentsOf: message.object)
+        position.append(to: &out)
+        out.append(UInt8(ascii: "\""))
+        if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
+        out.append(contentsOf: ",\"messages\":[".utf8)
+        for (index, item) in items.enumerated() {
+            if index > 0 { out.append(UInt8(ascii: ",")) }
+            switch item {
+            case .gap(let gap): ControlObject.append(gap, to: &out)
+            case .notification(let notification): out.append(contentsOf: notification.object)
+            case .marked(let notification, let skipped, let position):
+                notification.append(position: position, skipped: skipped, to: &out)
+            case .snapshot(let snapshot, let position): ControlObject.append(snapshot, position: position, to: &out)
+            case .digest(let channel, let digest, let position):
+                ControlObject.append(digest, channel: channel, position: position, to: &out)
+            }
         }
         out.append(contentsOf: "]}\n".utf8)
         return out

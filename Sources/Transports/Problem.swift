@@ -15,6 +15,8 @@ package struct Problem: Error, Hashable, Sendable {
     package var retryAfterSeconds: Int?
     /// Goes into `Allow`, with 405.
     package var allow: String?
+    /// Further header fields.
+    package var fields: [String: String] = [:]
 
     package init(
         _ type: String, _ title: String, status: Int, detail: String, rule: String? = nil, configurationKey: String? = nil,
@@ -62,6 +64,9 @@ package struct Problem: Error, Hashable, Sendable {
         response.headerFields[.contentType] = "application/problem+json"
         response.headerFields[.cacheControl] = "no-store"
         if let retryAfterSeconds { response.headerFields[.retryAfter] = String(retryAfterSeconds) }
+        for (name, value) in fields {
+            if let name = HTTPField.Name(name) { response.headerFields[name] = value }
+        }
         if let allow { response.headerFields[.allow] = allow }
         return response
     }

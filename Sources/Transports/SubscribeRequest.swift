@@ -33,6 +33,27 @@ package struct SubscribeRequest: Sendable, Equatable {
     package var isRaw = false
     package var paddingBytes = 0
     package var waitSeconds: Int
+    /// nil: as soon as there is something.
+    package var rate: Rate?
+    /// Whose alerts they are.
+    package var user: FieldText?
+    /// Alerts that were missed come in short.
+    package var isDigest = false
+
+    /// What of it concerns reading.
+    package var readingOptions: ReadingOptions {
+        var options = ReadingOptions()
+        options.user = user
+        options.isDigest = isDigest
+        options.isPaced = rate != nil
+        return options
+    }
+
+    /// The user's own channel comes with the others: what was read on another device.
+    package var allPatterns: [ChannelPattern] {
+        guard let user, let own = ChannelName(acknowledgementsOf: user) else { return patterns }
+        return patterns + [ChannelPattern(own)]
+    }
 
     /// Which transport a request wants.
     package static func transport(of request: HTTPRequest, isUpgradeToWebSocket: Bool) -> Transport {
@@ -71,7 +92,9 @@ package struct SubscribeRequest: Sendable, Equatable {
             case "heartbeat", "pad", "wait":
                 guard let number = value.integer() else { throw .badParameter(name, "a whole number is wanted") }
                 try reader.take(name, String(number))
-            case "channel", "after", "format":
+            case "digest":
+                try reader.take(name, String(decoding: value.bytes, as: UTF8.self))
+            case "channel", "after", "format", "rate", "user":
                 guard let text = value.string() else { throw .badParameter(name, "a string is wanted") }
                 try reader.take(name, text)
             default:
@@ -93,7 +116,7 @@ package struct SubscribeRequest: Sendable, Equatable {
         mutating func take(_ name: String, _ value: String) throws(Problem) {
             switch name {
             case "channel":
-                guard let pattern = ChannelPattern(value) else { throw .badChannel(value) }
+                guard let pattern = ChannelPattern(value), !pattern.isReserved else { throw .badChannel(value) }
                 guard request.patterns.count < limits.channelsMax else { throw SubscribeRequest.tooManyChannels(limits) }
                 request.patterns.append(pattern)
             case "after":
@@ -107,8 +130,18 @@ package struct SubscribeRequest: Sendable, Equatable {
             case "format":
                 guard value == "raw" else { throw .badParameter(name, "only \"raw\" is known") }
                 request.isRaw = true
+            case "rate":
+                guard let rate = Rate(value) else { throw .badParameter(name, SubscribeRequest.rateWords) }
+                request.rate = rate
+            case "user":
+                request.user = try SubscribeRequest.user(name, value)
+            case "digest":
+                guard value == "true" || value == "false" else { throw .badParameter(name, "true or false is wanted") }
+                request.isDigest = value == "true"
             default:
-                throw .badParameter(name, "is not known here; known are channel, after, heartbeat, format, pad, wait")
+                throw .badParameter(
+                    name, "is not known here; known are channel, after, heartbeat, format, pad, wait, rate, user, digest"
+                )
             }
         }
 
@@ -131,6 +164,15 @@ package struct SubscribeRequest: Sendable, Equatable {
             }
             return request
         }
+    }
+
+    package static let rateWords = "a count per second, minute or hour is wanted, at most 50/s: 2/s, 0.5/s, 6/m"
+
+    package static func user(_ name: String, _ value: String) throws(Problem) -> FieldText {
+        guard let user = FieldText(value), ChannelName(acknowledgementsOf: user) != nil else {
+            throw .badParameter(name, "1 to \(ChannelName.userBytesMax) bytes without control characters are wanted")
+        }
+        return user
     }
 
     package static func startPoint(_ text: String) throws(Problem) -> StartPoint {

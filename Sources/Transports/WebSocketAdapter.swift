@@ -8,20 +8,29 @@ package import WebSocketCodec
 ///     open ──close frame, fault, or server's close──> closing   nothing more is read; the server closes after what is in `out`
 package struct WebSocketAdapter {
     package enum Action {
-        /// A page is to be read and sent: a subscription starts behind the head.
-        case readOn
+        /// A subscription has been made; it may have to be read on from its position.
+        case opened(SubscriberID, Rate?)
+        /// A subscription has nothing left to be subscribed to.
+        case closed(SubscriberID)
+        case pace(SubscriberID, Rate?)
+        /// To be stored; `done` or a refusal is the answer.
+        case acknowledge(CommandID?, FieldText, Acknowledgement)
         /// To be appended to the log; `reply` makes the answer of the outcome.
         case publish(CommandID?, Publication)
         /// The connection is to be closed once `out` has been sent.
         case close
     }
 
-    package let subscriber: SubscriberID
+    /// The subscription of the URL first, then one for each command `subscribe`. Each is a cursor of its own.
+    package private(set) var subscribers: [SubscriberID]
+    /// What goes for all of them.
+    package let options: ReadingOptions
     private var decoder: WebSocketDecoder
     private var isClosing = false
 
-    package init(subscriber: SubscriberID, limits: WebSocketLimits) {
-        self.subscriber = subscriber
+    package init(subscriber: SubscriberID, options: ReadingOptions = ReadingOptions(), limits: WebSocketLimits) {
+        subscribers = [subscriber]
+        self.options = options
         decoder = WebSocketDecoder(role: .server, limits: limits)
     }
 
@@ -66,7 +75,7 @@ package struct WebSocketAdapter {
                 ], sequence: receipt.sequence
             )
         case .refused(let refusal):
-            WebSocketReply.refused(id, code: "publish_refused", message: "\(refusal)")
+            WebSocketReply.refused(id, code: "publish_refused", message: PublishRefusal.problem(refusal).detail)
         }
     }
 
@@ -98,48 +107,53 @@ package struct WebSocketAdapter {
         }
     }
 
-    private func perform(
+    private mutating func perform(
         _ command: WebSocketCommand, _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action],
         _ out: inout [UInt8]
     ) throws(WebSocketCommand.Refusal) {
         func reply(_ object: [UInt8]) { WebSocketEncoder.frame(.text, object, into: &out) }
+        func refuse(_ code: String, _ message: String) -> WebSocketCommand.Refusal {
+            WebSocketCommand.Refusal(id: command.id, code: code, message: message)
+        }
         switch command.action {
-        case .subscribe(let patterns, let start):
-            do throws(SubscribeFault) {
-                let wantsRead = try hub.add(
-                    patterns, from: start, to: subscriber, knownHead: knownHead, patternsMax: limits.channelsMax
-                )
-                reply(WebSocketReply.done(command.id, members: [("position", position(start, hub).description)]))
-                if wantsRead { actions.append(.readOn) }
-            } catch {
-                switch error {
-                case .overlaps(let other):
-                    throw WebSocketCommand.Refusal(
-                        id: command.id, code: "overlapping_subscription", message: "this connection is subscribed to \(other)"
-                    )
-                case .tooMany(let max):
-                    throw WebSocketCommand.Refusal(
-                        id: command.id, code: "too_many_channels", message: "a connection may have \(max)"
-                    )
+        case .subscribe(let patterns, let start, let rate):
+            var taken = subscribers.flatMap { hub.patterns(of: $0) }
+            for pattern in patterns {
+                if let other = taken.first(where: { $0.overlaps(pattern) }) {
+                    throw refuse("overlapping_subscription", "this connection is subscribed to \(other)")
                 }
+                taken.append(pattern)
             }
+            guard taken.count <= limits.channelsMax else {
+                throw refuse("too_many_channels", "a connection may have \(limits.channelsMax)")
+            }
+            var options = options
+            options.isPaced = rate != nil
+            let id = hub.subscribe(patterns, from: start, knownHead: knownHead, options: options)
+            subscribers.append(id)
+            reply(WebSocketReply.done(command.id, members: [("position", hub.position(of: id).description)]))
+            actions.append(.opened(id, rate))
         case .unsubscribe(let patterns):
-            for pattern in patterns where !hub.remove(pattern, from: subscriber) {
-                throw WebSocketCommand.Refusal(id: command.id, code: "not_subscribed", message: "not subscribed to \(pattern)")
+            for pattern in patterns {
+                guard let at = subscribers.firstIndex(where: { hub.remove(pattern, from: $0) }) else {
+                    throw refuse("not_subscribed", "not subscribed to \(pattern)")
+                }
+                if at > 0, hub.patterns(of: subscribers[at]).isEmpty { actions.append(.closed(subscribers.remove(at: at))) }
             }
             reply(WebSocketReply.done(command.id))
+        case .rate(let rate, let channel):
+            guard let id = channel.map({ channel in subscribers.first { hub.patterns(of: $0).contains(channel) } }) ?? subscribers[0] else {
+                throw refuse("not_subscribed", "not subscribed to \(channel!)")
+            }
+            reply(WebSocketReply.done(command.id))
+            actions.append(.pace(id, rate))
+        case .acknowledge(let acknowledgement):
+            guard let user = options.user else { throw refuse("no_user", "this connection named no user") }
+            actions.append(.acknowledge(command.id, user, acknowledgement))
         case .publish(let publication):
             actions.append(.publish(command.id, publication))
         case .ping:
             reply(WebSocketReply.done(command.id))
-        }
-    }
-
-    private func position(_ start: StartPoint, _ hub: Hub) -> Position {
-        switch start {
-        case .latest: Position(epoch: hub.epoch, offset: hub.head)
-        case .earliest: Position(epoch: hub.epoch, offset: 0)
-        case .after(let position): position
         }
     }
 }

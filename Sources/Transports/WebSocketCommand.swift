@@ -4,9 +4,12 @@ package import NotificationCore
 /// What a client asks over a WebSocket: one JSON object in a text frame.
 package struct WebSocketCommand {
     package enum Action {
-        case subscribe([ChannelPattern], StartPoint)
+        case subscribe([ChannelPattern], StartPoint?, Rate?)
         case unsubscribe([ChannelPattern])
         case publish(Publication)
+        case acknowledge(Acknowledgement)
+        /// nil: as soon as there is something. Without a channel, of what the URL subscribed to.
+        case rate(Rate?, ChannelPattern?)
         case ping
     }
 
@@ -29,14 +32,14 @@ package struct WebSocketCommand {
         guard let type = value["type"]?.string() else { throw refuse("bad_command", "\"type\" is missing") }
         switch type {
         case "subscribe":
-            var start = StartPoint.latest
+            var start: StartPoint?
             if let after = value["after"] {
                 guard let point = after.string().flatMap({ StartPoint($0) }) else {
                     throw refuse("bad_position", "\"after\" is \"latest\", \"earliest\" or a position")
                 }
                 start = point
             }
-            return WebSocketCommand(id: id, action: .subscribe(try patterns(value, id), start))
+            return WebSocketCommand(id: id, action: .subscribe(try patterns(value, id), start, try rate(value, id)))
         case "unsubscribe":
             return WebSocketCommand(id: id, action: .unsubscribe(try patterns(value, id)))
         case "publish":
@@ -45,10 +48,19 @@ package struct WebSocketCommand {
             } catch {
                 throw refuse(error.type == "bad-channel" ? "bad_channel" : "bad_data", error.detail)
             }
+        case "ack":
+            do throws(Problem) {
+                return WebSocketCommand(id: id, action: .acknowledge(try Acknowledgement(value, ignoring: ["id", "type"])))
+            } catch {
+                throw refuse(error.type == "bad-channel" ? "bad_channel" : "bad_ack", error.detail)
+            }
+        case "rate":
+            let channel = value["channel"] == nil ? nil : try patterns(value, id).first
+            return WebSocketCommand(id: id, action: .rate(try rate(value, id), channel))
         case "ping":
             return WebSocketCommand(id: id, action: .ping)
         default:
-            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ping")
+            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ack, rate, ping")
         }
     }
 
@@ -60,6 +72,14 @@ package struct WebSocketCommand {
         return CommandID(json: Array(id.bytes))
     }
 
+    private static func rate(_ value: JSONSlice, _ id: CommandID?) throws(Refusal) -> Rate? {
+        guard let text = value["rate"], text.kind != .null else { return nil }
+        guard let rate = text.string().flatMap({ Rate($0) }) else {
+            throw Refusal(id: id, code: "bad_rate", message: SubscribeRequest.rateWords)
+        }
+        return rate
+    }
+
     private static func patterns(_ value: JSONSlice, _ id: CommandID?) throws(Refusal) -> [ChannelPattern] {
         var texts: [String?] = []
         if let one = value["channel"] { texts.append(one.string()) }
@@ -67,7 +87,7 @@ package struct WebSocketCommand {
         guard !texts.isEmpty else { throw Refusal(id: id, code: "bad_channel", message: "\"channel\" is missing") }
         var patterns: [ChannelPattern] = []
         for text in texts {
-            guard let pattern = text.flatMap({ ChannelPattern($0) }) else {
+            guard let pattern = text.flatMap({ ChannelPattern($0) }), !pattern.isReserved else {
                 throw Refusal(id: id, code: "bad_channel", message: Problem.badChannel(text ?? "").detail)
             }
             patterns.append(pattern)
@@ -85,13 +105,16 @@ package struct CommandID: Sendable {
 
 /// Answers to commands.
 package enum WebSocketReply {
-    package static func done(_ id: CommandID?, members: [(String, String)] = [], sequence: UInt64? = nil) -> [UInt8] {
+    package static func done(
+        _ id: CommandID?, members: [(String, String)] = [], sequence: UInt64? = nil, unread: Int? = nil
+    ) -> [UInt8] {
         var out = begin(id)
         for (name, value) in members {
             out.append(contentsOf: ",\"\(name)\":".utf8)
             JSONText.appendString(value, into: &out)
         }
         if let sequence { out.append(contentsOf: ",\"sequence\":\(sequence)".utf8) }
+        if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
         out.append(UInt8(ascii: "}"))
         return out
     }

@@ -26,6 +26,8 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
 
     package var isChunked: Bool { self == .eventStreamChunked || self == .eventStreamRawChunked }
 
+    private var isRaw: Bool { self == .eventStreamRaw || self == .eventStreamRawChunked }
+
     package func append(_ notification: Notification, epoch: LogEpoch, to out: inout [UInt8]) {
         switch self {
         case .webSocket:
@@ -37,10 +39,10 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
         }
     }
 
-    package func append(_ gap: Gap, epoch: LogEpoch, to out: inout [UInt8]) {
+    private func append(_ gap: Gap, to out: inout [UInt8]) {
         var object: [UInt8] = []
-        ControlObject.append(gap, epoch: epoch, to: &object)
-        append(control: object, event: "gap", position: Position(epoch: epoch, offset: gap.offset), to: &out)
+        ControlObject.append(gap, to: &object)
+        append(control: object, event: "gap", position: gap.position, to: &out)
     }
 
     /// - Parameter position: goes into `id:`, where it moves the reader's place.
@@ -70,15 +72,52 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
         }
     }
 
-    package func append(_ page: Page, epoch: LogEpoch, to out: inout [UInt8]) {
-        for gap in page.gaps { append(gap, epoch: epoch, to: &out) }
-        for notification in page.notifications { append(notification, epoch: epoch, to: &out) }
+    package func append(_ item: PageItem, epoch: LogEpoch, to out: inout [UInt8]) {
+        var object: [UInt8] = []
+        switch item {
+        case .gap(let gap):
+            append(gap, to: &out)
+        case .notification(let notification):
+            append(notification, epoch: epoch, to: &out)
+        case .marked(let notification, let skipped, let position):
+            append(notification, skipped, position, to: &out)
+        case .snapshot(let snapshot, let position):
+            ControlObject.append(snapshot, position: position, to: &object)
+            append(control: object, event: "snapshot", position: position, to: &out)
+        case .digest(let channel, let digest, let position):
+            ControlObject.append(digest, channel: channel, position: position, to: &object)
+            append(control: object, event: "digest", position: position, to: &out)
+        }
+    }
+
+    private func append(_ notification: Notification, _ skipped: UInt64, _ position: Position, to out: inout [UInt8]) {
+        var object: [UInt8] = []
+        object.reserveCapacity(notification.object.count + 64)
+        notification.append(position: position, skipped: skipped, to: &object)
+        func appendMarked(_ out: inout [UInt8]) {
+            out.append(contentsOf: "id: ".utf8)
+            position.append(to: &out)
+            if isRaw {
+                if let event = notification.event { out.append(contentsOf: "\nevent: \(event)".utf8) }
+                out.append(contentsOf: "\ndata: ".utf8)
+                out.append(contentsOf: notification.object[notification.data])
+            } else {
+                out.append(contentsOf: "\ndata: ".utf8)
+                out.append(contentsOf: object)
+            }
+            out.append(contentsOf: "\n\n".utf8)
+        }
+        switch self {
+        case .webSocket: WebSocketEncoder.frame(.text, object, into: &out)
+        case .eventStream, .eventStreamRaw: appendMarked(&out)
+        case .eventStreamChunked, .eventStreamRawChunked: Chunk.append(to: &out, appendMarked)
+        }
     }
 
     private func appendEvent(_ notification: Notification, _ epoch: LogEpoch, to out: inout [UInt8]) {
         out.append(contentsOf: "id: ".utf8)
         Position.append(epoch: epoch, offset: notification.offset, to: &out)
-        if self == .eventStreamRaw || self == .eventStreamRawChunked {
+        if isRaw {
             if let event = notification.event { out.append(contentsOf: "\nevent: \(event)".utf8) }
             out.append(contentsOf: "\ndata: ".utf8)
             out.append(contentsOf: notification.object[notification.data])

@@ -24,6 +24,9 @@ struct Demo: AsyncParsableCommand {
         let feed = try RecordedFeed(PackageResources.wc2022_final_ndjson)
         let speed = speed
         let host = options.host
+        var options = options
+        // A show begins anew each time.
+        options.store = options.store ?? ":memory:"
         try await ServerRun(options, pages: pages) { server in
             print("Open http://\(host):\(server.port)/ in a browser. Ctrl-C ends it.")
             try await withThrowingTaskGroup(of: Void.self) { group in

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Logging
 import NotificationCore
+import NotificationStore
 import TLSEngine
 import TocsinServer
 import Transports
@@ -31,8 +32,25 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "An origin whose pages may use this server besides its own (repeatable); * for all.")
     var allowOrigin: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "The file of the log; :memory: keeps it in the process.",
+            discussion: "By default log.sqlite in the state directory: $STATE_DIRECTORY, $XDG_STATE_HOME/tocsin or ~/.local/state/tocsin."
+        )
+    )
+    var store: String?
+
+    @Option(help: "When a publish is answered: disk (after the fsync) or memory (when the operating system has it).")
+    var durability = Durability.disk
+
     @Option(help: "Messages kept in each channel.")
-    var keepMessages = 10_000
+    var keepMessages: Int?
+
+    @Option(help: "Hours for which messages are kept.")
+    var keepHours: Int?
+
+    @Option(help: "Seconds after which a dashboard's value without a successor is marked stale.")
+    var maxAge: Int?
 
     @Option(help: "Seconds given to clients to leave when the server goes down.")
     var drain = 5
@@ -45,7 +63,9 @@ struct ServeOptions: ParsableArguments {
         guard certificate.count == key.count else { throw ValidationError("each --certificate needs its --key") }
         guard tlsPort == nil || !certificate.isEmpty else { throw ValidationError("--tls-port needs --certificate and --key") }
         guard Logger.Level(rawValue: logLevel) != nil else { throw ValidationError("\"\(logLevel)\" is not a log level") }
-        guard loops ?? 1 > 0, keepMessages > 0, drain >= 0 else { throw ValidationError("a number is out of range") }
+        guard loops ?? 1 > 0, keepMessages ?? 1 > 0, keepHours ?? 1 > 0, maxAge ?? 1 > 0, drain >= 0 else {
+            throw ValidationError("a number is out of range")
+        }
     }
 
     func makeConfiguration(coreCount: Int) -> ServerConfiguration {
@@ -57,7 +77,18 @@ struct ServeOptions: ParsableArguments {
         configuration.loops = loops ?? coreCount
         configuration.subscribe.heartbeatSecondsDefault = heartbeat
         configuration.allowedOrigins = allowOrigin
-        configuration.log.retention.countMax = keepMessages
+        func keep(_ feed: inout Feed) {
+            if let keepMessages {
+                feed.retention.countMax = keepMessages
+                feed.retention.bytesMax = max(feed.retention.bytesMax, keepMessages * 1024)
+            }
+            if let keepHours { feed.retention.ageSecondsMax = keepHours * 3600 }
+            if feed.kind == .dashboards { feed.maxAgeSeconds = maxAge }
+        }
+        keep(&configuration.log.feeds.other)
+        for name in configuration.log.feeds.named.keys { keep(&configuration.log.feeds.named[name]!) }
+        configuration.storePath = store ?? StateDirectory.logPath
+        configuration.durability = durability
         configuration.drainSeconds = drain
         return configuration
     }
@@ -72,3 +103,5 @@ struct Serve: AsyncParsableCommand {
         try await ServerRun(options).run()
     }
 }
+
+extension Durability: ExpressibleByArgument {}

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Logging
+import NotificationStore
 import ServiceLifecycle
 import TocsinServer
 import UnixSignals
@@ -37,13 +38,14 @@ struct ServerRun {
             "listening",
             metadata: [
                 "host": "\(configuration.host)", "port": "\(server.port)", "tls_port": "\(server.tlsPort.map(String.init) ?? "none")",
-                "loops": "\(configuration.loops)", "version": "\(Tocsin.version)",
+                "loops": "\(configuration.loops)", "store": "\(configuration.storePath)",
+                "durability": "\(configuration.durability.rawValue)", "version": "\(Tocsin.version)",
             ]
         )
         if configuration.host != "127.0.0.1" && configuration.host != "::1" && configuration.host != "localhost" {
             logger.warning("anyone who can reach this address may publish and subscribe")
         } else {
-            logger.info("open to anyone on this host: feeds alerts, scores, dashboards; messages are kept in memory")
+            logger.info("open to anyone on this host: feeds alerts, scores, dashboards")
         }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(

@@ -37,8 +37,17 @@ struct Subscribe: AsyncParsableCommand {
     @Option(help: "How to subscribe; auto takes the first that gets through.")
     var transport = TransportChoice.auto
 
-    @Option(help: "latest, earliest or a position.")
-    var after = "latest"
+    @Option(help: "latest, earliest or a position; by default what the channels' kinds begin with.")
+    var after: String?
+
+    @Option(help: "At most so many sends: 2/s, 6/m. Newer values of a key replace those that were not sent.")
+    var rate: String?
+
+    @Option(help: "Whose alerts they are: begins with what this user has not read.")
+    var user: String?
+
+    @Flag(help: "Alerts that were missed come in short.")
+    var digest = false
 
     @Option(help: "End after so many messages.")
     var count: Int?
@@ -51,9 +60,12 @@ struct Subscribe: AsyncParsableCommand {
     private struct Enough: Error {}
 
     func run() async throws {
-        let subscriber = Subscriber(
+        var subscriber = Subscriber(
             try connect.makeConfiguration(), channels: channels, after: after, transports: transport.transports
         )
+        if let rate { subscriber.items.append(("rate", rate)) }
+        if let user { subscriber.items.append(("user", user)) }
+        if digest { subscriber.items.append(("digest", "true")) }
         var printed = 0
         do {
             try await subscriber.run { event in
@@ -64,7 +76,7 @@ struct Subscribe: AsyncParsableCommand {
                     try FileHandle.standardOutput.write(contentsOf: object + [UInt8(ascii: "\n")])
                     printed += 1
                     if printed == count { throw Enough() }
-                case .gap(let object):
+                case .control(let object):
                     try FileHandle.standardOutput.write(contentsOf: object + [UInt8(ascii: "\n")])
                 case .reconnecting(let why, let milliseconds):
                     note("\(why); again in \(milliseconds) ms")

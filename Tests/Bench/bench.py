@@ -123,7 +123,7 @@ class Server(Child):
     """Tocsin."""
 
     def __init__(self, binary, cpu):
-        super().__init__([str(binary), "serve", "--port", "0", "--loops", "1"], cpu, lines_on_stderr=True)
+        super().__init__([str(binary), "serve", "--port", "0", "--loops", "1", "--store", ":memory:"], cpu, lines_on_stderr=True)
         try:
             self.port = int(self.wait("message", "listening", 20)["port"])
         except BaseException:

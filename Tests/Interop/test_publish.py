@@ -69,6 +69,7 @@ def test_octets_are_published_in_base64(server, channel, version, octets):
 
 def test_the_query_items_go_with_the_notification(server, channel):
     items = {"event": "goal", "key": "messi \u00e9", "priority": "critical", "ttl": "60", "replaces": "k&=", "change": "merge"}
+    assert post(server, channel, "{}").status_code == 201  # a state that can be changed
     assert post(server, channel, "{}", **items).status_code == 201
     message = newest(server, channel)
     assert {name: message[name] for name in items} == {**items, "ttl": 60}
@@ -170,7 +171,7 @@ FORMS = pytest.mark.parametrize("kind", ["application/json", "application/x-ndjs
 @FORMS
 def test_the_items_of_a_batch_are_published_in_order_and_those_refused_keep_none_back(server, channel, version, kind):
     items = [
-        {"channel": channel, "data": 0, "event": "e", "key": "k", "priority": "low", "ttl": 5, "replaces": "r", "change": "merge"},
+        {"channel": channel, "data": 0, "event": "e", "key": "k", "priority": "low", "ttl": 5, "replaces": "r"},
         {"channel": "scores..a", "data": 1},
         {"channel": channel, "data": {"n": 2}},
         {"channel": channel},

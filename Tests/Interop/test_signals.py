@@ -30,8 +30,8 @@ def test_sigterm_lets_every_transport_go_and_the_process_ends_with_0(fresh_serve
     items = query(channel, after=position)
     polls = [curl("-i", *options, "-H", "Prefer: wait=20", f"{base}/v1/subscribe?{items}")
              for options, base in zip(POLLS, (server.url, server.url, server.tls_url))]
-    with RawWebSocket(server.port, f"/v1/subscribe?{query(channel)}") as websocket, \
-            event_stream(server.port, f"/v1/subscribe?{query(channel)}") as stream:
+    with RawWebSocket(server.port, f"/v1/subscribe?{query(channel, after='latest')}") as websocket, \
+            event_stream(server.port, f"/v1/subscribe?{query(channel, after='latest')}") as stream:
         assert websocket.texts(1)[0]["type"] == "hello"
         assert stream.recv(10, socket.MSG_PEEK)
         with http() as client:

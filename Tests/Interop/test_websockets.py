@@ -68,9 +68,13 @@ def test_the_subprotocol_is_selected_only_when_it_is_offered(server):
         assert connection.subprotocol == "tocsin.v1"
 
 
-def test_a_websocket_without_after_starts_at_the_latest(server, channel):
+def test_a_websocket_without_after_begins_with_the_state_of_a_score_and_with_latest_without(server, channel):
     publish(server, channel, "old")
     with websocket(server, query(channel)) as connection:
+        receive(connection, "hello")
+        snapshot = receive(connection)
+        assert snapshot["type"] == "snapshot" and snapshot["data"] == "old" and snapshot["sequence"] == 1
+    with websocket(server, query(channel, after="latest")) as connection:
         receive(connection, "hello")
         publish(server, channel, "new")
         message = receive(connection)

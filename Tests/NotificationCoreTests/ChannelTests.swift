@@ -98,7 +98,17 @@ import Testing
             #expect(Position(text) == nil, "\(text)")
         }
         #expect(Position("0123456789ab.18446744073709551615") != nil)
-        #expect(Position("0123456789ab.1.2.3")?.offsets == [1, 2, 3])
+        #expect(Position("0123456789ab.1.2.3")?.places == [.at(1), .at(2), .at(3)])
+        let window = Position.Window(base: 900, through: 1042, channel: 7, offset: 1000)
+        #expect(Position("0123456789ab.900-1042-7-1000")?.places == [.within(window)])
+        for token in ["0123456789ab.n", "0123456789ab.n-9-0-0", "0123456789ab.900-1042-7-1000", "0123456789ab.1.n-2-3-1.7"] {
+            #expect(Position(token)?.description == token)
+        }
+        for token in [
+            "0123456789ab.2-9-0-1", "0123456789ab.1-2-0-3", "0123456789ab.1-2-3", "0123456789ab.1-2-9999999999-1", "0123456789ab.N",
+        ] {
+            #expect(Position(token) == nil, "\(token)")
+        }
     }
 
     @Test(

@@ -4,6 +4,7 @@ import Logging
 import NIOCore
 import NIOEmbedded
 import NotificationCore
+import NotificationStore
 import TestSupport
 import Testing
 
@@ -17,11 +18,15 @@ private final class Bench {
     init(_ change: (inout ServerConfiguration) -> Void = { _ in }) {
         var configuration = ServerConfiguration()
         change(&configuration)
-        let log = EmbeddedLog(epoch: LogEpoch(random: 0xabc), limits: configuration.log, writerLoop: eventLoop)
+        let options = StoreOptions(path: ":memory:", durability: .memory, limits: configuration.log)
+        let (log, preload) = try! EmbeddedLog.open(
+            options, newEpoch: LogEpoch(random: 0xabc), writerLoop: eventLoop, readerLoop: eventLoop,
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        )
         let state = ServerState(
             configuration: configuration, log: log, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, version: "0",
             pages: [:])
-        loop = ServerLoop(number: 0, eventLoop: eventLoop, server: state)
+        loop = ServerLoop(number: 0, eventLoop: eventLoop, server: state, preload: preload)
         log.follow(loop)
         state.loops = [NIOLoopBound(loop, eventLoop: eventLoop)]
         loop.start()

@@ -70,7 +70,7 @@ private final class Crowd {
         configuration.port = 0
         configuration.loops = loops
         configuration.drainSeconds = 1
-        configuration.log.retention.countMax = keep
+        configuration.log.feeds.other.retention.countMax = keep
         return try await Server.start(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, version: "0")
     }
 

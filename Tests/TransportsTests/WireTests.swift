@@ -10,11 +10,10 @@ import WebSocketCodec
 private let epoch = LogEpoch(random: 0xabc)
 
 private func notifications(_ data: [String], channel: String = "a.b", event: String? = nil) -> [NotificationCore.Notification] {
-    var writer = LogWriter(epoch: epoch, limits: LogLimits())
-    var batch: [NotificationCore.Notification] = []
+    var writer = LogWriter(LogContents(epoch: epoch), limits: LogLimits())
     let publications = data.map { Publication(channel: ChannelName(channel)!, data: Array($0.utf8), event: event.map { FieldText($0)! }) }
-    _ = writer.append(AppendRequest(publications), nowMilliseconds: 1_795_255_200_123, batch: &batch)
-    return batch
+    _ = writer.append(AppendRequest(publications), nowMilliseconds: 1_795_255_200_123)
+    return writer.takeCommit().entries.map { Notification($0, epoch: epoch) }
 }
 
 @Suite struct WireTests {
@@ -28,10 +27,21 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
         )
         #expect(String(decoding: plain.object[plain.data], as: UTF8.self) == #"{"x":1.0}"#)
         let full = Notification(
-            Publication(
-                channel: ChannelName("a")!, data: Array("\"QQ==\"".utf8), isBase64: true, event: FieldText("é\"x"), key: FieldText("k"),
-                priority: .critical, ttlSeconds: 60, replaces: FieldText("r"), change: .merge),
-            epoch: epoch, offset: 7, sequence: 3, timeMilliseconds: 0)
+            LogEntry(
+                channel: 0, offset: 7, sequence: 3, timeMilliseconds: 0,
+                publication: Publication(
+                    channel: ChannelName("a")!, data: Array("\"QQ==\"".utf8), isBase64: true, event: FieldText("é\"x"),
+                    key: FieldText("k"), priority: .critical, ttlSeconds: 60, replaces: FieldText("r"), change: .merge
+                )
+            ), epoch: epoch
+        )
+        var marked: [UInt8] = []
+        let window = Position.Window(base: 1, through: 9, channel: 2, offset: 7)
+        full.append(position: Position(epoch: epoch, .within(window)), skipped: 4, to: &marked)
+        let markedSlice = try JSONSlice.checked(marked[...])
+        #expect(markedSlice["position"]?.string() == "000000000abc.1-9-2-7")
+        #expect(markedSlice["skipped"]?.integer() == 4)
+        #expect(markedSlice["data"]?.string() == "QQ==")
         let slice = try JSONSlice.checked(full.object[...])
         #expect(
             slice.memberList.map(\.name) == [
@@ -124,13 +134,14 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
     @Test("a long-poll answer holds gaps and messages, and the position to go on from")
     func longPoll() throws {
         let batch = notifications(["1", "2"])
-        let gap = Gap(channel: ChannelName("a.b"), from: 1, to: 9, reason: .retention, offset: 5)
-        let body = LongPollAnswer.body(messages: batch, gaps: [gap], epoch: epoch, offset: 2)
+        let gap = Gap(channel: ChannelName("a.b"), from: 1, to: 9, reason: .retention, position: Position(epoch: epoch, offset: 5))
+        let position = Position(epoch: epoch, offset: 2)
+        let body = LongPollAnswer.body([.gap(gap)] + batch.map { .notification($0) }, position: position)
         let value = try JSONSlice.checked(body[...])
         #expect(value["position"]?.string() == "000000000abc.2")
         #expect(value["messages"]!.elementList.map { $0["type"]!.string()! } == ["gap", "notification", "notification"])
         #expect(value["messages"]!.elementList[0]["to"]?.integer() == 9)
-        let empty = LongPollAnswer.body(messages: [], gaps: [], epoch: epoch, offset: 2)
+        let empty = LongPollAnswer.body([], position: position)
         #expect(String(decoding: empty, as: UTF8.self) == "{\"position\":\"000000000abc.2\",\"messages\":[]}\n")
     }
 
@@ -201,9 +212,16 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
             (#"{"id":3,"type":"unsubscribe","channel":"a"}"#, "not_subscribed"),
             (#"{"id":3,"type":"subscribe","channels":["s.>"]}"#, "overlapping_subscription"),
             (#"{"id":3,"type":"publish","channel":"a"}"#, "bad_data"),
+            (#"{"id":4,"type":"subscribe","channel":"d","rate":"2/s"}"#, #"{"type":"reply","id":4,"position":"000000000abc.0"}"#),
+            (#"{"id":4,"type":"subscribe","channel":"d","rate":"2"}"#, "bad_rate"),
+            (#"{"id":4,"type":"subscribe","channel":"_acks.61"}"#, "bad_channel"),
+            (#"{"id":4,"type":"rate","rate":"2/s"}"#, #"{"type":"reply","id":4}"#),
+            (#"{"id":4,"type":"rate","channel":"q","rate":"2/s"}"#, "not_subscribed"),
+            (#"{"id":4,"type":"ack","channel":"alerts.a","through":5}"#, "no_user"),
+            (#"{"id":4,"type":"ack","channel":"alerts.a"}"#, "bad_ack"),
         ])
     func commands(_ command: String, _ answer: String) {
-        let hub = Hub(epoch: epoch, limits: LogLimits())
+        let hub = Hub(LogPreload(epoch: epoch), limits: LogLimits())
         var adapter = WebSocketAdapter(
             subscriber: hub.subscribe([ChannelPattern("s.x")!], from: .latest, knownHead: 0), limits: WebSocketLimits())
         let result = run(frame(command), hub: hub, &adapter)
@@ -218,7 +236,7 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
             ("{", WebSocketOpcode.text, UInt16(1007)), ("x", .binary, 1003), ("\u{3}\u{e8}", .continuation, 1002),
         ])
     func closes(_ payload: String, _ opcode: WebSocketOpcode, _ code: UInt16) {
-        let hub = Hub(epoch: epoch, limits: LogLimits())
+        let hub = Hub(LogPreload(epoch: epoch), limits: LogLimits())
         var adapter = WebSocketAdapter(subscriber: hub.subscribe([], from: .latest, knownHead: 0), limits: WebSocketLimits())
         let result = run(frame(payload, opcode), hub: hub, &adapter)
         #expect(result.close == code)

@@ -1,0 +1,268 @@
+import DequeModule
+import JSONCodec
+
+/// Reading one channel after the other.
+extension Hub {
+    /// The window is done when this comes back `atHead`.
+    func readWindow(
+        _ channels: [ChannelID], _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
+    ) -> ReadEnd {
+        guard case .window(var window) = reader.phase else { preconditionFailure("there is a window") }
+        // The loop may be behind the one that gave the position out.
+        if window.through > head { return .notYet }
+        defer { reader.phase = .window(window) }
+        for channel in channels where channel >= window.channel {
+            if channel > window.channel {
+                window.channel = channel
+                window.offset = window.base ?? 0
+            }
+            guard window.offset < window.through, tail[channel].lastOffset > window.offset else { continue }
+            if context.room.isEmpty { return .full }
+            let isUnread = window.base == nil
+            if isUnread, tail[channel].feed.kind != .alerts || context.options.user == nil { continue }
+            let end: ReadEnd
+            switch tail[channel].feed.kind {
+            case .dashboards:
+                end = readValues(channel, &window, &reader, &told, &context)
+            case .scores where isShorterAsState(channel, window):
+                end = readState(channel, &window, &told, &context)
+            case .alerts where context.options.isDigest && !isUnread:
+                end = readDigest(channel, &window, &reader, &told, &context)
+            case .alerts, .scores, nil:
+                end = readMessages(channel, &window, &reader, &told, &context)
+            }
+            guard case .atHead = end else { return end }
+            window.offset = window.through
+        }
+        return .atHead
+    }
+
+    /// Whether messages between here and the head are left out, or a state is sent in their place.
+    func leavesOut(_ channels: [ChannelID], _ cursor: UInt64) -> Bool {
+        channels.contains { channel in
+            guard tail[channel].lastOffset > cursor else { return false }
+            switch tail[channel].feed.kind {
+            case .dashboards: return true
+            case .scores:
+                return isShorterAsState(channel, Position.Window(base: cursor, through: head, channel: channel, offset: cursor))
+            case nil, .alerts: return false
+            }
+        }
+    }
+
+    private func position(_ window: Position.Window, _ context: ReadContext) -> Position {
+        Position(epoch: epoch, context.isAlone ? .at(window.offset) : .within(window))
+    }
+
+    /// The sequence of a channel's newest message that is not after this number: from memory, or as the log told it.
+    private func sequence(
+        _ channel: ChannelID, at offset: UInt64, _ window: Position.Window, _ reader: inout Reader, _ told: inout Told,
+        _ context: inout ReadContext
+    ) -> Known {
+        if let sequence = tail[channel].sequence(at: offset) { return .sequence(sequence) }
+        if let sequence = reader.sequence(channel, at: offset) { return .sequence(sequence) }
+        let query = LogQuery(.sequences, channels: [channel], after: offset, through: offset)
+        guard let answer = context.answer(to: query) else { return .wants(query) }
+        for mark in answer.trimmed { tell(mark, &told, position(window, context), &context) }
+        reader.note(answer.sequences[0], channel, at: offset)
+        return .sequence(answer.sequences[0])
+    }
+
+    private enum Known {
+        case sequence(UInt64)
+        case wants(LogQuery)
+    }
+
+    // MARK: dashboards
+
+    /// The newest value of each key.
+    private func readValues(
+        _ channel: ChannelID, _ window: inout Position.Window, _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
+    ) -> ReadEnd {
+        var previous: UInt64
+        switch sequence(channel, at: window.offset, window, &reader, &told, &context) {
+        case .wants(let query): return .wants(query)
+        case .sequence(let sequence): previous = sequence
+        }
+        let (start, through) = (window.offset, window.through)
+        let values = tail[channel].latest.values.filter { $0.offset > start && $0.offset <= through }.sorted { $0.offset < $1.offset }
+        for value in values {
+            if context.room.isEmpty { return .full }
+            window.offset = value.offset
+            append(value, after: previous, window, &context)
+            previous = value.sequence
+            reader.note(value.sequence, channel, at: value.offset)
+            told.pass(channel)
+        }
+        // A window that was read in several turns may have been overtaken: its newest value is no longer the newest of its key.
+        switch sequence(channel, at: through, window, &reader, &told, &context) {
+        case .wants(let query): return .wants(query)
+        case .sequence(let last):
+            window.offset = through
+            if last > previous { leaveOut(channel, previous + 1...last, .conflated, window, &context) }
+        }
+        return .atHead
+    }
+
+    private func append(_ notification: Notification, after previous: UInt64, _ window: Position.Window, _ context: inout ReadContext) {
+        context.room.take(notification.object.count)
+        let skipped = notification.sequence - min(previous + 1, notification.sequence)
+        context.page.items.append(
+            skipped == 0 && context.isAlone
+                ? .notification(notification) : .marked(notification, skipped: skipped, position: position(window, context))
+        )
+    }
+
+    private func leaveOut(
+        _ channel: ChannelID, _ range: ClosedRange<UInt64>, _ reason: Gap.Reason, _ window: Position.Window, _ context: inout ReadContext
+    ) {
+        context.page.items.append(
+            .gap(
+                Gap(
+                    channel: tail[channel].name, from: range.lowerBound, to: range.upperBound, reason: reason,
+                    position: position(window, context)
+                )
+            )
+        )
+    }
+
+    // MARK: scores
+
+    /// Whether the state is the shorter way from here, and is of this window. Where nobody sends changes, each message is a state or an
+    /// event of its own, and all are delivered.
+    private func isShorterAsState(_ channel: ChannelID, _ window: Position.Window) -> Bool {
+        let channel = tail[channel]
+        guard channel.lastOffset <= window.through, channel.lastChangeOffset > window.offset, let document = channel.document else {
+            return false
+        }
+        guard channel.reaches(back: window.offset) else { return true }
+        let index = channel.index(afterOffset: window.offset)
+        guard channel.notifications.count - index > Self.replayCountMin else { return false }
+        var bytes = 0
+        for notification in channel.notifications[index...] {
+            bytes += notification.object.count
+            if bytes > document.byteCount + 200 { return true }
+        }
+        return false
+    }
+
+    private func readState(
+        _ channel: ChannelID, _ window: inout Position.Window, _ told: inout Told, _ context: inout ReadContext
+    ) -> ReadEnd {
+        guard let snapshot = tail[channel].snapshot else { preconditionFailure("it has a state") }
+        window.offset = window.through
+        context.room.take(snapshot.data.count)
+        context.page.items.append(.snapshot(snapshot, position: position(window, context)))
+        told.pass(channel)
+        return .atHead
+    }
+
+    // MARK: alerts and plain messages
+
+    /// All messages, or for a newcomer those that its user has not read.
+    private func readMessages(
+        _ channel: ChannelID, _ window: inout Position.Window, _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
+    ) -> ReadEnd {
+        let isUnread = window.base == nil
+        // A newcomer's first message of a channel has none before it.
+        var previous: UInt64?
+        if !isUnread || window.offset > 0 {
+            switch sequence(channel, at: window.offset, window, &reader, &told, &context) {
+            case .wants(let query): return .wants(query)
+            case .sequence(let sequence): previous = sequence
+            }
+        }
+        while window.offset < window.through {
+            if context.room.isEmpty { return .full }
+            let found: [Notification]
+            var through = window.through
+            if !isUnread, tail[channel].reaches(back: window.offset) {
+                let notifications = tail[channel].notifications
+                let start = tail[channel].index(afterOffset: window.offset)
+                let end = min(tail[channel].index(afterOffset: window.through), start + context.room.notifications)
+                found = Array(notifications[start..<end])
+                if let last = found.last, end < tail[channel].index(afterOffset: window.through) { through = last.offset }
+            } else {
+                let subject = isUnread ? LogQuery.Subject.unread(user: context.options.user!) : .messages
+                let query = LogQuery(
+                    subject, channels: [channel], after: window.offset, through: window.through,
+                    notificationsMax: context.room.notifications, bytesMax: context.room.bytes
+                )
+                guard let answer = context.answer(to: query) else { return .wants(query) }
+                if !isUnread {
+                    for mark in answer.trimmed where mark.sequence > previous ?? 0 {
+                        tell(mark, &told, position(window, context), &context)
+                        previous = mark.sequence
+                    }
+                }
+                found = answer.notifications
+                through = min(answer.through, window.through)
+            }
+            var passedOver: Notification?
+            // What has expired is told with the next message, or by itself where the place moves on without one.
+            func settle() {
+                guard let passed = passedOver, let known = previous else { return }
+                window.offset = passed.offset
+                leaveOut(channel, known + 1...passed.sequence, .expired, window, &context)
+                reader.note(passed.sequence, channel, at: passed.offset)
+                previous = passed.sequence
+                passedOver = nil
+            }
+            for notification in found {
+                if context.room.isEmpty {
+                    settle()
+                    return .full
+                }
+                if notification.expiresMilliseconds <= context.now {
+                    context.room.take(64)
+                    passedOver = notification
+                    continue
+                }
+                passedOver = nil
+                window.offset = notification.offset
+                append(notification, after: previous ?? notification.sequence - 1, window, &context)
+                previous = notification.sequence
+                reader.note(notification.sequence, channel, at: notification.offset)
+                told.pass(channel)
+            }
+            settle()
+            window.offset = through
+            if let previous { reader.note(previous, channel, at: through) }
+        }
+        if isUnread, let known = previous {
+            let last = tail[channel].sequence(at: window.through)
+            if last ?? .max > known {
+                context.page.items.append(
+                    .gap(Gap(channel: tail[channel].name, from: known + 1, to: last, reason: .read, position: position(window, context)))
+                )
+            }
+        }
+        return .atHead
+    }
+
+    /// What was missed, in short. A single message is sent as it is.
+    private func readDigest(
+        _ channel: ChannelID, _ window: inout Position.Window, _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
+    ) -> ReadEnd {
+        var (first, last): (UInt64, UInt64) = (0, 0)
+        switch sequence(channel, at: window.offset, window, &reader, &told, &context) {
+        case .wants(let query): return .wants(query)
+        case .sequence(let sequence): first = sequence
+        }
+        switch sequence(channel, at: window.through, window, &reader, &told, &context) {
+        case .wants(let query): return .wants(query)
+        case .sequence(let sequence): last = sequence
+        }
+        guard last > first + 1 else { return readMessages(channel, &window, &reader, &told, &context) }
+        let query = LogQuery(.digest, channels: [channel], after: window.offset, through: window.through)
+        guard let answer = context.answer(to: query) else { return .wants(query) }
+        for mark in answer.trimmed { tell(mark, &told, position(window, context), &context) }
+        window.offset = window.through
+        if let digest = answer.digest {
+            context.room.take(digest.newest.reduce(200) { $0 + $1.object.count })
+            context.page.items.append(.digest(tail[channel].name, digest, position: position(window, context)))
+        }
+        told.pass(channel)
+        return .atHead
+    }
+}

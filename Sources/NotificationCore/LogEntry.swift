@@ -1,0 +1,174 @@
+/// Which channel of a log, numbered 0, 1, 2, … as they got their first message. Stays for the log's life.
+package typealias ChannelID = Int32
+
+/// A publication with the numbers that the log gave it: what is stored.
+package struct LogEntry: Sendable, Equatable {
+    package var channel: ChannelID
+    /// Its number in the log, over all channels: 1, 2, 3, …
+    package var offset: UInt64
+    /// Its number in its channel: 1, 2, 3, …
+    package var sequence: UInt64
+    /// Milliseconds since 1970, by the clock of the node that took it.
+    package var timeMilliseconds: Int64
+    /// Scores: bytes of the channel's state after it; else 0.
+    package var stateBytes: UInt32
+    package var publication: Publication
+
+    package init(
+        channel: ChannelID, offset: UInt64, sequence: UInt64, timeMilliseconds: Int64, stateBytes: UInt32 = 0, publication: Publication
+    ) {
+        self.channel = channel
+        self.offset = offset
+        self.sequence = sequence
+        self.timeMilliseconds = timeMilliseconds
+        self.stateBytes = stateBytes
+        self.publication = publication
+    }
+
+    /// When it is not to be delivered any more, milliseconds since 1970; `Int64.max`: never.
+    package var expiresMilliseconds: Int64 {
+        publication.ttlSeconds.map { timeMilliseconds + Int64($0) * 1000 } ?? .max
+    }
+}
+
+/// What one commit makes durable, all of it or nothing.
+package struct LogCommit: Sendable {
+    /// Channels that are new, in the order of their numbers.
+    package var channels: [ChannelRecord] = []
+    /// In the order of the log.
+    package var entries: [LogEntry] = []
+    package var idempotency: [IdempotencyRecord] = []
+    package var states: [StateRecord] = []
+    package var receipts: [ReceiptRecord] = []
+
+    package init() {}
+
+    package var isEmpty: Bool { channels.isEmpty && entries.isEmpty && idempotency.isEmpty && states.isEmpty && receipts.isEmpty }
+}
+
+/// A channel, as the store knows it.
+package struct ChannelRecord: Sendable, Equatable {
+    package var id: ChannelID
+    package var name: ChannelName
+    /// Of the newest message; 0 if there was none.
+    package var lastSequence: UInt64
+    package var lastOffset: UInt64
+    /// Of the newest message that is no longer stored; 0 if all are.
+    package var trimmedSequence: UInt64
+    package var trimmedOffset: UInt64
+
+    package init(
+        id: ChannelID, name: ChannelName, lastSequence: UInt64 = 0, lastOffset: UInt64 = 0, trimmedSequence: UInt64 = 0,
+        trimmedOffset: UInt64 = 0
+    ) {
+        self.id = id
+        self.name = name
+        self.lastSequence = lastSequence
+        self.lastOffset = lastOffset
+        self.trimmedSequence = trimmedSequence
+        self.trimmedOffset = trimmedOffset
+    }
+}
+
+/// What was answered to a request that carried an `Idempotency-Key`.
+package struct IdempotencyRecord: Sendable, Equatable {
+    package var key: FieldText
+    package var fingerprint: UInt64
+    package var receipts: [AppendReceipt]
+    package var timeMilliseconds: Int64
+
+    package init(key: FieldText, fingerprint: UInt64, receipts: [AppendReceipt], timeMilliseconds: Int64) {
+        self.key = key
+        self.fingerprint = fingerprint
+        self.receipts = receipts
+        self.timeMilliseconds = timeMilliseconds
+    }
+}
+
+/// The state of a scores or dashboards channel after one of its messages. It is kept beside the log, so that retention may drop the
+/// messages that made it. What came later is applied to it when the log is opened.
+package struct StateRecord: Sendable, Equatable {
+    package enum Body: Sendable, Equatable {
+        /// Scores: JSON text.
+        case document([UInt8])
+        /// Dashboards: the newest entry of each key, in the order of the log.
+        case latest([LogEntry])
+    }
+
+    package var channel: ChannelID
+    package var sequence: UInt64
+    package var body: Body
+
+    package init(channel: ChannelID, sequence: UInt64, body: Body) {
+        self.channel = channel
+        self.sequence = sequence
+        self.body = body
+    }
+}
+
+/// What a user has read and dismissed of a channel: the whole of it, to replace what was stored.
+package struct ReceiptRecord: Sendable, Equatable {
+    package var user: FieldText
+    package var channel: ChannelID
+    package var receipt: Receipt
+
+    package init(user: FieldText, channel: ChannelID, receipt: Receipt) {
+        self.user = user
+        self.channel = channel
+        self.receipt = receipt
+    }
+}
+
+package struct Receipt: Sendable, Equatable {
+    package var read: SequenceSet
+    /// Read, and not wanted in the inbox any more.
+    package var dismissed: SequenceSet
+
+    package init(read: SequenceSet = SequenceSet(), dismissed: SequenceSet = SequenceSet()) {
+        self.read = read
+        self.dismissed = dismissed
+    }
+}
+
+/// A set of sequences, as ranges: few, since people read what is new.
+package struct SequenceSet: Sendable, Equatable {
+    /// More holes than this are filled from the old end: who left a thousand holes will not miss the oldest.
+    package static let rangesMax = 1000
+    /// Ascending, not touching.
+    package private(set) var ranges: [ClosedRange<UInt64>] = []
+
+    package init() {}
+
+    package init(_ ranges: [ClosedRange<UInt64>]) {
+        for range in ranges { insert(range) }
+    }
+
+    package func contains(_ sequence: UInt64) -> Bool {
+        var low = 0
+        var high = ranges.count
+        while low < high {
+            let middle = (low + high) / 2
+            if ranges[middle].upperBound < sequence { low = middle + 1 } else { high = middle }
+        }
+        return low < ranges.count && ranges[low].contains(sequence)
+    }
+
+    package mutating func insert(_ range: ClosedRange<UInt64>) {
+        var merged = range
+        var kept: [ClosedRange<UInt64>] = []
+        var place = 0
+        for other in ranges {
+            if other.upperBound < UInt64.max, other.upperBound + 1 < merged.lowerBound {
+                kept.append(other)
+                place = kept.count
+            } else if merged.upperBound < UInt64.max, merged.upperBound + 1 < other.lowerBound {
+                kept.append(other)
+            } else {
+                merged = min(merged.lowerBound, other.lowerBound)...max(merged.upperBound, other.upperBound)
+            }
+        }
+        kept.insert(merged, at: place)
+        if kept.count > Self.rangesMax { kept.replaceSubrange(0..<2, with: [kept[0].lowerBound...kept[1].upperBound]) }
+        ranges = kept
+    }
+}

@@ -1,0 +1,58 @@
+import Glibc
+
+/// Held as long as a log is open, so that no second process opens it. It is the kernel's lock on a file beside the log, so it dies with
+/// the process, whatever way that goes, and costs nothing per commit. SQLite's own `locking_mode=EXCLUSIVE` would keep the reader's
+/// connection out too.
+final class LockFile: Sendable {
+    private let descriptor: Int32
+
+    /// - Parameters:
+    ///   - log: path of the log.
+    ///   - mustExist: whether the log has to be there already.
+    init(beside log: String, mustExist: Bool = false) throws(StoreFault) {
+        if mustExist, access(log, F_OK) != 0 { throw .io("there is no file \(log)") }
+        descriptor = open(log + ".lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            let code = errno
+            switch code {
+            case EACCES, EPERM, EROFS: throw .readOnly(path: log)
+            case ENOSPC, EDQUOT: throw .full(path: log)
+            default: throw .io("\(log) cannot be opened: \(String(cString: strerror(code))): \(log).lock")
+            }
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            Glibc.close(descriptor)
+            throw .busy(path: log)
+        }
+    }
+
+    deinit {
+        Glibc.close(descriptor)
+    }
+
+    /// Makes the file for its owner alone, if there is none; SQLite gives the files beside it the same permissions. Whether that went
+    /// well shows when SQLite opens it.
+    static func makePrivate(_ path: String) {
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        if descriptor >= 0 { Glibc.close(descriptor) }
+    }
+
+    /// SQLite takes a file of some bytes for an empty one and writes over it.
+    static func checkSize(of path: String) throws(StoreFault) {
+        var status = stat()
+        if stat(path, &status) == 0, status.st_size > 0, status.st_size < 512 { throw .notALog(path: path) }
+    }
+
+    /// Makes the directory of `path`, for its owner alone, if there is none.
+    static func makeDirectory(of path: String) throws(StoreFault) {
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash > path.startIndex else { return }
+        let directory = String(path[..<slash])
+        if access(directory, F_OK) == 0 { return }
+        try makeDirectory(of: directory)
+        guard mkdir(directory, 0o700) == 0 || errno == EEXIST else {
+            let code = errno
+            if code == EACCES || code == EPERM || code == EROFS { throw .readOnly(path: path) }
+            throw .io("\(directory) cannot be made: \(String(cString: strerror(code)))")
+        }
+    }
+}

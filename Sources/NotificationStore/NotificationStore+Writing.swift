@@ -1,0 +1,192 @@
+import GRDB
+package import NotificationCore
+import Synchronization
+
+extension NotificationStore {
+    /// Makes `commit` durable, all of it or nothing. One transaction; with `Durability.disk` it returns after the disk has it.
+    ///
+    /// - Precondition: channels, sequences and log numbers go on where the last commit ended.
+    package func commit(_ commit: LogCommit) throws(StoreFault) {
+        guard !commit.isEmpty else { return }
+        var work = CommitWork(channels, options.limits.feeds)
+        for record in commit.channels { work.add(record) }
+        for entry in commit.entries { work.add(entry) }
+        work.finish()
+        var idempotencyNew = 0
+        let tails = maintenance.withLock { $0.tails } &+ work.tailsChange
+        try onWriter { database in
+            try database.inTransaction(.immediate) {
+                for record in commit.channels { try StoreOpening.store(database, record) }
+                try work.store(database)
+                if work.changesTails { try Meta.storeTails(database, tails) }
+                try AlertTable.store(database, commit.entries) { work.kind(of: $0) == .alerts }
+                for record in commit.idempotency where try IdempotencyRows.store(database, record) { idempotencyNew += 1 }
+                for state in commit.states { try StateTable.store(database, state) }
+                for receipt in commit.receipts { try ReceiptTable.store(database, receipt) }
+                return .commit
+            }
+        }
+        work.publish()
+        channels.withAll { states in
+            for state in commit.states { states[Int(state.channel)].stateSequence = state.sequence }
+        }
+        maintenance.withLock {
+            $0.tails = tails
+            $0.idempotencyCount += idempotencyNew
+            $0.isCheckpointed = false
+        }
+        countCommit(entries: commit.entries.count)
+    }
+
+    /// What a user has read and dismissed, as it was last committed.
+    package func receipt(user: FieldText, channel: ChannelID) throws(StoreFault) -> Receipt {
+        let ranges = try onWriter { try ReceiptTable.find($0, user: user, channel: channel) }
+        return Receipt(read: SequenceSet(ranges.read), dismissed: SequenceSet(ranges.dismissed))
+    }
+
+    /// Writes a little and waits for the disk: whether it can be written to (again).
+    package func probe() throws(StoreFault) {
+        try onWriter { database in
+            try Schema.setSynchronous(database, .disk)
+            try database.inTransaction(.immediate) {
+                try Query.run(database, "UPDATE meta SET probes = probes + 1")
+                return .commit
+            }
+            try Schema.setSynchronous(database, options.durability)
+        }
+    }
+}
+
+/// A commit on its way: its entries by channel, in runs.
+private struct CommitWork {
+    private struct Channel {
+        let id: ChannelID
+        var state: ChannelState
+        var open: RunBuilder?
+    }
+
+    private let table: ChannelTable
+    private let feeds: FeedTable
+    /// Those that the commit touches.
+    private var touched: [Channel] = []
+    private var places: [ChannelID: Int] = [:]
+    private var added: [ChannelState] = []
+    private var lastPlace = 0
+    private var lastOffset: UInt64 = 0
+    private var finished: [(header: RunHeader, body: [UInt8])] = []
+    private let countBefore: Int
+    /// What is to be added to the sum of where the channels end.
+    private(set) var tailsChange: UInt64 = 0
+    var changesTails: Bool { !touched.isEmpty || !added.isEmpty }
+
+    init(_ table: ChannelTable, _ feeds: FeedTable) {
+        self.table = table
+        self.feeds = feeds
+        countBefore = table.count
+    }
+
+    mutating func add(_ record: ChannelRecord) {
+        precondition(Int(record.id) == countBefore + added.count, "channels are numbered without a hole")
+        precondition(record.id <= RunID.channelMax, "too many channels")
+        precondition(record.lastSequence == record.trimmedSequence, "a new channel has no messages yet")
+        added.append(ChannelState(record, feed: feeds[record.name]))
+        tailsChange &+= Meta.tail(record.id, sequence: record.lastSequence, offset: record.lastOffset)
+    }
+
+    mutating func add(_ entry: LogEntry) {
+        precondition(entry.offset > lastOffset && entry.offset <= RunID.offsetMax, "log numbers go up")
+        lastOffset = entry.offset
+        let place = place(entry.channel)
+        precondition(
+            entry.sequence == touched[place].state.lastSequence + 1 && entry.offset > touched[place].state.lastOffset,
+            "message \(entry.sequence), number \(entry.offset), does not follow the last one of its channel")
+        touched[place].state.lastSequence = entry.sequence
+        touched[place].state.lastOffset = entry.offset
+        if touched[place].open == nil {
+            touched[place].open = RunBuilder(first: entry)
+        } else if touched[place].open!.takes(entry) {
+            touched[place].open!.append(entry)
+        } else {
+            close(place)
+            touched[place].open = RunBuilder(first: entry)
+        }
+    }
+
+    private mutating func place(_ channel: ChannelID) -> Int {
+        if lastPlace < touched.count, touched[lastPlace].id == channel { return lastPlace }
+        if let place = places[channel] {
+            lastPlace = place
+            return place
+        }
+        let isNew = Int(channel) >= countBefore
+        guard let state = isNew ? added[Int(channel) - countBefore] : table[channel] else {
+            preconditionFailure("there is no channel number \(channel)")
+        }
+        tailsChange &-= Meta.tail(channel, sequence: state.lastSequence, offset: state.lastOffset)
+        touched.append(Channel(id: channel, state: state))
+        lastPlace = touched.count - 1
+        places[channel] = lastPlace
+        return lastPlace
+    }
+
+    private mutating func close(_ place: Int) {
+        guard var builder = touched[place].open.take() else { return }
+        let run = builder.finish(totalBefore: touched[place].state.total)
+        if run.header.firstSequence == touched[place].state.trimmedSequence + 1 {
+            touched[place].state.oldest = ChannelState.OldestRun(
+                lastSequence: run.header.lastSequence, lastTime: run.header.lastTime, total: run.header.total,
+                bytes: UInt64(run.body.count))
+        }
+        touched[place].state.total = run.header.total
+        finished.append(run)
+    }
+
+    mutating func finish() {
+        for place in touched.indices {
+            close(place)
+            let state = touched[place].state
+            tailsChange &+= Meta.tail(touched[place].id, sequence: state.lastSequence, offset: state.lastOffset)
+        }
+        // In the order of the table: neighbours are on one page.
+        finished.sort { $0.header.id < $1.header.id }
+    }
+
+    func kind(of channel: ChannelID) -> FeedKind? {
+        places[channel].flatMap { touched[$0].state.kind }
+    }
+
+    func store(_ database: Database) throws {
+        guard !finished.isEmpty else { return }
+        for (header, body) in finished {
+            let query = try Query(
+                database,
+                """
+                INSERT INTO run (id, first_offset, first_sequence, count, first_time, duration, total, body)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                """)
+            query.bind(1, header.id)
+            query.bind(2, header.firstOffset)
+            query.bind(3, header.firstSequence)
+            query.bind(4, Int64(header.count))
+            query.bind(5, header.firstTime)
+            query.bind(6, header.duration)
+            query.bind(7, header.total)
+            query.bind(8, body)
+            try query.run()
+        }
+    }
+
+    /// Once it is committed: lets the readers know.
+    func publish() {
+        table.withAll { states in
+            states.append(contentsOf: added)
+            for channel in touched {
+                let place = Int(channel.id)
+                states[place].lastSequence = channel.state.lastSequence
+                states[place].lastOffset = channel.state.lastOffset
+                states[place].total = channel.state.total
+                states[place].oldest = channel.state.oldest
+            }
+        }
+    }
+}

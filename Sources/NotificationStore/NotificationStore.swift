@@ -1,0 +1,166 @@
+import GRDB
+package import NotificationCore
+import Synchronization
+
+/// The log on disk: one SQLite file with a write-ahead log.
+///
+/// Two connections. On the writer's, `commit` appends what the log's writer has gathered, and `maintain` drops what is older than the
+/// feeds keep; both are made from one thread, one after the other. On the reader's, subscribers that are behind are answered, from
+/// another thread and without waiting for the writer. Between the two stands `ChannelTable`, in memory: what there is of each channel.
+///
+/// Everything is synchronous, and neither clock nor randomness is in it. After a fault in `commit`, `maintain` or `probe` the object
+/// is to be closed and opened anew: what `commit` returned for is there then.
+///
+/// What is stored where, and why: `RunCodec.swift` (messages), `Schema.swift` (tables).
+package final class NotificationStore: Sendable {
+    package let options: StoreOptions
+    package let epoch: LogEpoch
+    let channels: ChannelTable
+    let cache: PageCache
+    let writer: DatabaseQueue
+    let reader: DatabaseQueue
+    let maintenance: Mutex<Maintenance>
+    private let figures = Mutex(StoreStatistics())
+    private let lock: Mutex<LockFile?>
+
+    /// - Parameters:
+    ///   - newEpoch: for a new file, and when the end of the log may be lost and numbers would be given out twice: the last run kept
+    ///     its commits in memory only, did not close the log, and the machine was started anew since.
+    ///   - nowMilliseconds: since 1970.
+    package init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64) throws(StoreFault) {
+        self.options = options
+        if options.isReal {
+            try LockFile.makeDirectory(of: options.path)
+            try LockFile.checkSize(of: options.path)
+            lock = Mutex(try LockFile(beside: options.path))
+            LockFile.makePrivate(options.path)
+        } else {
+            lock = Mutex(nil)
+        }
+        let table = ChannelTable()
+        channels = table
+        cache = PageCache(bytesMax: options.cacheBytesMax)
+        do {
+            let opened = try StoreOpening(options, newEpoch: newEpoch, channels: table)
+            writer = opened.writer
+            reader = opened.reader
+            epoch = opened.epoch
+            maintenance = Mutex(
+                Maintenance(
+                    tails: table.withAll { Meta.tails($0) },
+                    idempotencyCount: opened.idempotencyCount,
+                    idempotencyTimeMin: nowMilliseconds &- Int64(options.idempotencyAgeSecondsMax) * 1000))
+        } catch {
+            throw StoreFault(error, path: options.path)
+        }
+        try refreshFigures(walFrames: nil)
+    }
+
+    /// What there is, to begin with.
+    package func contents() throws(StoreFault) -> LogContents {
+        let timeMin = maintenance.withLock { $0.idempotencyTimeMin }
+        return try onWriter { database in
+            let records = channels.withAll { states in states.enumerated().map { $1.record(id: ChannelID($0)) } }
+            return LogContents(
+                epoch: epoch,
+                pastEpochs: Dictionary(try Meta.pastEpochs(database).map { ($0.epoch, $0.lastOffset) }, uniquingKeysWith: { max($0, $1) }),
+                channels: records,
+                states: try StateTable.all(database) { id in channels[id]?.name },
+                idempotency: try IdempotencyRows.all(database, timeMin: timeMin, countMax: options.idempotencyCountMax))
+        }
+    }
+
+    /// Entries of a channel in order, those of which readers get nothing any more among them: to bring its state up to date.
+    package func entries(of channel: ChannelID, afterSequence: UInt64, limit: Int) throws(StoreFault) -> [LogEntry] {
+        guard let state = channels[channel], limit > 0 else { return [] }
+        let from = max(afterSequence, state.trimmedSequence) + 1
+        guard from <= state.lastSequence else { return [] }
+        return try onWriter { database in
+            let runs = RunTable(database: database, epoch: epoch, cache: nil)
+            let start = try runs.containing(channel, sequence: from, state).firstOffset - 1
+            var entries: [LogEntry] = []
+            try runs.forEachEntries(channel, state.name, after: start) { _, some in
+                entries.append(contentsOf: some.lazy.filter { $0.sequence >= from }.prefix(limit - entries.count))
+                return entries.count < limit
+            }
+            return entries
+        }
+    }
+
+    /// - Parameter isOrderly: whether everything is committed, so that the next run can rely on what is there. Otherwise nothing is
+    ///   written any more, as after a crash.
+    package func close(isOrderly: Bool) {
+        if isOrderly {
+            _ = try? writer.writeWithoutTransaction { database in
+                try Schema.setSynchronous(database, .disk)
+                try database.inTransaction(.immediate) {
+                    var meta = try Meta(database)
+                    meta.isOrderly = true
+                    try meta.store(database)
+                    return .commit
+                }
+            }
+        }
+        // The reader first: the last connection tidies the files up.
+        if reader !== writer { try? reader.close() }
+        if isOrderly, !options.isInMemory { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
+        try? writer.close()
+        lock.withLock { $0 = nil }
+    }
+
+    // MARK: Figures
+
+    package var statistics: StoreStatistics {
+        var statistics = figures.withLock { $0 }
+        (statistics.pagesCached, statistics.cachedBytes) = cache.figures
+        return statistics
+    }
+
+    func countCommit(entries: Int) {
+        figures.withLock {
+            $0.commits += 1
+            $0.entries += entries
+        }
+    }
+
+    /// - Parameter walFrames: pages in the write-ahead log; nil: not known.
+    func refreshFigures(walFrames: Int?) throws(StoreFault) {
+        let pages = try onWriter { try Query.number($0, "PRAGMA page_count") ?? 0 }
+        figures.withLock {
+            $0.fileBytes = Int(pages) * Schema.pageBytes
+            // A frame has 24 bytes before the page.
+            if let walFrames { $0.walBytes = max(0, walFrames) * (Schema.pageBytes + 24) }
+        }
+    }
+
+    // MARK: Connections
+
+    func onWriter<Result>(_ body: (Database) throws -> Result) throws(StoreFault) -> Result {
+        do {
+            return try writer.writeWithoutTransaction(body)
+        } catch {
+            throw StoreFault(error, path: options.path)
+        }
+    }
+
+    /// In a transaction, so that all that `body` reads is of one moment.
+    func onReader<Result>(_ body: (Database) throws -> Result) throws(StoreFault) -> Result {
+        do {
+            return try reader.unsafeRead { database in
+                try Query.run(database, "BEGIN")
+                do {
+                    // The moment is that of the first reading.
+                    _ = try Query.number(database, "SELECT id FROM meta")
+                    let result = try body(database)
+                    try Query.run(database, "COMMIT")
+                    return result
+                } catch {
+                    try? Query.run(database, "ROLLBACK")
+                    throw error
+                }
+            }
+        } catch {
+            throw StoreFault(error, path: options.path)
+        }
+    }
+}

@@ -1,0 +1,36 @@
+package import NotificationCore
+
+/// A store, and a writer that stands where it does: what begins and ends with the file of the log.
+package struct OpenedLog {
+    package let store: NotificationStore
+    package var writer: LogWriter
+    /// What a loop that begins to follow the log has to know.
+    package let preload: LogPreload
+
+    /// Opens the file, or makes it, brings the states of the channels up to date and sees whether the disk can be written.
+    ///
+    /// - Parameter newEpoch: of a new log, or of one that may have lost its end.
+    package init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64) throws(StoreFault) {
+        store = try NotificationStore(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds)
+        do throws(StoreFault) {
+            let contents = try store.contents()
+            writer = LogWriter(contents, limits: options.limits)
+            for (channel, sequence) in writer.channelsToRestore(contents) {
+                var after = sequence
+                while true {
+                    let entries = try store.entries(of: channel, afterSequence: after, limit: 1000)
+                    guard let last = entries.last else { break }
+                    for entry in entries { writer.restore(entry) }
+                    after = last.sequence
+                }
+            }
+            var preload = writer.preload()
+            preload.pastEpochs = contents.pastEpochs
+            self.preload = preload
+            try store.probe()
+        } catch {
+            store.close(isOrderly: false)
+            throw error
+        }
+    }
+}

@@ -1,0 +1,139 @@
+import GRDB
+import NotificationCore
+
+/// Table `state`: of each channel that has one, the newest.
+enum StateTable {
+    static func store(_ database: Database, _ state: StateRecord) throws {
+        let query = try Query(database, "INSERT OR REPLACE INTO state (channel, sequence, body) VALUES (?, ?, ?)")
+        query.bind(1, Int64(state.channel))
+        query.bind(2, state.sequence)
+        query.bind(3, RecordCodec.encode(state))
+        try query.run()
+    }
+
+    static func all(_ database: Database, name: (ChannelID) -> ChannelName?) throws -> [StateRecord] {
+        let query = try Query(database, "SELECT channel, sequence, body FROM state ORDER BY channel")
+        var states: [StateRecord] = []
+        while try query.step() {
+            let sequence = try query.unsigned(1)
+            guard let channel = ChannelID(exactly: try query.integer(0)), let name = name(channel) else {
+                throw StoreProblem.corrupt("there is a state of a channel that does not exist")
+            }
+            do {
+                states.append(try query.withBlob(2) { try RecordCodec.state($0, channel: channel, name: name, sequence: sequence) })
+            } catch is ByteReader.Damage {
+                throw StoreProblem.corrupt("the state of channel \(name) is not as it was written")
+            }
+        }
+        return states
+    }
+}
+
+/// Table `idempotency`, in the order in which the keys came.
+enum IdempotencyRows {
+    /// - Returns: whether the key is new.
+    static func store(_ database: Database, _ record: IdempotencyRecord) throws -> Bool {
+        let deletion = try Query(database, "DELETE FROM idempotency WHERE key = ?")
+        deletion.bind(1, record.key.string)
+        try deletion.run()
+        let isNew = database.rowsChanged == 0
+        let query = try Query(database, "INSERT INTO idempotency (key, fingerprint, time, body) VALUES (?, ?, ?, ?)")
+        query.bind(1, record.key.string)
+        query.bind(2, record.fingerprint)
+        query.bind(3, record.timeMilliseconds)
+        query.bind(4, RecordCodec.encode(record))
+        try query.run()
+        return isNew
+    }
+
+    /// - Returns: the newest `countMax` of those not older than `timeMin`, in order.
+    static func all(_ database: Database, timeMin: Int64, countMax: Int) throws -> [IdempotencyRecord] {
+        let query = try Query(
+            database, "SELECT key, fingerprint, time, body FROM idempotency WHERE time >= ? ORDER BY id DESC LIMIT ?")
+        query.bind(1, timeMin)
+        query.bind(2, Int64(max(0, countMax)))
+        var records: [IdempotencyRecord] = []
+        while try query.step() {
+            guard let key = FieldText(try query.text(0)) else { throw StoreProblem.corrupt("an idempotency key was changed") }
+            let (fingerprint, time) = (UInt64(bitPattern: try query.integer(1)), try query.integer(2))
+            do {
+                records.append(
+                    try query.withBlob(3) { try RecordCodec.idempotency($0, key: key, fingerprint: fingerprint, time: time) })
+            } catch is ByteReader.Damage {
+                throw StoreProblem.corrupt("what was answered to the idempotency key \(key) is not as it was written")
+            }
+        }
+        return records.reversed()
+    }
+
+    /// Deletes rows from the old end while they are older than `timeMin` or more than `excess`, at most `limit`.
+    ///
+    /// - Returns: how many.
+    static func drop(_ database: Database, timeMin: Int64, excess: Int, limit: Int) throws -> Int {
+        var last: Int64?
+        do {
+            let query = try Query(database, "SELECT id, time FROM idempotency ORDER BY id LIMIT ?")
+            query.bind(1, Int64(limit))
+            var seen = 0
+            while try query.step() {
+                guard try seen < excess || query.integer(1) < timeMin else { break }
+                last = try query.integer(0)
+                seen += 1
+            }
+        }
+        guard let last else { return 0 }
+        try Query.run(database, "DELETE FROM idempotency WHERE id <= ?", last)
+        return database.rowsChanged
+    }
+}
+
+/// Table `receipt`.
+enum ReceiptTable {
+    struct Ranges {
+        /// Ascending, not touching.
+        var read: [ClosedRange<UInt64>] = []
+        var dismissed: [ClosedRange<UInt64>] = []
+    }
+
+    static func store(_ database: Database, _ record: ReceiptRecord) throws {
+        let checksum = RecordCodec.checksum(user: record.user, channel: record.channel)
+        let query = try Query(database, "INSERT OR REPLACE INTO receipt (user, channel, read, dismissed) VALUES (?, ?, ?, ?)")
+        query.bind(1, record.user.string)
+        query.bind(2, Int64(record.channel))
+        query.bind(3, RecordCodec.encode(record.receipt.read, checksum))
+        query.bind(4, RecordCodec.encode(record.receipt.dismissed, checksum))
+        try query.run()
+    }
+
+    static func find(_ database: Database, user: FieldText, channel: ChannelID) throws -> Ranges {
+        let query = try Query(database, "SELECT read, dismissed FROM receipt WHERE user = ? AND channel = ?")
+        query.bind(1, user.string)
+        query.bind(2, Int64(channel))
+        guard try query.step() else { return Ranges() }
+        return try ranges(query, 0, user: user, channel: channel)
+    }
+
+    static func forEach(_ database: Database, _ take: (ReceiptRecord) throws -> Void) throws {
+        let query = try Query(database, "SELECT user, channel, read, dismissed FROM receipt ORDER BY user, channel")
+        while try query.step() {
+            guard let user = FieldText(try query.text(0)), let channel = ChannelID(exactly: try query.integer(1)) else {
+                throw StoreProblem.corrupt("the row of a receipt was changed")
+            }
+            let ranges = try ranges(query, 2, user: user, channel: channel)
+            let receipt = Receipt(read: SequenceSet(ranges.read), dismissed: SequenceSet(ranges.dismissed))
+            try take(ReceiptRecord(user: user, channel: channel, receipt: receipt))
+        }
+    }
+
+    /// - Parameter column: of `read`; `dismissed` is the next.
+    static func ranges(_ query: borrowing Query, _ column: Int32, user: FieldText, channel: ChannelID) throws -> Ranges {
+        let checksum = RecordCodec.checksum(user: user, channel: channel)
+        do {
+            return Ranges(
+                read: try query.withBlob(column) { try RecordCodec.ranges($0, checksum) },
+                dismissed: try query.withBlob(column + 1) { try RecordCodec.ranges($0, checksum) })
+        } catch is ByteReader.Damage {
+            throw StoreProblem.corrupt("what user \(user) has read of channel number \(channel) is not as it was written")
+        }
+    }
+}

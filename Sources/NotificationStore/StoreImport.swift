@@ -1,0 +1,281 @@
+import GRDB
+import Glibc
+import JSONCodec
+package import NotificationCore
+
+/// Why a line cannot be imported.
+package struct ImportFault: Error, CustomStringConvertible {
+    /// 1 for the first.
+    package var line: Int
+    package var reason: String
+
+    package var description: String { "line \(line): \(reason)" }
+}
+
+extension StoreTools {
+    /// Makes a log of what `export` wrote, with the same sequences, log numbers, times and epochs: positions stay valid.
+    ///
+    /// - Parameters:
+    ///   - path: of a file that is not there yet.
+    ///   - limits: the kinds of the feeds decide what is an alert.
+    ///   - lines: the next line without its end; nil after the last.
+    /// - Throws: `ImportFault`, `StoreFault`, or what `lines` throws; there is no file at `path` then.
+    package static func `import`(
+        _ path: String, limits: LogLimits, nowMilliseconds: Int64, lines: () throws -> [UInt8]?
+    ) throws {
+        guard access(path, F_OK) != 0 else { throw StoreFault.io("\(path) is there already: an import makes a new file") }
+        var reader = ImportReader()
+        do {
+            guard let first = try lines() else { throw ImportFault(line: 1, reason: "there is nothing to import") }
+            let epoch = try reader.header(first)
+            // All or nothing here, so it need not wait for the disk before the end.
+            let options = StoreOptions(path: path, durability: .memory, limits: limits)
+            let store = try NotificationStore(options, newEpoch: epoch, nowMilliseconds: nowMilliseconds)
+            do {
+                try store.storePastEpochs(reader.pastEpochs)
+                while let line = try lines() {
+                    try reader.line(line)
+                    if reader.isFull { try store.commit(reader.takeCommit()) }
+                }
+                try store.commit(reader.takeCommit())
+            } catch {
+                store.close(isOrderly: false)
+                throw error
+            }
+            store.close(isOrderly: true)
+            // `close` cannot say so, but the flag can.
+            guard try withReadOnly(path, { try Meta($0).isOrderly }) else { throw StoreFault.full(path: path) }
+            unlink(path + ".lock")
+        } catch {
+            for ending in ["", "-wal", "-shm", ".lock"] { unlink(path + ending) }
+            throw error
+        }
+    }
+}
+
+extension NotificationStore {
+    fileprivate func storePastEpochs(_ epochs: [(epoch: LogEpoch, lastOffset: UInt64)]) throws(StoreFault) {
+        try onWriter { database in
+            try database.inTransaction(.immediate) {
+                for (epoch, lastOffset) in epochs { try Meta.storePastEpoch(database, epoch, lastOffset: lastOffset) }
+                return .commit
+            }
+        }
+    }
+}
+
+/// Checks the lines, so that nothing comes to the store that it takes for granted, and gathers commits.
+private struct ImportReader {
+    private(set) var pastEpochs: [(epoch: LogEpoch, lastOffset: UInt64)] = []
+    private var commit = LogCommit()
+    private var bytes = 0
+    private var number = 0
+    private var places: [ChannelName: Int] = [:]
+    private var channels: [ChannelRecord] = []
+    private var lastOffset: UInt64 = 0
+
+    /// Some megabytes are a good commit.
+    var isFull: Bool { commit.entries.count >= 5000 || bytes >= 4 << 20 }
+
+    mutating func takeCommit() -> LogCommit {
+        defer {
+            commit = LogCommit()
+            bytes = 0
+        }
+        return commit
+    }
+
+    private func fault(_ reason: String) -> ImportFault { ImportFault(line: number, reason: reason) }
+
+    // MARK: Lines
+
+    private mutating func members(_ line: [UInt8]) throws(ImportFault) -> [String: JSONSlice] {
+        number += 1
+        var text: [UInt8] = []
+        do {
+            var limits = JSONLimits()
+            // Payloads have been checked; the line puts a few levels around them.
+            limits.depthMax += 4
+            try line.withUnsafeBytes { try JSONText.minify($0, limits: limits, into: &text) }
+        } catch {
+            throw fault("it is no JSON: \(error)")
+        }
+        return try members(JSONSlice(text[...]))
+    }
+
+    private func members(_ slice: JSONSlice) throws(ImportFault) -> [String: JSONSlice] {
+        guard slice.kind == .object else { throw fault("it is no JSON object") }
+        return Dictionary(slice.memberList.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
+    }
+
+    mutating func header(_ line: [UInt8]) throws(ImportFault) -> LogEpoch {
+        let members = try members(line)
+        guard let version = members["tocsin_log"]?.unsignedInteger() else { throw fault("it does not begin an export of a log") }
+        guard version == StoreTools.exportVersion else {
+            throw fault("the export has form \(version), this tocsin knows form \(StoreTools.exportVersion)")
+        }
+        for past in members["past_epochs"]?.elementList ?? [] {
+            let past = try self.members(past)
+            pastEpochs.append((try epoch(past), try unsigned(past, "last_offset")))
+        }
+        return try epoch(members)
+    }
+
+    mutating func line(_ line: [UInt8]) throws(ImportFault) {
+        let members = try members(line)
+        bytes += line.count
+        if members["id"] != nil {
+            try channel(members)
+        } else if members["offset"] != nil {
+            let entry = try entry(members)
+            let place = Int(entry.channel)
+            guard entry.offset > lastOffset else { throw fault("offset \(entry.offset) is not greater than \(lastOffset)") }
+            guard entry.sequence == channels[place].lastSequence + 1 else {
+                throw fault("sequence \(entry.sequence) does not follow \(channels[place].lastSequence)")
+            }
+            guard entry.offset > channels[place].lastOffset else { throw fault("the message is said to be gone already") }
+            lastOffset = entry.offset
+            (channels[place].lastSequence, channels[place].lastOffset) = (entry.sequence, entry.offset)
+            commit.entries.append(entry)
+        } else if members["state"] != nil {
+            try state(members)
+        } else if members["user"] != nil {
+            try receipt(members)
+        } else {
+            throw fault("it is neither a channel, a message, a state nor what a user has read")
+        }
+    }
+
+    private mutating func channel(_ members: [String: JSONSlice]) throws(ImportFault) {
+        guard let name = ChannelName(try text(members, "name")), places[name] == nil else {
+            throw fault("name: no channel name, or one that was there before")
+        }
+        guard try unsigned(members, "id") == UInt64(channels.count), channels.count <= Int(RunID.channelMax) else {
+            throw fault("id: channels are numbered from 0, without a hole")
+        }
+        let (sequence, offset) = (try unsigned(members, "trimmed_sequence"), try unsigned(members, "trimmed_offset"))
+        guard sequence < RunID.offsetMax, offset < RunID.offsetMax else { throw fault("trimmed_sequence, trimmed_offset: too large") }
+        places[name] = channels.count
+        let record = ChannelRecord(
+            id: ChannelID(channels.count), name: name, lastSequence: sequence, lastOffset: offset, trimmedSequence: sequence,
+            trimmedOffset: offset)
+        channels.append(record)
+        commit.channels.append(record)
+    }
+
+    private func entry(_ members: [String: JSONSlice]) throws(ImportFault) -> LogEntry {
+        let place = try place(members, "channel")
+        var publication = Publication(
+            channel: channels[place].name, data: try json(members, "data"), isBase64: members["encoding"] != nil,
+            event: try field(members, "event"), key: try field(members, "key"), replaces: try field(members, "replaces"))
+        if members["priority"] != nil {
+            guard let priority = Priority(rawValue: try text(members, "priority")) else { throw fault("priority: unknown") }
+            publication.priority = priority
+        }
+        if members["change"] != nil {
+            guard let change = Change(rawValue: try text(members, "change")) else { throw fault("change: unknown") }
+            publication.change = change
+        }
+        if members["ttl"] != nil {
+            guard let ttl = UInt32(exactly: try unsigned(members, "ttl")) else { throw fault("ttl: too large") }
+            publication.ttlSeconds = ttl
+        }
+        if let since = members["stale_since"] {
+            guard let since = since.integer() else { throw fault("stale_since: no number") }
+            publication.staleSinceMilliseconds = since
+        }
+        if members["kind"] != nil { publication.kind = .acknowledgement }
+        guard let time = members["time"]?.integer() else { throw fault("time: missing, or no number") }
+        guard let stateBytes = UInt32(exactly: members["state_bytes"] == nil ? 0 : try unsigned(members, "state_bytes")) else {
+            throw fault("state_bytes: too large")
+        }
+        let (offset, sequence) = (try unsigned(members, "offset"), try unsigned(members, "sequence"))
+        guard offset > 0, offset < RunID.offsetMax, sequence > 0, sequence < RunID.offsetMax else {
+            throw fault("offset, sequence: from 1 to 2^40")
+        }
+        return LogEntry(
+            channel: ChannelID(place), offset: offset, sequence: sequence, timeMilliseconds: time, stateBytes: stateBytes,
+            publication: publication)
+    }
+
+    private mutating func state(_ members: [String: JSONSlice]) throws(ImportFault) {
+        let place = try place(members, "state")
+        let sequence = try unsigned(members, "sequence")
+        guard sequence <= channels[place].lastSequence else { throw fault("sequence: that message is not there yet") }
+        let body: StateRecord.Body
+        if let latest = members["latest"] {
+            guard latest.kind == .array else { throw fault("latest: no array") }
+            var entries: [LogEntry] = []
+            for item in latest.elementList {
+                let entry = try entry(self.members(item))
+                if let last = entries.last, entry.offset <= last.offset || entry.sequence <= last.sequence {
+                    throw fault("latest: not in order")
+                }
+                guard Int(entry.channel) == place else { throw fault("latest: of another channel") }
+                entries.append(entry)
+            }
+            body = .latest(entries)
+        } else {
+            body = .document(try json(members, "document"))
+        }
+        commit.states.append(StateRecord(channel: ChannelID(place), sequence: sequence, body: body))
+    }
+
+    private mutating func receipt(_ members: [String: JSONSlice]) throws(ImportFault) {
+        let place = try place(members, "channel")
+        guard let user = try field(members, "user") else { throw fault("user: missing") }
+        let receipt = Receipt(read: try ranges(members, "read"), dismissed: try ranges(members, "dismissed"))
+        commit.receipts.append(ReceiptRecord(user: user, channel: ChannelID(place), receipt: receipt))
+    }
+
+    // MARK: Members
+
+    private func epoch(_ members: [String: JSONSlice]) throws(ImportFault) -> LogEpoch {
+        let text = try text(members, "epoch")
+        guard text.utf8.count == 12, let bits = UInt64(text, radix: 16), LogEpoch(random: bits).description == text else {
+            throw fault("epoch: not twelve hexadecimal digits")
+        }
+        return LogEpoch(random: bits)
+    }
+
+    private func place(_ members: [String: JSONSlice], _ name: String) throws(ImportFault) -> Int {
+        guard let channel = ChannelName(try text(members, name)), let place = places[channel] else {
+            throw fault("\(name): no channel that was there before")
+        }
+        return place
+    }
+
+    private func json(_ members: [String: JSONSlice], _ name: String) throws(ImportFault) -> [UInt8] {
+        guard let value = members[name] else { throw fault("\(name): missing") }
+        return [UInt8](value.bytes)
+    }
+
+    private func text(_ members: [String: JSONSlice], _ name: String) throws(ImportFault) -> String {
+        guard let text = members[name]?.string() else { throw fault("\(name): missing, or no text") }
+        return text
+    }
+
+    /// nil: there is none.
+    private func field(_ members: [String: JSONSlice], _ name: String) throws(ImportFault) -> FieldText? {
+        guard members[name] != nil else { return nil }
+        guard let field = FieldText(try text(members, name)) else { throw fault("\(name): empty, too long, or with control characters") }
+        return field
+    }
+
+    private func unsigned(_ members: [String: JSONSlice], _ name: String) throws(ImportFault) -> UInt64 {
+        guard let number = members[name]?.unsignedInteger() else { throw fault("\(name): missing, or no number") }
+        return number
+    }
+
+    private func ranges(_ members: [String: JSONSlice], _ name: String) throws(ImportFault) -> SequenceSet {
+        guard let list = members[name], list.kind == .array else { throw fault("\(name): missing, or no array") }
+        var ranges: [ClosedRange<UInt64>] = []
+        for item in list.elementList {
+            guard item.kind == .array else { throw fault("\(name): no ranges") }
+            let ends = item.elementList.compactMap { $0.unsignedInteger() }
+            guard ends.count == 2, ends[0] <= ends[1] else { throw fault("\(name): no ranges") }
+            ranges.append(ends[0]...ends[1])
+        }
+        return SequenceSet(ranges)
+    }
+}

@@ -1,0 +1,68 @@
+package import NotificationCore
+
+/// When a commit is taken for done.
+package enum Durability: String, Sendable, CaseIterable {
+    /// When the operating system has it: outlives the process, not the machine.
+    case memory
+    /// When the disk has it.
+    case disk
+}
+
+package struct StoreOptions: Sendable {
+    /// Of the file, or `:memory:`.
+    package var path: String
+    package var durability: Durability
+    package var limits: LogLimits
+    /// Messages that the reader keeps decoded. Some 60 000 small ones: what a thousand readers that come back at once ask for is
+    /// mostly the same.
+    package var cacheBytesMax = 16 << 20
+    package var idempotencyCountMax = 100_000
+    package var idempotencyAgeSecondsMax = 24 * 3600
+    /// Of the running machine (`/proc/sys/kernel/random/boot_id`); nil: not known.
+    package var bootID: String?
+
+    package init(path: String, durability: Durability, limits: LogLimits = LogLimits()) {
+        self.path = path
+        self.durability = durability
+        self.limits = limits
+    }
+
+    var isInMemory: Bool { path == ":memory:" }
+    /// In the file system, not in a simulation's.
+    var isReal: Bool { !isInMemory && !path.hasPrefix("/simulated/") }
+}
+
+package struct StoreStatistics: Sendable, Equatable {
+    /// Since it was opened.
+    package var commits = 0
+    package var entries = 0
+    /// Bytes of the file and of its write-ahead log when `maintain` last looked.
+    package var fileBytes = 0
+    package var walBytes = 0
+    /// Decoded runs that the reader keeps.
+    package var pagesCached = 0
+    package var cachedBytes = 0
+
+    package init() {}
+}
+
+/// What is known of a channel.
+package struct ChannelInfo: Sendable, Equatable {
+    /// The lowest sequence that is kept; one more than `lastSequence` if none is.
+    package var firstSequence: UInt64
+    /// 0 if there never was a message.
+    package var lastSequence: UInt64
+    package var lastOffset: UInt64
+    /// Messages that are kept.
+    package var count: Int
+    /// Bytes they take in the store.
+    package var bytes: Int
+    /// When the newest was taken, milliseconds since 1970; nil if none is kept.
+    package var newestMilliseconds: Int64?
+}
+
+/// An alert as a user's inbox shows it.
+package struct InboxItem: Sendable {
+    package var notification: Notification
+    package var isRead: Bool
+}

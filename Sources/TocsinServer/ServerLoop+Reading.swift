@@ -1,0 +1,282 @@
+import HTTPTypes
+import JSONCodec
+import NIOCore
+import NotificationCore
+import NotificationStore
+import Transports
+
+/// Reads that are not subscriptions, and the read state of alerts.
+extension ServerLoop {
+    /// Reads from the store for a request, and answers it with what `body` makes of that.
+    private func answer<Value: Sendable>(
+        _ handle: RequestHandle, reading: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value,
+        _ body: @escaping (ServerLoop, Value) throws(Problem) -> [UInt8]
+    ) {
+        let bound = bind((self, handle, body))
+        server.log.read(from: self, reading) { result in
+            let (loop, handle, body) = bound.value
+            switch result {
+            case .success(let value):
+                do throws(Problem) {
+                    loop.answer(handle, status: .ok, "application/json", try body(loop, value) + [UInt8(ascii: "\n")])
+                } catch {
+                    loop.answer(handle, error)
+                }
+            case .failure(let fault):
+                loop.answer(handle, .storeFailed(fault))
+            }
+        }
+    }
+
+    private func channelID(_ channel: ChannelName) throws(Problem) -> ChannelID {
+        guard let id = hub.tail.index(of: channel), !channel.isReserved else {
+            throw .notFound("nothing was published on \(channel) yet")
+        }
+        return id
+    }
+
+    // MARK: channels
+
+    func info(_ channel: ChannelName, _ handle: RequestHandle) throws(Problem) {
+        let id = try channelID(channel)
+        answer(handle) { store throws(StoreFault) in
+            try store.info(channel: id)
+        } _: { loop, info in
+            var out = Array(#"{"channel":"\#(channel)","sequence":\#(info.lastSequence),"position":""#.utf8)
+            Position.append(epoch: loop.epoch, offset: info.lastOffset, to: &out)
+            out.append(UInt8(ascii: "\""))
+            if let time = info.newestMilliseconds {
+                out.append(contentsOf: #","time":"\#(Timestamp.string(milliseconds: time))""#.utf8)
+            }
+            if let kind = loop.server.configuration.log.feeds[channel].kind { out.append(contentsOf: #","kind":"\#(kind.rawValue)""#.utf8) }
+            out.append(contentsOf: #","first_sequence":\#(info.firstSequence),"count":\#(info.count),"bytes":\#(info.bytes)}"#.utf8)
+            return out
+        }
+    }
+
+    func history(_ channel: ChannelName, _ items: QueryItems, _ handle: RequestHandle) throws(Problem) {
+        var after: UInt64 = 0
+        var limit = 100
+        for (name, value) in items.pairs {
+            switch name {
+            case "after":
+                guard let sequence = UInt64(value) else { throw .badParameter(name, "a sequence is wanted") }
+                after = sequence
+            case "limit":
+                guard let number = Int(value), (1...1000).contains(number) else { throw .badParameter(name, "1 to 1000 is wanted") }
+                limit = number
+            default:
+                throw .badParameter(name, "is not known here; known are after, limit")
+            }
+        }
+        let id = try channelID(channel)
+        let (start, count) = (after, limit)
+        answer(handle) { store throws(StoreFault) in
+            let page = try store.history(channel: id, afterSequence: start, limit: count, bytesMax: LongPollAnswer.bytesMax)
+            return (page, try store.info(channel: id))
+        } _: { _, found in
+            let (page, info) = found
+            var out = Array(#"{"channel":"\#(channel)","messages":["#.utf8)
+            for (index, notification) in page.enumerated() {
+                if index > 0 { out.append(UInt8(ascii: ",")) }
+                out.append(contentsOf: notification.object)
+            }
+            let hasMore = page.last.map { $0.sequence < info.lastSequence } ?? false
+            out.append(
+                contentsOf: #"],"first_sequence":\#(info.firstSequence),"last_sequence":\#(info.lastSequence),"more":\#(hasMore)}"#.utf8
+            )
+            return out
+        }
+    }
+
+    /// The state of a channel, as this loop has it: a publisher that was answered finds its own message in it.
+    func snapshot(_ channel: ChannelName, _ handle: RequestHandle) throws(Problem) {
+        let id = try channelID(channel)
+        guard let snapshot = hub.tail[channel]?.snapshot else {
+            throw .notFound("\(channel) has no state: its feed's kind is not scores or dashboards")
+        }
+        var out: [UInt8] = []
+        ControlObject.append(snapshot, position: Position(epoch: epoch, offset: hub.tail.channels[Int(id)].lastOffset), to: &out)
+        answer(handle, status: .ok, "application/json", out + [UInt8(ascii: "\n")])
+    }
+
+    // MARK: alerts
+
+    /// `POST /v1/acks`: what a user has read. Answered with what is left unread on that channel.
+    func acknowledge(_ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
+        let value = try JSONSlice.object(body)
+        var user: FieldText?
+        for (name, text) in items.pairs {
+            guard name == "user" else { throw .badParameter(name, "is not known here; known is user") }
+            user = try SubscribeRequest.user(name, text)
+        }
+        if let text = value["user"] { user = try SubscribeRequest.user("user", text.string() ?? "") }
+        guard let user else { throw .badParameter("user", "is missing") }
+        let acknowledgement = try Acknowledgement(value, ignoring: ["user"])
+        let bound = bind((self, handle))
+        acknowledge(user, acknowledgement) { result in
+            let (loop, handle) = bound.value
+            switch result {
+            case .success(let unread):
+                loop.answer(
+                    handle, status: .ok, "application/json",
+                    Array("{\"channel\":\"\(acknowledgement.channel)\",\"unread\":\(unread)}\n".utf8)
+                )
+            case .failure(let problem):
+                loop.answer(handle, problem)
+            }
+        }
+    }
+
+    /// Stores what a user has read, and counts what is left unread on the channel.
+    func acknowledge(
+        _ user: FieldText, _ acknowledgement: Acknowledgement, completion: @escaping @Sendable (Result<Int, Problem>) -> Void
+    ) {
+        let channel = acknowledgement.channel
+        guard server.configuration.log.feeds[channel].kind == .alerts else {
+            return completion(.failure(.badParameter("channel", "its feed's kind is not alerts: there is no read state")))
+        }
+        let bound = bind(self)
+        server.log.acknowledge(
+            user, channel, acknowledgement.ranges, isDismissed: acknowledgement.isDismissed, from: self
+        ) { outcome in
+            let loop = bound.value
+            switch outcome {
+            case .noChannel: return completion(.failure(.notFound("nothing was published on \(channel) yet")))
+            case .storeFailed: return completion(.failure(PublishRefusal.problem(.storeFailed)))
+            case .done: break
+            }
+            guard let id = loop.hub.tail.index(of: channel) else { return completion(.success(0)) }
+            loop.server.log.read(from: loop) { store throws(StoreFault) in
+                try store.unreadCount(user: user, channels: [id], nowMilliseconds: Clock.wallMilliseconds())
+            } completion: { result in
+                completion(result.mapError { .storeFailed($0) })
+            }
+        }
+    }
+
+    /// `GET /v1/inbox`: a user's alerts, newest first.
+    func inbox(_ items: QueryItems, _ handle: RequestHandle) throws(Problem) {
+        var user: FieldText?
+        var patterns: [ChannelPattern] = []
+        var before = UInt64.max
+        var limit = 50
+        var isUnreadOnly = false
+        for (name, value) in items.pairs {
+            switch name {
+            case "user": user = try SubscribeRequest.user(name, value)
+            case "channel":
+                guard let pattern = ChannelPattern(value), !pattern.isReserved else { throw .badChannel(value) }
+                guard patterns.count < server.configuration.subscribe.channelsMax else {
+                    throw SubscribeRequest.tooManyChannels(server.configuration.subscribe)
+                }
+                patterns.append(pattern)
+            case "before":
+                guard let position = Position(value), position.epoch == epoch, case .at(let offset) = position.places[0] else {
+                    throw .badParameter(name, "the \"before\" of an earlier page is wanted")
+                }
+                before = offset
+            case "limit":
+                guard let number = Int(value), (1...200).contains(number) else { throw .badParameter(name, "1 to 200 is wanted") }
+                limit = number
+            case "unread":
+                guard value == "true" || value == "false" else { throw .badParameter(name, "true or false is wanted") }
+                isUnreadOnly = value == "true"
+            default:
+                throw .badParameter(name, "is not known here; known are user, channel, before, limit, unread")
+            }
+        }
+        guard let user else { throw .badParameter("user", "is missing") }
+        if patterns.isEmpty { throw Problem("no-channel", "No channel", status: 400, detail: "name at least one channel: &channel=…") }
+        let channels = alertChannels(patterns)
+        let (start, count, unreadOnly) = (before, limit, isUnreadOnly)
+        answer(handle) { store throws(StoreFault) in
+            let now = Clock.wallMilliseconds()
+            let found = try store.inbox(
+                user: user, channels: channels, before: start, unreadOnly: unreadOnly, limit: count + 1, nowMilliseconds: now
+            )
+            return (found, try store.unreadCount(user: user, channels: channels, nowMilliseconds: now))
+        } _: { loop, answer in
+            let (found, unread) = answer
+            var out = Array(#"{"unread":\#(unread),"messages":["#.utf8)
+            for (index, item) in found.prefix(count).enumerated() {
+                if index > 0 { out.append(UInt8(ascii: ",")) }
+                out.append(contentsOf: item.notification.object.dropLast())
+                out.append(contentsOf: ",\"read\":\(item.isRead)}".utf8)
+            }
+            out.append(UInt8(ascii: "]"))
+            if found.count > count {
+                let next = Position(epoch: loop.epoch, offset: found[count - 1].notification.offset)
+                out.append(contentsOf: ",\"before\":\"\(next)\"".utf8)
+            }
+            out.append(UInt8(ascii: "}"))
+            return out
+        }
+    }
+
+    private func alertChannels(_ patterns: [ChannelPattern]) -> [ChannelID] {
+        var channels: Set<ChannelID> = []
+        for pattern in patterns {
+            if let name = pattern.name {
+                if let id = hub.tail.index(of: name) { channels.insert(id) }
+            } else {
+                for (id, channel) in hub.tail.channels.enumerated() where !channel.name.isReserved && pattern.matches(channel.name) {
+                    channels.insert(ChannelID(id))
+                }
+            }
+        }
+        return channels.filter { hub.tail.channels[Int($0)].feed.kind == .alerts }.sorted()
+    }
+
+    // MARK: unread counts
+
+    /// How many alerts a user has not read on these channels.
+    func unread(_ user: FieldText, _ patterns: [ChannelPattern], completion: @escaping @Sendable (Int?) -> Void) {
+        let channels = alertChannels(patterns)
+        if channels.isEmpty { return completion(0) }
+        server.log.read(from: self) { store throws(StoreFault) in
+            try store.unreadCount(user: user, channels: channels, nowMilliseconds: Clock.wallMilliseconds())
+        } completion: { result in
+            completion(try? result.get())
+        }
+    }
+
+    /// Tells those whose count may have changed, if it has: at most once a tick.
+    func tellUnread() {
+        if unreadDirty.isEmpty { return }
+        let dirty = unreadDirty
+        unreadDirty.removeAll(keepingCapacity: true)
+        for id in dirty where hub.isCurrent(id) {
+            guard let session = unreadSessions[id], !outlets[id].kind.isPoll else { continue }
+            let bound = bind(self)
+            unread(session.user, session.patterns) { count in
+                let loop = bound.value
+                guard let count, loop.hub.isCurrent(id), let session = loop.unreadSessions[id], session.count != count else { return }
+                let outlet = loop.outlets[id]
+                guard let connection = outlet.connection?.takeUnretainedValue(), connection.hasRoom(stream: outlet.stream) else {
+                    loop.unreadDirty.insert(id)
+                    return
+                }
+                loop.unreadSessions[id]?.count = count
+                var out: [UInt8] = []
+                outlet.shape.append(control: ControlObject.unread(count), event: "unread", to: &out)
+                connection.write(out, stream: outlet.stream)
+                if loop.hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { loop.stop(id) }
+            }
+        }
+    }
+}
+
+/// A subscriber that named a user.
+struct UnreadSession {
+    var user: FieldText
+    var patterns: [ChannelPattern]
+    /// What it was last told.
+    var count: Int?
+}
+
+extension Problem {
+    static func storeFailed(_ fault: StoreFault) -> Problem {
+        Problem("store-failed", "The log cannot be read", status: 503, detail: "\(fault)", retryAfterSeconds: 2)
+    }
+}

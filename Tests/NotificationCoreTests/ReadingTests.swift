@@ -1,0 +1,243 @@
+import TestSupport
+import Testing
+
+@testable import NotificationCore
+
+private let seconds: Int64 = 1000
+
+private func limits(memoryBytes: Int = 64 << 20, count: Int = 10_000) -> LogLimits {
+    var feeds = FeedTable.standard
+    for name in feeds.named.keys { feeds.named[name]!.retention.countMax = count }
+    feeds.other.retention.countMax = count
+    return LogLimits(memoryBytesMax: memoryBytes, feeds: feeds)
+}
+
+private func value(_ channel: String, _ key: String? = nil, _ data: String = "1") -> Publication {
+    Publication(channel: ChannelName(channel)!, data: Array(data.utf8), key: key.flatMap { FieldText($0) })
+}
+
+private func alert(
+    _ channel: String = "alerts.a", ttl: UInt32? = nil, key: String? = nil, replaces: String? = nil, _ priority: Priority = .normal
+) -> Publication {
+    Publication(
+        channel: ChannelName(channel)!, data: Array("{}".utf8), key: key.flatMap { FieldText($0) }, priority: priority,
+        ttlSeconds: ttl, replaces: replaces.flatMap { FieldText($0) }
+    )
+}
+
+private func options(user: String? = nil, paced: Bool = false, digest: Bool = false) -> ReadingOptions {
+    var options = ReadingOptions()
+    options.user = user.flatMap { FieldText($0) }
+    options.isPaced = paced
+    options.isDigest = digest
+    return options
+}
+
+@Suite struct ReadingTests {
+    @Test("what is no longer in memory comes from the log, without a seam")
+    func fromTheLog() {
+        var world = World(limits: limits(memoryBytes: 3000))
+        for _ in 0..<50 { world.publish("a", "b") }
+        let id = world.subscribe("a", "b", from: .earliest)
+        let read = world.readOn(id, page: 7)
+        #expect(read.notifications.map(\.offset) == Array(1...100))
+        #expect(read.gaps.isEmpty)
+        #expect(world.log.questions > 3)
+        #expect(world.log.questions < 20)
+        world.publish("a")
+        #expect(world.sink.taken[id]!.names == ["a#51"])
+    }
+
+    @Test("an expired alert is not delivered late: the next one counts it, or a gap tells")
+    func expired() {
+        var world = World(limits: limits())
+        let live = world.subscribe("alerts.a")
+        world.publish([alert(ttl: 10), alert(), alert(ttl: 10), alert(ttl: 10), alert(ttl: 100), alert(ttl: 10)])
+        #expect(world.sink.taken[live]!.count == 6)
+        world.now += 11 * seconds
+        let late = world.subscribe("alerts.a", from: .earliest)
+        #expect(
+            world.readAll(late).names == ["alerts.a#2+1", "alerts.a#5+2", "gap alerts.a 6-6 expired"]
+        )
+    }
+
+    @Test("with several channels, what has expired is told before the position moves past it")
+    func expiredSeveral() {
+        var world = World(limits: limits())
+        world.publish([alert("alerts.a", ttl: 1), alert("alerts.b"), alert("alerts.a"), alert("alerts.a")])
+        world.now += 2 * seconds
+        let id = world.subscribe("alerts.*", from: .earliest)
+        #expect(world.readAll(id).names == ["gap alerts.a 1-1 expired", "alerts.b#1", "alerts.a#2", "alerts.a#3"])
+    }
+
+    @Test("a newcomer to scores and dashboards begins with their states, and gets what comes")
+    func beginning() {
+        var world = World(limits: limits())
+        world.publish([value("scores.a", nil, "{\"x\":1}"), value("dashboards.d", "k", "1"), value("dashboards.d", "l", "2"), value("p.q")])
+        let id = world.subscribe(">", from: nil)
+        #expect(world.hub.position(of: id).description.hasSuffix(".n"))
+        let items = world.readAll(id)
+        #expect(items.names == ["snapshot scores.a#1", "snapshot dashboards.d#2"])
+        if case .snapshot(let snapshot, let position) = items[1] {
+            #expect(String(decoding: snapshot.data, as: UTF8.self) == "{\"k\":1,\"l\":2}")
+            #expect(position == Position(epoch: world.hub.epoch, offset: 4))
+        }
+        world.publish([value("scores.a", nil, "{\"x\":2}")])
+        #expect(world.sink.taken[id]!.names == ["scores.a#2"])
+        let latest = world.subscribe(">", from: .latest)
+        #expect(world.hub.isLive(latest))
+    }
+
+    @Test("a reader of a dashboard who was away gets the newest value of each key, and skipped adds up")
+    func conflated() {
+        var world = World(limits: limits())
+        let id = world.subscribe("dashboards.d")
+        world.sink.answers[id] = .refused
+        for _ in 0..<5 { world.publish([value("dashboards.d", "k"), value("dashboards.d", "l"), value("dashboards.d", "k")]) }
+        #expect(world.readAll(id).names == ["dashboards.d#14+13", "dashboards.d#15"])
+    }
+
+    @Test("who is far behind on a score gets the state instead of the changes, who is a little behind gets the changes")
+    func scoreBehind() {
+        var world = World(limits: limits())
+        var change = value("scores.a", nil, "{\"x\":2}")
+        change.change = .merge
+        world.publish([value("scores.a", nil, "{\"x\":0}")])
+        let near = world.subscribe("scores.a", from: world.after(1))
+        for _ in 0..<4 { world.publish([change]) }
+        #expect(world.readAll(near).names == ["scores.a#2", "scores.a#3", "scores.a#4", "scores.a#5"])
+        for _ in 0..<10 { world.publish([change]) }
+        let far = world.subscribe("scores.a", from: world.after(1))
+        #expect(world.readAll(far).names == ["snapshot scores.a#15"])
+        world.publish([value("scores.a", nil, "{\"x\":4}")])
+        #expect(world.sink.taken[far]!.names == ["scores.a#16"])
+    }
+
+    @Test("messages of a score that are no changes are all delivered")
+    func scoreEvents() {
+        var world = World(limits: limits())
+        for _ in 0..<40 { world.publish([value("scores.a", nil, "{\"x\":0}")]) }
+        let far = world.subscribe("scores.a", from: world.after(1))
+        #expect(world.readOn(far).notifications.map(\.sequence) == Array(2...40))
+    }
+
+    @Test("a merge patch changes the state; one that does not apply is refused with the reason")
+    func patches() {
+        var world = World(limits: limits())
+        func change(_ channel: String, _ data: String) -> Publication {
+            var publication = value(channel, nil, data)
+            publication.change = .merge
+            return publication
+        }
+        #expect(world.publish([change("scores.a", "{\"x\":1}")]) == [.refused(.change(.noState))])
+        world.publish([value("scores.a", nil, "{\"x\":1,\"y\":{\"z\":2}}"), value("scores.b", nil, "[1]")])
+        #expect(world.publish([change("scores.a", "[1]")]) == [.refused(.change(.patchIsNotAnObject))])
+        #expect(world.publish([change("scores.b", "{\"x\":1}")]) == [.refused(.change(.stateIsNotAnObject))])
+        world.publish([change("scores.a", "{\"x\":null,\"y\":{\"w\":3}}")])
+        let snapshot = world.hub.tail[ChannelName("scores.a")!]!.snapshot!
+        #expect(String(decoding: snapshot.data, as: UTF8.self) == "{\"y\":{\"z\":2,\"w\":3}}")
+        #expect(snapshot.sequence == 2)
+    }
+
+    @Test("a user without a position gets the alerts that are unread, and their count adds up")
+    func unread() {
+        var world = World(limits: limits())
+        let user = FieldText("u")!
+        world.publish([alert(), alert(ttl: 1), alert(key: "k"), alert(), alert(replaces: "k"), alert()])
+        let isDone = world.writer.acknowledge(
+            user, ChannelName("alerts.a")!, [1...1, 6...6], isDismissed: false, stored: Receipt(), nowMilliseconds: world.now
+        )
+        #expect(isDone)
+        world.commit()
+        world.now += 2 * seconds
+        let id = world.subscribe("alerts.*", from: nil, options: options(user: "u"))
+        #expect(world.readAll(id, page: 1).names == ["alerts.a#4", "alerts.a#5", "gap alerts.a 6-6 read"])
+        let other = world.subscribe("alerts.*", from: nil, options: options(user: "v"))
+        #expect(world.readAll(other).names == ["alerts.a#1", "alerts.a#4+2", "alerts.a#5", "alerts.a#6"])
+    }
+
+    @Test("what is read on one device is told to the user's others, and to nobody else")
+    func acknowledged() {
+        var world = World(limits: limits())
+        world.publish([alert()])
+        let own = ChannelName(acknowledgementsOf: FieldText("u")!)!
+        let device = world.hub.subscribe([ChannelPattern("alerts.a")!, ChannelPattern(own)], from: .latest, knownHead: world.writer.head)
+        let everything = world.subscribe(">")
+        _ = world.writer.acknowledge(
+            FieldText("u")!, ChannelName("alerts.a")!, [1...5], isDismissed: true, stored: Receipt(), nowMilliseconds: world.now
+        )
+        world.commit()
+        let object = String(decoding: world.sink.taken[device]![0].object, as: UTF8.self)
+        #expect(object.hasPrefix("{\"type\":\"ack\",\"position\":"))
+        #expect(object.hasSuffix("\"data\":{\"channel\":\"alerts.a\",\"ranges\":[[1,1]],\"dismissed\":true}}"))
+        #expect(world.sink.taken[everything] == nil)
+        #expect(world.publish([value(own.string)]) == [.refused(.reservedChannel)])
+    }
+
+    @Test("a digest stands for what was missed")
+    func digest() {
+        var world = World(limits: limits())
+        world.publish((0..<20).map { alert(key: "k\($0 % 3)", $0 == 7 ? .critical : .normal) })
+        let id = world.subscribe("alerts.a", from: world.after(2), options: options(digest: true))
+        let items = world.readAll(id)
+        #expect(items.names == ["digest alerts.a 3-20"])
+        if case .digest(_, let digest, _) = items[0] {
+            #expect(digest.count == 18)
+            #expect(digest.byPriority == [.critical: 1, .normal: 17])
+            #expect(digest.newest.map(\.sequence) == [18, 19, 20])
+        }
+        world.publish([alert()])
+        #expect(world.sink.taken[id]!.names == ["alerts.a#21"])
+    }
+
+    @Test("a value without a successor is marked stale, once, and the mark is a message of the log")
+    func stale() {
+        var limits = limits()
+        limits.feeds.named["dashboards"]!.maxAgeSeconds = 60
+        var world = World(limits: limits)
+        world.publish([value("dashboards.d", "k", "5")])
+        world.now += 30 * seconds
+        world.publish([value("dashboards.d", "l", "6")])
+        let id = world.subscribe("dashboards.d")
+        for _ in 0..<5 {
+            world.now += 10 * seconds
+            world.writer.expire(nowMilliseconds: world.now)
+            world.commit()
+        }
+        let taken = world.sink.taken[id]!
+        #expect(taken.names == ["dashboards.d#3"])
+        #expect(
+            String(decoding: taken[0].object, as: UTF8.self).contains("\"key\":\"k\",\"stale\":\"1970-01-01T00:16:40.000Z\",\"data\":5}"))
+        #expect(world.hub.tail[ChannelName("dashboards.d")!]!.snapshot!.staleKeys == ["k"])
+        world.publish([value("dashboards.d", "k", "7")])
+        #expect(world.hub.tail[ChannelName("dashboards.d")!]!.snapshot!.staleKeys == [])
+    }
+
+    @Test("positions of an earlier life are read on from what is left of it, with a gap")
+    func pastEpoch() {
+        var world = World()
+        world.publish("a", "a", "a")
+        var preload = world.writer.preload()
+        let past = LogEpoch(random: 77)
+        preload.pastEpochs = [past: 2]
+        let hub = Hub(preload, limits: world.limits)
+        for (offset, expected) in [(UInt64(1), [2, 3] as [UInt64]), (2, [3]), (9, [3])] {
+            let id = hub.subscribe(
+                [ChannelPattern("a")!], from: .after(Position(epoch: past, offset: offset)), knownHead: 3
+            )
+            var items: [PageItem] = []
+            var answer: (request: LogRequest, answer: LogAnswer)?
+            reading: while true {
+                switch hub.read(id, room: Hub.Room(notifications: 10, bytes: 1000), nowMilliseconds: 0, answer: answer) {
+                case .page(let page):
+                    items += page.items
+                    if page.isAtHead { break reading }
+                case .wants(let request): answer = (request, world.log.answer(request.query, now: 0))
+                case .notYet: fatalError("all is there")
+                }
+            }
+            #expect(items.gaps.map(\.reason) == [.epoch])
+            #expect(items.compactMap(\.notification).map(\.sequence) == expected)
+        }
+    }
+}

@@ -1,0 +1,193 @@
+import NotificationCore
+import NotificationStore
+import TestSupport
+import Testing
+
+@Suite struct RetentionTests {
+    private func fill(_ store: NotificationStore, _ model: inout LogModel, _ channel: ChannelID, commits: Int, each: Int = 5) throws {
+        for _ in 0..<commits {
+            for _ in 0..<each { model.add(channel) { $0.data = [UInt8](repeating: UInt8(ascii: "7"), count: 300) } }
+            try store.commit(model.commit(last: each))
+        }
+    }
+
+    @Test("the count holds at once for readers, and on the disk after maintenance")
+    func count() throws {
+        let folder = TemporaryFolder()
+        var model = LogModel()
+        let channel = model.channel("plain.a")
+        let store = try open(folder.log, limits(countMax: 12))
+        try fill(store, &model, channel, commits: 20)
+        let before = try store.answer(LogQuery(.messages, channels: [channel], after: 3, through: 100), nowMilliseconds: start)
+        #expect(before.notifications.map(\.sequence) == Array(89...100))
+        #expect(before.trimmed == [TrimMark(channel: channel, sequence: 88, offset: 88)])
+        #expect(try store.entries(of: channel, afterSequence: 0, limit: 1000).count == 100)
+        while try store.maintain(nowMilliseconds: start) {}
+        // Whole runs of five.
+        #expect(try store.entries(of: channel, afterSequence: 0, limit: 1000).map(\.sequence) == Array(86...100))
+        let after = try store.answer(LogQuery(.messages, channels: [channel], after: 3, through: 100), nowMilliseconds: start)
+        #expect(after.notifications.map(\.sequence) == before.notifications.map(\.sequence))
+        #expect(after.trimmed == before.trimmed)
+        store.close(isOrderly: true)
+        #expect(try number(folder.log, "SELECT count(*) FROM run") == 3)
+        let again = try open(folder.log, limits(countMax: 12))
+        #expect(try again.contents().channels[0].trimmedSequence == 85)
+        try fill(again, &model, channel, commits: 1)
+        #expect(try again.info(channel: channel).firstSequence == 94)
+        again.close(isOrderly: true)
+    }
+
+    @Test("what is too old goes, all of it if need be, and numbers go on")
+    func age() throws {
+        let folder = TemporaryFolder()
+        var model = LogModel()
+        let channel = model.channel("plain.a")
+        let store = try open(folder.log, limits(ageSecondsMax: 60))
+        try fill(store, &model, channel, commits: 3)
+        model.time += 50_000
+        try fill(store, &model, channel, commits: 2)
+        while try store.maintain(nowMilliseconds: start + 61_000) {}
+        #expect(try store.info(channel: channel).firstSequence == 16)
+        while try store.maintain(nowMilliseconds: start + 200_000) {}
+        let info = try store.info(channel: channel)
+        #expect(info.firstSequence == 26 && info.lastSequence == 25 && info.count == 0 && info.bytes == 0)
+        let answer = try store.answer(LogQuery(.messages, channels: [channel], after: 1, through: 25), nowMilliseconds: start)
+        #expect(answer.notifications.isEmpty && answer.through == 25)
+        #expect(answer.trimmed == [TrimMark(channel: channel, sequence: 25, offset: 25)])
+        store.close(isOrderly: false)
+        let again = try open(folder.log, limits(ageSecondsMax: 60))
+        #expect(try again.contents().channels[0].lastSequence == 25)
+        #expect(try again.contents().head == 25)
+        try fill(again, &model, channel, commits: 1)
+        #expect(try readAll(again, [channel], after: 25, through: 30).objects == objects(model.entries.suffix(5)))
+        again.close(isOrderly: true)
+    }
+
+    @Test("bytes hold after maintenance, and the file shrinks")
+    func bytes() throws {
+        let folder = TemporaryFolder()
+        var model = LogModel()
+        let channel = model.channel("plain.a")
+        var store = try open(folder.log, limits(bytesMax: 50_000))
+        for _ in 0..<30 { try fill(store, &model, channel, commits: 1, each: 400) }
+        store.close(isOrderly: true)
+        let full = try #require(Files.read(folder.log)).count
+        store = try open(folder.log, limits(bytesMax: 50_000))
+        var calls = 0
+        while try store.maintain(nowMilliseconds: start) { calls += 1 }
+        #expect(calls > 0 && calls < 1000)
+        let info = try store.info(channel: channel)
+        // A run is not taken apart, and the newest one stays.
+        #expect(info.bytes <= 64 << 10 && info.count > 0)
+        store.close(isOrderly: true)
+        #expect(try #require(Files.read(folder.log)).count < full / 4)
+    }
+
+    @Test("scores and dashboards lose nothing that is not in the stored state", arguments: ["scores.a", "dashboards.a"])
+    func states(channelName: String) throws {
+        let folder = TemporaryFolder()
+        var model = LogModel()
+        let channel = model.channel(channelName)
+        let store = try open(folder.log, limits(countMax: 5))
+        try fill(store, &model, channel, commits: 20)
+        while try store.maintain(nowMilliseconds: start) {}
+        #expect(try store.entries(of: channel, afterSequence: 0, limit: 1000).count == 100)
+        var commit = LogCommit()
+        commit.states = [StateRecord(channel: channel, sequence: 52, body: .document(Array(#"{"a":1}"#.utf8)))]
+        try store.commit(commit)
+        while try store.maintain(nowMilliseconds: start) {}
+        #expect(try store.entries(of: channel, afterSequence: 0, limit: 1000).first?.sequence == 51)
+        store.close(isOrderly: false)
+        let again = try open(folder.log, limits(countMax: 5))
+        while try again.maintain(nowMilliseconds: start) {}
+        #expect(try again.contents().states == commit.states)
+        #expect(try again.entries(of: channel, afterSequence: 52, limit: 1000).map(\.sequence) == Array(53...100))
+        again.close(isOrderly: true)
+    }
+
+    @Test("states of both kinds come back")
+    func stateBodies() throws {
+        let folder = TemporaryFolder()
+        var random = SeededRandom(seed: 3)
+        var model = LogModel()
+        let channels = [model.channel("scores.a"), model.channel("dashboards.b")]
+        for _ in 0..<50 { model.addRandom(channels[1], &random) }
+        model.add(channels[0])
+        let store = try open(folder.log)
+        var commit = model.commit(last: 51)
+        commit.states = [
+            StateRecord(channel: channels[0], sequence: 1, body: .document(Array(#"{"score":[1,2]}"#.utf8))),
+            StateRecord(channel: channels[1], sequence: 50, body: .latest(model.entries.prefix(50).filter { $0.sequence % 7 == 1 })),
+        ]
+        try store.commit(commit)
+        store.close(isOrderly: false)
+        let again = try open(folder.log)
+        #expect(try again.contents().states == commit.states)
+        again.close(isOrderly: true)
+    }
+
+    @Test("answers to idempotency keys come back, and go with time and number")
+    func idempotency() throws {
+        let folder = TemporaryFolder()
+        var model = LogModel()
+        let channel = model.channel("plain.a")
+        var options = StoreOptions(path: folder.log, durability: .disk, limits: limits())
+        options.idempotencyCountMax = 30
+        options.idempotencyAgeSecondsMax = 100
+        var store = try NotificationStore(options, newEpoch: epochA, nowMilliseconds: start)
+        var records: [IdempotencyRecord] = []
+        for index in 0..<50 {
+            let entry = model.add(channel)
+            var commit = model.commit(last: 1)
+            let receipt = AppendReceipt(channel: model.names[0], sequence: entry.sequence, offset: entry.offset)
+            records.append(
+                IdempotencyRecord(
+                    key: text("key \(index)"), fingerprint: .max - UInt64(index), receipts: [receipt, receipt],
+                    timeMilliseconds: start + Int64(index) * 1000))
+            commit.idempotency = [records[index]]
+            try store.commit(commit)
+        }
+        // The same key anew, long after.
+        var commit = LogCommit()
+        records.append(IdempotencyRecord(key: text("key 45"), fingerprint: 1, receipts: [], timeMilliseconds: start + 60_000))
+        records.remove(at: 45)
+        commit.idempotency = [records[49]]
+        try store.commit(commit)
+        #expect(try store.contents().idempotency == Array(records.suffix(30)))
+        while try store.maintain(nowMilliseconds: start + 60_000) {}
+        store.close(isOrderly: false)
+        #expect(try number(folder.log, "SELECT count(*) FROM idempotency") == 30)
+        store = try NotificationStore(options, newEpoch: epochA, nowMilliseconds: start + 130_000)
+        #expect(try store.contents().idempotency == records.filter { $0.timeMilliseconds >= start + 30_000 })
+        while try store.maintain(nowMilliseconds: start + 1_000_000) {}
+        #expect(try store.contents().idempotency == [])
+        store.close(isOrderly: true)
+        #expect(try number(folder.log, "SELECT count(*) FROM idempotency") == 0)
+    }
+
+    @Test("rows of alerts and receipts go with their messages")
+    func smallRows() throws {
+        let folder = TemporaryFolder()
+        var model = LogModel()
+        let channels = [model.channel("alerts.a"), model.channel("alerts.b")]
+        let store = try open(folder.log, limits(ageSecondsMax: 60))
+        for channel in channels { try fill(store, &model, channel, commits: 4) }
+        var commit = LogCommit()
+        for user in 0..<1200 {
+            commit.receipts.append(
+                ReceiptRecord(user: text("u\(user)"), channel: channels[user % 2], receipt: Receipt(read: SequenceSet([1...20]))))
+        }
+        try store.commit(commit)
+        model.time += 120_000
+        try fill(store, &model, channels[1], commits: 1)
+        commit = LogCommit()
+        commit.receipts = [ReceiptRecord(user: text("u1"), channel: channels[1], receipt: Receipt(read: SequenceSet([1...20, 25...25])))]
+        try store.commit(commit)
+        for _ in 0..<10 { _ = try store.maintain(nowMilliseconds: start + 120_000) }
+        #expect(try store.receipt(user: text("u1"), channel: channels[1]) == commit.receipts[0].receipt)
+        #expect(try store.receipt(user: text("u2"), channel: channels[0]) == Receipt())
+        store.close(isOrderly: true)
+        #expect(try number(folder.log, "SELECT count(*) FROM receipt") == 1)
+        #expect(try number(folder.log, "SELECT count(*) FROM alert") == 5)
+    }
+}

@@ -1,0 +1,156 @@
+import NotificationCore
+import NotificationStore
+import TestSupport
+import Testing
+
+@Suite struct ToolsTests {
+    /// With everything in it: dropped messages, states, receipts, an earlier epoch.
+    private func makeLog(_ path: String) throws -> LogModel {
+        var random = SeededRandom(seed: 5)
+        var model = LogModel()
+        let channels = ["alerts.a", "scores.b", "dashboards.c", "plain.d", "plain.empty"].map { model.channel($0) }
+        var store = try open(path, limits(countMax: 100), durability: .memory, bootID: "1")
+        for life in 0..<2 {
+            for _ in 0..<60 {
+                for _ in 0..<7 { model.addRandom(channels[random.number(0...3)], &random) }
+                try store.commit(model.commit(last: 7))
+            }
+            var commit = LogCommit()
+            for user in ["ann", "böb"] {
+                commit.receipts.append(
+                    ReceiptRecord(
+                        user: text(user), channel: 0,
+                        receipt: Receipt(read: SequenceSet([1...9, 12...model.sequences[0]]), dismissed: SequenceSet([3...4]))))
+            }
+            let sequence = model.sequences[1]
+            commit.states = [
+                StateRecord(channel: 1, sequence: sequence, body: .document(Array(#"{"score":[1,2]}"#.utf8))),
+                StateRecord(
+                    channel: 2, sequence: model.sequences[2], body: .latest(model.entries(of: 2).filter { $0.sequence % 20 == 3 })),
+            ]
+            try store.commit(commit)
+            while try store.maintain(nowMilliseconds: start) {}
+            store.close(isOrderly: life == 1)
+            if life == 0 { store = try open(path, limits(countMax: 100), durability: .memory, epoch: epochB, bootID: "2") }
+        }
+        return model
+    }
+
+    private func export(_ path: String) throws -> [[UInt8]] {
+        var lines: [[UInt8]] = []
+        try StoreTools.export(path) { lines.append($0) }
+        return lines
+    }
+
+    private func importLines(_ path: String, _ lines: [[UInt8]]) throws {
+        var rest = lines[...]
+        try StoreTools.import(path, limits: limits(countMax: 100), nowMilliseconds: start) { rest.popFirst() }
+    }
+
+    @Test("an export that is imported exports the same, byte for byte")
+    func roundTrip() throws {
+        let (folder, other) = (TemporaryFolder(), TemporaryFolder())
+        let model = try makeLog(folder.log)
+        let lines = try export(folder.log)
+        #expect(lines.count > 400)
+        #expect(lines.allSatisfy { !$0.contains(10) })
+        try importLines(other.log, lines)
+        #expect(try export(other.log) == lines)
+        #expect(try StoreTools.check(other.log).problems == [])
+
+        let (one, two) = (try open(folder.log, limits(countMax: 100)), try open(other.log, limits(countMax: 100)))
+        let (before, after) = (try one.contents(), try two.contents())
+        #expect(after.epoch == before.epoch && after.epoch == epochB)
+        #expect(after.pastEpochs == before.pastEpochs && after.pastEpochs.count == 1)
+        #expect(after.channels == before.channels)
+        #expect(after.states == before.states)
+        let channels: [ChannelID] = [0, 1, 2, 3, 4]
+        #expect(
+            try readAll(two, channels, through: model.head).objects == readAll(one, channels, through: model.head).objects)
+        for user in ["ann", "böb", "cy"] {
+            #expect(
+                try two.unreadCount(user: text(user), channels: channels, nowMilliseconds: start)
+                    == one.unreadCount(user: text(user), channels: channels, nowMilliseconds: start))
+        }
+        one.close(isOrderly: true)
+        two.close(isOrderly: true)
+    }
+
+    @Test("an import refuses a file that is there, and leaves none when a line is wrong")
+    func importFaults() throws {
+        let (folder, other) = (TemporaryFolder(), TemporaryFolder())
+        _ = try makeLog(folder.log)
+        let lines = try export(folder.log)
+        #expect(throws: StoreFault.self) { try importLines(folder.log, lines) }
+        var random = SeededRandom(seed: 9)
+        for _ in 0..<150 {
+            var wrong = lines
+            let place = random.number(0...lines.count - 1)
+            switch random.number(0...3) {
+            case 0: wrong.remove(at: place)
+            case 1: wrong.swapAt(place, random.number(0...lines.count - 1))
+            case 2: wrong[place] = Array(wrong[place].prefix(random.number(0...wrong[place].count - 1)))
+            default: wrong[place][random.number(0...wrong[place].count - 1)] = UInt8(random.number(32...126))
+            }
+            do {
+                try importLines(other.log, wrong)
+                // A line at the end of its kind may be missing, and a payload may be another.
+                #expect(try StoreTools.check(other.log).problems == [])
+                for ending in ["", "-wal", "-shm", ".lock"] { Files.remove(other.log + ending) }
+            } catch is ImportFault {
+                #expect(Files.read(other.log) == nil)
+            }
+        }
+        #expect(throws: ImportFault.self) { try importLines(other.log, []) }
+    }
+
+    @Test("a check counts what is there, also while the log is in use")
+    func check() throws {
+        let folder = TemporaryFolder()
+        let model = try makeLog(folder.log)
+        let store = try open(folder.log, limits(countMax: 100))
+        let report = try StoreTools.check(folder.log)
+        #expect(report.problems == [])
+        #expect(report.epoch == epochB)
+        #expect(report.channels.map(\.name) == model.names)
+        #expect(report.channels.map(\.lastSequence) == model.sequences)
+        #expect(report.messages == report.channels.reduce(0) { $0 + Int($1.lastSequence + 1 - $1.firstSequence) })
+        #expect(report.receipts == 2 && report.runs > 20 && report.fileBytes > 100_000)
+        store.close(isOrderly: true)
+    }
+
+    @Test("a check says what is damaged")
+    func checkDamaged() throws {
+        let folder = TemporaryFolder()
+        _ = try makeLog(folder.log)
+        try sql(
+            folder.log,
+            """
+            UPDATE run SET body = CAST(body || x'00' AS BLOB) WHERE id = (SELECT id FROM run LIMIT 1 OFFSET 3);
+            DELETE FROM run WHERE id = (SELECT id FROM run LIMIT 1 OFFSET 6);
+            UPDATE alert SET priority = 9 WHERE sequence = (SELECT max(sequence) FROM alert)
+            """)
+        let report = try StoreTools.check(folder.log)
+        #expect(report.problems.contains { $0.contains("are not as they were written") })
+        #expect(report.problems.contains { $0.contains("are missing") })
+        #expect(report.problems.count >= 2)
+    }
+
+    @Test("a compacted log has the same in fewer bytes, and one in use is left alone")
+    func compact() throws {
+        let folder = TemporaryFolder()
+        let model = try makeLog(folder.log)
+        let lines = try export(folder.log)
+        try sql(folder.log, "CREATE TABLE filler AS SELECT randomblob(3000000) b; DROP TABLE filler")
+        let before = try #require(Files.read(folder.log)).count
+        try StoreTools.compact(folder.log)
+        #expect(try #require(Files.read(folder.log)).count < before - 2_000_000)
+        #expect(try export(folder.log) == lines)
+        let store = try open(folder.log, limits(countMax: 100))
+        #expect(try store.contents().head == model.head)
+        #expect(throws: StoreFault.busy(path: folder.log)) { try StoreTools.compact(folder.log) }
+        store.close(isOrderly: true)
+        #expect(throws: StoreFault.self) { try StoreTools.compact(folder.path + "/none") }
+        #expect(Files.read(folder.path + "/none") == nil)
+    }
+}
