@@ -5,6 +5,8 @@ SWIFT ?= swift
 JOBS ?= 2
 RELEASE := .build/release/tocsin
 DEMO_ARGUMENTS ?=
+SEEDS ?= 500
+TORTURE_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
 TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium
@@ -12,15 +14,17 @@ TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium
 .PHONY: help demo test unit interop bench bench-quick build release lint format setup setup-test clean
 
 help: ## What can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: release ## Runs the server with a page that shows it at work, on http://127.0.0.1:8080/
 	$(RELEASE) demo $(DEMO_ARGUMENTS)
 
-test: setup-test ## Everything that has to pass: unit tests, interop tests, a short benchmark
+test: setup-test ## Everything that has to pass: unit and interop tests, simulation, short forms of torture and benchmarks
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory interop
+	@$(MAKE) --no-print-directory simulate
+	@$(MAKE) --no-print-directory torture-quick
 	@$(MAKE) --no-print-directory bench-quick
 	@echo "== make test: all passed"
 
@@ -40,9 +44,31 @@ bench: release ## Server CPU per delivery against a loop of send(), memory per i
 	@mkdir -p Docs/benchmarks
 	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) python3 Tests/Bench/bench.py --out Docs/benchmarks/fan-out.json
 
-bench-quick: release ## The same with few subscribers: shows that it runs, not how fast
-	@echo "== short benchmark"
+bench-store: release ## Publishing with fsync, replay of a million messages, dashboards; about ten minutes
+	@mkdir -p Docs/benchmarks
+	python3 Tests/Bench/storebench.py --binary $(CURDIR)/$(RELEASE) --out Docs/benchmarks/store.json
+
+bench-quick: release ## The same with little load: shows that it runs and loses nothing, not how fast
+	@echo "== short benchmarks"
 	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) python3 Tests/Bench/bench.py --quick
+	python3 Tests/Bench/storebench.py --binary $(CURDIR)/$(RELEASE) --quick
+
+torture: release ## Kills the server 50 times under load; an independent checker looks at every message; some minutes
+	bash Tests/Torture/run --binary $(CURDIR)/$(RELEASE) --kills 50 $(TORTURE_ARGUMENTS)
+
+torture-quick: release ## The same with 8 kills
+	@echo "== short torture"
+	bash Tests/Torture/run --binary $(CURDIR)/$(RELEASE) --kills 8 --seconds-between 0.3:1 --subscribers 120
+
+simulate: setup ## The whole server over a simulated clock, network and disk: SEEDS=500 scenarios, each held to the promise
+	@echo "== simulation"
+	$(SWIFT) build --product Simulation -j $(JOBS)
+	.build/debug/Simulation --seeds $(SEEDS)
+	.build/debug/Simulation --fail-each
+
+simulate-defects: setup ## Shows that the simulation can fail: each deliberate defect has to be caught
+	TOCSIN_DEFECTS=1 $(SWIFT) build --product Simulation -j $(JOBS) --scratch-path .build-defects
+	.build-defects/debug/Simulation --defect all
 
 build: setup ## A debug build
 	$(SWIFT) build -j $(JOBS)
@@ -65,7 +91,7 @@ setup-test: setup
 	@$(call install,$(TEST_PACKAGES))
 
 clean: ## Removes what was built
-	rm -rf .build .venv-interop
+	rm -rf .build .build-defects .venv-interop
 
 # Installs the Debian packages that are missing, if it may.
 define install

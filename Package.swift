@@ -43,7 +43,7 @@ let package = Package(
             name: "NotificationStore",
             dependencies: [
                 "NotificationCore", "JSONCodec", .product(name: "GRDB", package: "GRDB.swift"),
-                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]
         ),
 
@@ -97,6 +97,15 @@ let package = Package(
         // An SQLite VFS over a disk that can fail and lose its power; for tests and the simulation only.
         .target(name: "CSimulatedDisk", linkerSettings: [.linkedLibrary("sqlite3")]),
 
+        // The whole server without its event loops, over a simulated clock, network and disk that a seed drives.
+        .executableTarget(
+            name: "Simulation",
+            dependencies: [
+                "NotificationCore", "NotificationStore", "Transports", "WebSocketCodec", "EventStreamCodec", "JSONCodec",
+                "CSimulatedDisk",
+            ]
+        ),
+
         .target(name: "TestSupport", path: "Tests/TestSupport"),
         .testTarget(name: "SimulatedDiskTests", dependencies: ["CSimulatedDisk"]),
         .testTarget(
@@ -142,5 +151,5 @@ for target in package.targets where target.type != .system {
             .enableUpcomingFeature("InternalImportsByDefault"),
             .enableUpcomingFeature("MemberImportVisibility"),
             .treatAllWarnings(as: .error),
-        ]
+        ] + (Context.environment["TOCSIN_DEFECTS"] == "1" ? [.define("DEFECTS")] : [])
 }

@@ -119,8 +119,7 @@ extension Hub {
         case .told(let told):
             return told
         case .foreign:
-            let position = reader.position(cursor: cursor, epoch: epoch)
-            context.page.items.append(.gap(Gap(reason: .epoch, position: position)))
+            context.page.items.append(.gap(Gap(reason: .epoch, position: reader.place(cursor: cursor, epoch: epoch))))
             return Told(isNew: true)
         case .earliest:
             return Told(isNew: true)

@@ -104,20 +104,20 @@ extension Hub {
         case .earliest:
             return (0, Reader(notes: .earliest), false)
         case .after(let position):
-            guard position.places.count == 1 else { return (0, Reader(notes: .foreign), false) }
+            guard position.places.count == 1 else { return (0, Reader(notes: .foreign(position)), false) }
             let isPast = position.epoch != epoch
-            guard let last = isPast ? pastEpochs[position.epoch] : knownHead else { return (0, Reader(notes: .foreign), false) }
-            let notes = isPast ? ReadingNotes.foreign : .none
+            guard let last = isPast ? pastEpochs[position.epoch] : knownHead else { return (0, Reader(notes: .foreign(position)), false) }
+            let notes = isPast ? ReadingNotes.foreign(position) : .none
             switch position.places[0] {
             case .beginning:
                 return beginning(channels, options)
             case .at(let offset):
                 // Of an earlier life: what is still here of it was seen, what came after is not known.
-                if offset > last { return isPast ? (last, Reader(notes: notes), false) : (0, Reader(notes: .foreign), false) }
+                if offset > last { return isPast ? (last, Reader(notes: notes), false) : (0, Reader(notes: .foreign(position)), false) }
                 return (offset, Reader(notes: notes), false)
             case .within(var window):
                 if window.through > last {
-                    guard isPast else { return (0, Reader(notes: .foreign), false) }
+                    guard isPast else { return (0, Reader(notes: .foreign(position)), false) }
                     window.through = last
                     window.offset = min(window.offset, last)
                     window.base = window.base.map { min($0, last) }

@@ -98,11 +98,14 @@ package struct StateRecord: Sendable, Equatable {
     package var channel: ChannelID
     package var sequence: UInt64
     package var body: Body
+    /// Scores: log number of the newest message that was a change; 0 if none was.
+    package var lastChangeOffset: UInt64
 
-    package init(channel: ChannelID, sequence: UInt64, body: Body) {
+    package init(channel: ChannelID, sequence: UInt64, body: Body, lastChangeOffset: UInt64 = 0) {
         self.channel = channel
         self.sequence = sequence
         self.body = body
+        self.lastChangeOffset = lastChangeOffset
     }
 }
 

@@ -25,7 +25,7 @@ package struct LogWriter {
         var lastSequence: UInt64
         var lastOffset: UInt64
         var state: ChannelState
-        /// Scores: of the newest message that was a change; a state that was stored is taken for one.
+        /// Scores: of the newest message that was a change.
         var lastChangeOffset: UInt64 = 0
         /// Messages since its state was last staged, and when the first of them came.
         var unsavedCount = 0
@@ -285,7 +285,9 @@ package struct LogWriter {
             body = .latest(latest.entries)
         }
         staged.states.removeAll { $0.channel == id }
-        staged.states.append(StateRecord(channel: id, sequence: channel.lastSequence, body: body))
+        staged.states.append(
+            StateRecord(channel: id, sequence: channel.lastSequence, body: body, lastChangeOffset: channel.lastChangeOffset)
+        )
         channels[Int(id)].unsavedCount = 0
         unsavedStates.remove(id)
     }
@@ -303,11 +305,14 @@ package struct LogWriter {
 
     /// What the loops are told of a commit.
     package func batch(_ commit: LogCommit) -> LogBatch {
-        var batch = LogBatch(notifications: commit.entries.map { Notification($0, epoch: epoch) })
-        for (index, entry) in commit.entries.enumerated() {
-            guard case .document(let document?) = channels[Int(entry.channel)].state,
-                channels[Int(entry.channel)].lastOffset == entry.offset
-            else { continue }
+        batch(commit.entries.map { Notification($0, epoch: epoch) })
+    }
+
+    package func batch(_ notifications: [Notification]) -> LogBatch {
+        var batch = LogBatch(notifications: notifications)
+        for (index, notification) in notifications.enumerated() {
+            let channel = channels[Int(notification.channelID)]
+            guard channel.lastOffset == notification.offset, case .document(let document?) = channel.state else { continue }
             batch.documents.append((index, document))
         }
         return batch
@@ -320,7 +325,7 @@ package struct LogWriter {
         switch (record.body, channels[at].state) {
         case (.document(let text), .document):
             channels[at].state = .document(JSONDocument(text[...]))
-            channels[at].lastChangeOffset = channels[at].lastOffset
+            channels[at].lastChangeOffset = record.lastChangeOffset
         case (.latest(let entries), .latest(var latest)):
             for entry in entries { latest.take(entry, maxAgeSeconds: channels[at].feed.maxAgeSeconds) }
             channels[at].state = .latest(latest)
@@ -386,7 +391,7 @@ package struct LogPreload: Sendable {
         package var lastSequence: UInt64
         package var lastOffset: UInt64
         package var document: JSONDocument?
-        /// Scores: of the newest message that was a change; if that is not known, of the newest message.
+        /// Scores: of the newest message that was a change.
         package var lastChangeOffset: UInt64 = 0
         /// In the order of the log.
         package var latest: [Notification] = []

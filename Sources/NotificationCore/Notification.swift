@@ -47,7 +47,7 @@ package final class Notification: Sendable {
     package func append(position: Position, skipped: UInt64, to out: inout [UInt8]) {
         out.append(contentsOf: object[..<self.position.lowerBound])
         position.append(to: &out)
-        let beforeData = data.lowerBound - Self.dataName.utf8.count
+        let beforeData = data.lowerBound - Self.dataName.utf8CodeUnitCount
         out.append(contentsOf: object[self.position.upperBound..<beforeData])
         if skipped > 0 {
             out.append(contentsOf: ",\"skipped\":".utf8)
@@ -56,28 +56,50 @@ package final class Notification: Sendable {
         out.append(contentsOf: object[beforeData...])
     }
 
-    private static let dataName = ",\"data\":"
+    private static let dataName: StaticString = ",\"data\":"
 
+    /// Written in one go into memory of the right size: this is done for each message, when it is published and when it is read.
     private static func encode(_ entry: LogEntry, _ epoch: LogEpoch) -> ([UInt8], position: Range<Int>, data: Range<Int>) {
         let publication = entry.publication
-        var out: [UInt8] = []
-        out.reserveCapacity(publication.data.count + publication.channel.string.utf8.count + 160)
-        switch publication.kind {
-        case .notification:
-            out.append(contentsOf: #"{"type":"notification","channel":""#.utf8)
-            out.append(contentsOf: publication.channel.string.utf8)  // its grammar needs no escapes
-            out.append(contentsOf: #"","sequence":"#.utf8)
-            appendDecimal(entry.sequence, to: &out)
-        case .acknowledgement:
-            out.append(contentsOf: #"{"type":"ack""#.utf8)
+        let further = furtherMembers(publication)
+        let name = publication.channel.string
+        var position = 0..<0
+        var data = 0..<0
+        let capacity = 160 + name.utf8.count + further.count + publication.data.count
+        let object = [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in
+            var writer = ByteWriter(buffer)
+            switch publication.kind {
+            case .notification:
+                writer.put("{\"type\":\"notification\",\"channel\":\"")
+                writer.put(name)  // its grammar needs no escapes
+                writer.put("\",\"sequence\":")
+                writer.put(entry.sequence)
+            case .acknowledgement:
+                writer.put("{\"type\":\"ack\"")
+            }
+            writer.put(",\"position\":\"")
+            let positionStart = writer.count
+            writer.put(epoch)
+            writer.put(".")
+            writer.put(entry.offset)
+            position = positionStart..<writer.count
+            writer.put("\",\"time\":\"")
+            writer.putTime(milliseconds: entry.timeMilliseconds)
+            writer.put("\"")
+            writer.put(further)
+            writer.put(dataName)
+            let dataStart = writer.count
+            writer.put(publication.data)
+            data = dataStart..<writer.count
+            writer.put("}")
+            count = writer.count
         }
-        out.append(contentsOf: #","position":""#.utf8)
-        let positionStart = out.count
-        Position.append(epoch: epoch, offset: entry.offset, to: &out)
-        let positionEnd = out.count
-        out.append(contentsOf: #"","time":""#.utf8)
-        Timestamp.append(milliseconds: entry.timeMilliseconds, to: &out)
-        out.append(UInt8(ascii: "\""))
+        return (object, position, data)
+    }
+
+    /// The members that most messages do not have.
+    private static func furtherMembers(_ publication: Publication) -> [UInt8] {
+        var out: [UInt8] = []
         func member(_ name: String, _ text: String?) {
             guard let text else { return }
             out.append(contentsOf: ",\"\(name)\":".utf8)
@@ -94,36 +116,40 @@ package final class Notification: Sendable {
         member("change", publication.change?.rawValue)
         if let since = publication.staleSinceMilliseconds { member("stale", Timestamp.string(milliseconds: since)) }
         if publication.isBase64 { member("encoding", "base64") }
-        out.append(contentsOf: dataName.utf8)
-        let start = out.count
-        out.append(contentsOf: publication.data)
-        let end = out.count
-        out.append(UInt8(ascii: "}"))
-        return (out, positionStart..<positionEnd, start..<end)
+        return out
     }
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-11-21T10:00:00.123Z`.
 package enum Timestamp {
     /// - Parameter milliseconds: since 1970; years 0 to 9999.
+    package static let byteCount = 24
+
     package static func append(milliseconds: Int64, to out: inout [UInt8]) {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: byteCount) { text in
+            write(milliseconds: milliseconds, to: text.baseAddress!)
+            out.append(contentsOf: text)
+        }
+    }
+
+    static func write(milliseconds: Int64, to text: UnsafeMutablePointer<UInt8>) {
         let (seconds, thousandths) = divide(milliseconds, 1000)
         let (days, secondOfDay) = divide(seconds, 86_400)
         let (year, month, day) = civil(days)
-        digits(year, 4, &out)
-        out.append(UInt8(ascii: "-"))
-        digits(month, 2, &out)
-        out.append(UInt8(ascii: "-"))
-        digits(day, 2, &out)
-        out.append(UInt8(ascii: "T"))
-        digits(secondOfDay / 3600, 2, &out)
-        out.append(UInt8(ascii: ":"))
-        digits(secondOfDay / 60 % 60, 2, &out)
-        out.append(UInt8(ascii: ":"))
-        digits(secondOfDay % 60, 2, &out)
-        out.append(UInt8(ascii: "."))
-        digits(thousandths, 3, &out)
-        out.append(UInt8(ascii: "Z"))
+        digits(year, 4, text, 0)
+        text[4] = UInt8(ascii: "-")
+        digits(month, 2, text, 5)
+        text[7] = UInt8(ascii: "-")
+        digits(day, 2, text, 8)
+        text[10] = UInt8(ascii: "T")
+        digits(secondOfDay / 3600, 2, text, 11)
+        text[13] = UInt8(ascii: ":")
+        digits(secondOfDay / 60 % 60, 2, text, 14)
+        text[16] = UInt8(ascii: ":")
+        digits(secondOfDay % 60, 2, text, 17)
+        text[19] = UInt8(ascii: ".")
+        digits(thousandths, 3, text, 20)
+        text[23] = UInt8(ascii: "Z")
     }
 
     package static func string(milliseconds: Int64) -> String {
@@ -148,12 +174,73 @@ package enum Timestamp {
         return (quotient, number - quotient * by)
     }
 
-    private static func digits(_ number: Int64, _ count: Int, _ out: inout [UInt8]) {
-        var divisor: Int64 = 1
-        for _ in 1..<count { divisor *= 10 }
-        while divisor > 0 {
-            out.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: number / divisor % 10))
-            divisor /= 10
+    private static func digits(_ number: Int64, _ count: Int, _ text: UnsafeMutablePointer<UInt8>, _ start: Int) {
+        var rest = number
+        for place in stride(from: start + count - 1, through: start, by: -1) {
+            text[place] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
+            rest /= 10
         }
+    }
+}
+
+/// Writes one thing behind the other into memory that has room for all of it.
+private struct ByteWriter {
+    private let start: UnsafeMutablePointer<UInt8>
+    private let capacity: Int
+    private(set) var count = 0
+
+    init(_ buffer: UnsafeMutableBufferPointer<UInt8>) {
+        start = buffer.baseAddress!
+        capacity = buffer.count
+    }
+
+    private mutating func room(_ bytes: Int) -> UnsafeMutablePointer<UInt8> {
+        precondition(bytes <= capacity - count, "the capacity was computed too small")
+        defer { count += bytes }
+        return start + count
+    }
+
+    mutating func put(_ text: StaticString) {
+        room(text.utf8CodeUnitCount).update(from: text.utf8Start, count: text.utf8CodeUnitCount)
+    }
+
+    mutating func put(_ text: String) {
+        var text = text
+        text.withUTF8 { bytes in
+            if let first = bytes.baseAddress { room(bytes.count).update(from: first, count: bytes.count) }
+        }
+    }
+
+    mutating func put(_ bytes: [UInt8]) {
+        bytes.withUnsafeBufferPointer { bytes in
+            if let first = bytes.baseAddress { room(bytes.count).update(from: first, count: bytes.count) }
+        }
+    }
+
+    mutating func put(_ number: UInt64) {
+        var digits = 1
+        var rest = number / 10
+        while rest > 0 {
+            digits += 1
+            rest /= 10
+        }
+        let place = room(digits)
+        rest = number
+        for at in stride(from: digits - 1, through: 0, by: -1) {
+            place[at] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
+            rest /= 10
+        }
+    }
+
+    mutating func put(_ epoch: LogEpoch) {
+        let place = room(12)
+        for at in 0..<12 {
+            let digit = UInt8(truncatingIfNeeded: (epoch.bits >> UInt64(44 - 4 * at)) & 0xf)
+            place[at] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+        }
+    }
+
+    mutating func putTime(milliseconds: Int64) {
+        Timestamp.write(milliseconds: milliseconds, to: room(Timestamp.byteCount))
     }
 }

@@ -45,6 +45,13 @@ struct Reader {
     }
 
     func position(cursor: UInt64, epoch: LogEpoch) -> Position {
+        // Who is cut off before it was told of the gap comes back with what it had.
+        if case .foreign(let position) = notes { return position }
+        return place(cursor: cursor, epoch: epoch)
+    }
+
+    /// Where it stands once it has been told.
+    func place(cursor: UInt64, epoch: LogEpoch) -> Position {
         switch phase {
         case .running: Position(epoch: epoch, offset: cursor)
         case .window(let window): Position(epoch: epoch, .within(window))
@@ -58,8 +65,8 @@ enum ReadingNotes {
     case none
     /// It has not read yet and starts at `earliest`: what was dropped before is not missed.
     case earliest
-    /// It has not read yet and its position is of another epoch.
-    case foreign
+    /// It has not read yet and its position, this one, is of another epoch.
+    case foreign(Position)
     case told(Told)
 }
 

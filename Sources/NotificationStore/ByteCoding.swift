@@ -58,6 +58,9 @@ struct ByteReader {
 
     var isAtEnd: Bool { index == bytes.count }
 
+    /// All that is left.
+    var rest: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[index...]) }
+
     mutating func byte() throws(Damage) -> UInt8 {
         guard index < bytes.count else { throw Damage() }
         index += 1

@@ -33,4 +33,13 @@ package struct OpenedLog {
             throw error
         }
     }
+
+    /// What the store has after this log number: a commit that was said to have failed may be in it all the same.
+    package func batch(after head: UInt64, nowMilliseconds: Int64) throws(StoreFault) -> LogBatch {
+        let channels = preload.channels.indices.filter { preload.channels[$0].lastOffset > head }.map { ChannelID($0) }
+        let query = LogQuery(
+            .messages, channels: channels, after: head, through: writer.head, notificationsMax: .max, bytesMax: .max
+        )
+        return writer.batch(channels.isEmpty ? [] : try store.answer(query, nowMilliseconds: nowMilliseconds).notifications)
+    }
 }

@@ -60,6 +60,7 @@ enum RecordCodec {
         switch state.body {
         case .document(let text):
             bytes.append(documentTag)
+            bytes.appendVarint(state.lastChangeOffset)
             bytes.append(contentsOf: text)
             bytes.sealChecksum(checksum)
             return bytes
@@ -78,7 +79,10 @@ enum RecordCodec {
         var reader = try ByteReader(sealed: bytes, checksum(channel: channel, sequence: sequence))
         switch try reader.byte() {
         case documentTag:
-            return StateRecord(channel: channel, sequence: sequence, body: .document([UInt8](bytes[5...])))
+            let lastChange = try reader.varint()
+            return StateRecord(
+                channel: channel, sequence: sequence, body: .document([UInt8](reader.rest)), lastChangeOffset: lastChange
+            )
         case latestTag:
             let count = try reader.count(upTo: bytes.count)
             var decoder = EntryDecoder(

@@ -184,7 +184,9 @@ private struct ExportLine {
         line.member("state", name.string)
         line.member("sequence", state.sequence)
         switch state.body {
-        case .document(let text): line.member("document", json: text)
+        case .document(let text):
+            if state.lastChangeOffset > 0 { line.member("last_change", state.lastChangeOffset) }
+            line.member("document", json: text)
         case .latest(let entries): line.member("latest", entries) { $1.append(contentsOf: message($0)) }
         }
         return line.finish()

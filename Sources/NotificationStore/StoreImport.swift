@@ -218,7 +218,10 @@ private struct ImportReader {
         } else {
             body = .document(try json(members, "document"))
         }
-        commit.states.append(StateRecord(channel: ChannelID(place), sequence: sequence, body: body))
+        let lastChange = members["last_change"] == nil ? 0 : try unsigned(members, "last_change")
+        commit.states.append(
+            StateRecord(channel: ChannelID(place), sequence: sequence, body: body, lastChangeOffset: lastChange)
+        )
     }
 
     private mutating func receipt(_ members: [String: JSONSlice]) throws(ImportFault) {

@@ -202,6 +202,11 @@ package final class EmbeddedLog: Sendable {
                 }
             }
         }
+        tell(batch, answers: answers, isStored: isStored)
+    }
+
+    /// One hop to each loop: first the batch, then the answers to those who asked there.
+    private func tell(_ batch: LogBatch, answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)], isStored: Bool) {
         let followers = followers.withLock { $0 }
         var perLoop = Array(repeating: [@Sendable (Bool) -> Void](), count: followers.count)
         for (loop, answer) in answers { perLoop[loop].append(answer) }
@@ -234,8 +239,11 @@ package final class EmbeddedLog: Sendable {
                 opened.store.close(isOrderly: false)
                 throw .corrupt("the log in \(options.path) is not the one that this server has been serving; restart the server")
             }
+            let batch = try opened.batch(after: head, nowMilliseconds: Clock.wallMilliseconds())
             writing.value.store = opened.store
             writing.value.writer = opened.writer
+            newestNumber.store(opened.writer.head, ordering: .releasing)
+            tell(batch, answers: [], isStored: true)
             readable.withLock { $0 = opened.store }
             faultBox.withLock { $0 = nil }
             logger.notice("the log can be written again")

@@ -16,8 +16,8 @@ final class OutletTable {
 
     subscript(id: SubscriberID) -> Outlet {
         get {
-            precondition(Int(id.index) < capacity)
-            return places[Int(id.index)]
+            // A place that no outlet was put in yet.
+            Int(id.index) < capacity ? places[Int(id.index)] : Outlet()
         }
         set {
             while Int(id.index) >= capacity { grow() }

@@ -10,7 +10,7 @@ package final class ServerLoop {
     static let ticksPerSecond: UInt32 = 4
     /// What one turn gives to one subscriber that is behind, before others have theirs.
     private static let pagesPerTurn = 4
-    static let pageRoom = Hub.Room(notifications: 256, bytes: 64 << 10)
+    static let pageRoom = Hub.Room(notifications: 512, bytes: 128 << 10)
 
     let number: Int
     package let eventLoop: any EventLoop
@@ -124,7 +124,7 @@ package final class ServerLoop {
 
     func detach(_ id: SubscriberID) {
         guard hub.isCurrent(id) else { return }
-        counters.subscribers[LoopCounters.index(outlets[id].transport)] -= 1
+        if outlets[id].kind != .none { counters.subscribers[LoopCounters.index(outlets[id].transport)] -= 1 }
         unpace(id)
         unreadSessions[id] = nil
         outlets[id] = Outlet()

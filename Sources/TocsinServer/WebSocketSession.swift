@@ -42,11 +42,11 @@ extension Connection {
 
     /// A further subscription of this connection.
     private func open(_ session: WebSocketSession, _ id: SubscriberID, _ rate: Rate?) {
-        guard case .webSocket = state else { return loop.hub.unsubscribe(id) }
+        // The connection may have ended with an earlier command, and all its subscriptions with it.
+        guard case .webSocket = state, loop.hub.isCurrent(id) else { return }
         // What a batch holds for the subscriptions of one connection goes out together.
-        let kind: Outlet.Kind = .gathered
-        for other in session.adapter.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = kind }
-        loop.attach(id, Outlet(connection: .passUnretained(self), descriptor: descriptor, kind: kind, shape: .webSocket))
+        loop.attach(id, Outlet(connection: .passUnretained(self), descriptor: descriptor, kind: .gathered, shape: .webSocket))
+        for other in session.adapter.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = .gathered }
         if let user = session.adapter.options.user {
             loop.outlets[id].isUsers = true
             loop.unreadSessions[id] = UnreadSession(user: user, patterns: loop.hub.patterns(of: id))
@@ -60,6 +60,7 @@ extension Connection {
     }
 
     private func pace(_ id: SubscriberID, _ wanted: Rate?) {
+        guard loop.hub.isCurrent(id) else { return }
         let rate = loop.rate(wanted, loop.hub.patterns(of: id))
         loop.hub.setPaced(rate != nil, id)
         if let rate { loop.pace(id, rate) } else { loop.unpace(id) }

@@ -1,3 +1,4 @@
+import Foundation
 import HTTP2Session
 import HTTPTypes
 import Logging
@@ -211,6 +212,60 @@ private func steady(_ text: String) -> String {
         bench.pass(seconds: 20)
         #expect(!socket.isActive)
         #expect(bench.loop.counters.subscribers == [0, 1, 0])
+    }
+
+    /// A text frame of a client; the mask is zero, so the text stays as it is.
+    private static func frame(_ text: String) -> [UInt8] {
+        precondition(text.utf8.count < 126)
+        return [0x81, 0x80 | UInt8(text.utf8.count), 0, 0, 0, 0] + text.utf8
+    }
+
+    @Test("a WebSocket may have many subscriptions, each a cursor of its own; what a batch holds for them goes out together")
+    func manySubscriptions() throws {
+        let bench = Bench()
+        let socket = try bench.connect()
+        try socket.writeInbound(
+            ByteBuffer(
+                string: "GET /v1/subscribe HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
+        let commands = (0..<90).flatMap { Self.frame(#"{"id":\#($0),"type":"subscribe","channel":"c.\#($0)"}"#) }
+        try socket.writeInbound(ByteBuffer(bytes: commands))
+        #expect(try Bench.output(socket).components(separatedBy: "\"type\":\"reply\"").count == 91)
+        #expect(bench.loop.counters.subscribers == [91, 0, 0])
+        let publications = ["c.3", "c.89", "c.3"].map { Publication(channel: ChannelName($0)!, data: Array("1".utf8)) }
+        bench.loop.server.log.append(AppendRequest(publications), from: bench.loop) { _ in }
+        bench.eventLoop.run()
+        let sent = try #require(try socket.readOutbound(as: ByteBuffer.self))
+        #expect(String(buffer: sent).components(separatedBy: "notification").count == 4)
+        #expect(try socket.readOutbound(as: ByteBuffer.self) == nil)
+        try socket.writeInbound(ByteBuffer(bytes: Self.frame(#"{"type":"unsubscribe","channel":"c.3"}"#)))
+        #expect(bench.loop.counters.subscribers == [90, 0, 0])
+        try socket.close().wait()
+        #expect(bench.loop.counters.subscribers == [0, 0, 0])
+        #expect(bench.loop.hub.patternCount == 0)
+    }
+
+    @Test("a subscriber with a rate has its turns, and gets the newest value of each key then")
+    func paced() throws {
+        let bench = Bench()
+        let stream = try bench.connect()
+        try stream.writeInbound(
+            ByteBuffer(
+                string: "GET /v1/subscribe?channel=dashboards.d&rate=1/s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"))
+        bench.pass(seconds: 2)
+        _ = try Bench.output(stream)
+        for number in 1...20 {
+            var publication = Publication(channel: ChannelName("dashboards.d")!, data: Array("\(number)".utf8))
+            publication.key = FieldText("k\(number % 2)")
+            bench.loop.server.log.append(AppendRequest([publication]), from: bench.loop) { _ in }
+            bench.eventLoop.run()
+        }
+        #expect(try Bench.output(stream) == "")
+        bench.pass(seconds: 2)
+        let text = try Bench.output(stream)
+        #expect(text.contains("\"skipped\":18,\"data\":19}"))
+        #expect(text.contains("\"data\":20}"))
+        #expect(text.components(separatedBy: "notification").count == 3)
     }
 
     @Test("HTTP/2 garbage after the preface gets a GOAWAY and the connection ends")

@@ -1,0 +1,104 @@
+import CSimulatedDisk
+import Glibc
+import NotificationCore
+
+/// `Simulation --seeds N [--first-seed K] [--verbose] [--twice]`: the whole server over a simulated disk, clock and network.
+@main
+struct Simulation {
+    /// For the handler of a trap: which run it was.
+    nonisolated(unsafe) static var current: Run?
+
+    static func main() {
+        sd_register()
+        var options = Options()
+        do throws(Options.Fault) { try options.read(Array(CommandLine.arguments.dropFirst())) } catch {
+            print(error.words)
+            print(Options.help)
+            exit(2)
+        }
+        for trap in [SIGILL, SIGTRAP, SIGSEGV, SIGABRT] { signal(trap) { _ in Simulation.trapped() } }
+        let start = clock()
+        var totals = Totals()
+        for seed in options.firstSeed..<options.firstSeed + options.seeds {
+            let run = Run(seed: seed, isVerbose: options.isVerbose)
+            current = run
+            let violation = run.go()
+            if let violation { fail(run, violation) }
+            if options.isTwice {
+                let again = Run(seed: seed)
+                _ = again.go()
+                guard again.trace.hash == run.trace.hash, again.trace.count == run.trace.count else {
+                    print("seed \(seed): two runs differ, \(run.trace.count) and \(again.trace.count) events")
+                    exit(1)
+                }
+            }
+            totals.add(run)
+        }
+        let seconds = Double(clock() - start) / Double(CLOCKS_PER_SEC)
+        print("\(options.seeds) seeds from \(options.firstSeed): all promises kept; \(totals.words), \(Int(seconds * 1000)) ms of one core")
+    }
+
+    static func fail(_ run: Run, _ violation: Violation) -> Never {
+        print("seed \(run.seed): broken: \(violation.rule)")
+        print("  \(violation.words)")
+        print("the last events, by milliseconds:")
+        for line in run.trace.last { print("  \(line)") }
+        print("again: swift run Simulation --seeds 1 --first-seed \(run.seed) --verbose")
+        exit(1)
+    }
+
+    /// A precondition does not hold. The process is lost, but what led here can still be told.
+    static func trapped() {
+        signal(SIGABRT, SIG_DFL)
+        guard let run = current else { _exit(3) }
+        fail(run, run.oracle.violation ?? Violation(rule: "a trap", words: "a precondition of the server does not hold, see above"))
+    }
+
+    struct Totals {
+        var acknowledged = 0
+        var delivered = 0
+        var crashes = 0
+        var epochs = 0
+        var notStored = 0
+
+        mutating func add(_ run: Run) {
+            acknowledged += run.oracle.acknowledgedCount
+            delivered += run.oracle.deliveredCount
+            crashes += run.server.crashes
+            epochs += run.oracle.epochs.count - 1
+            notStored += run.oracle.notStoredCount
+        }
+
+        var words: String {
+            "\(acknowledged) published, \(delivered) delivered, \(notStored) not stored, \(crashes) crashes, \(epochs) new epochs"
+        }
+    }
+}
+
+struct Options {
+    struct Fault: Error { var words: String }
+
+    static let help = "Simulation --seeds N [--first-seed K] [--verbose] [--twice]"
+    var seeds: UInt64 = 100
+    var firstSeed: UInt64 = 1
+    var isVerbose = false
+    /// Each seed is run twice, and must do the same.
+    var isTwice = false
+
+    mutating func read(_ arguments: [String]) throws(Fault) {
+        var rest = arguments[...]
+        func number(_ name: String) throws(Fault) -> UInt64 {
+            guard let text = rest.popFirst(), let number = UInt64(text) else { throw Fault(words: "\(name) wants a number") }
+            return number
+        }
+        while let name = rest.popFirst() {
+            switch name {
+            case "--seeds": seeds = try number(name)
+            case "--first-seed": firstSeed = try number(name)
+            case "--verbose": isVerbose = true
+            case "--twice": isTwice = true
+            default: throw Fault(words: "\(name) is not known")
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+import JSONCodec
+import NotificationCore
+
+/// What one sequence of a channel holds.
+struct Pin {
+    var id: Int
+    var offset: UInt64
+    var timeMilliseconds: Int64
+    var expiresMilliseconds: Int64
+    var key: String?
+    var replaces: String?
+    var isStale: Bool
+    var data: [UInt8]
+}
+
+/// Everything that the oracle knows of a channel.
+final class ChannelTruth {
+    let name: String
+    let feed: Feed
+    /// By sequence, from 1.
+    var pins: [Pin] = []
+    /// Scores: the state after each sequence.
+    var states: [Value] = []
+    /// Highest sequence that a publisher was told of.
+    var acknowledged: UInt64 = 0
+    /// By user: what was told as stored, and what may have been.
+    var read: [String: Set<UInt64>] = [:]
+    var maybeRead: [String: Set<UInt64>] = [:]
+
+    init(_ name: String, _ feed: Feed) {
+        self.name = name
+        self.feed = feed
+    }
+
+    var last: UInt64 { UInt64(pins.count) }
+
+    subscript(sequence: UInt64) -> Pin? {
+        sequence >= 1 && sequence <= last ? pins[Int(sequence) - 1] : nil
+    }
+
+    /// Whether retention may have dropped a message by now.
+    func mayBeDropped(_ sequence: UInt64, now: Int64) -> Bool {
+        guard let pin = self[sequence] else { return false }
+        if sequence + UInt64(feed.retention.countMax) <= last { return true }
+        return pin.timeMilliseconds + Int64(feed.retention.ageSecondsMax) * 1000 <= now
+    }
+
+    func hasExpired(_ sequence: UInt64, now: Int64) -> Bool {
+        self[sequence].map { $0.expiresMilliseconds <= now } ?? false
+    }
+
+    /// Whether there is a newer value of its key.
+    func isSuperseded(_ sequence: UInt64) -> Bool {
+        guard let pin = self[sequence] else { return false }
+        return pins[Int(sequence)...].contains { $0.key == pin.key }
+    }
+
+    func isReplaced(_ sequence: UInt64) -> Bool {
+        guard let key = self[sequence]?.key else { return false }
+        return pins[Int(sequence)...].contains { $0.replaces == key }
+    }
+
+    /// The state after a sequence, as a snapshot has it, and which keys are stale.
+    func snapshot(at sequence: UInt64) -> (data: Value, staleKeys: [String])? {
+        guard sequence >= 1, sequence <= last else { return nil }
+        if feed.kind == .scores { return (states[Int(sequence) - 1], []) }
+        var members: [String: Value] = [:]
+        var stale: Set<String> = []
+        for pin in pins.prefix(Int(sequence)) {
+            let key = pin.key ?? ""
+            members[key] = Value(text: pin.data)
+            if pin.isStale { stale.insert(key) } else { stale.remove(key) }
+        }
+        return (.object(members), stale.sorted())
+    }
+
+    func append(_ pin: Pin, isChange: Bool) {
+        pins.append(pin)
+        guard feed.kind == .scores else { return }
+        let data = Value(text: pin.data)
+        states.append(isChange ? (states.last ?? .null).merged(with: data) : data)
+    }
+
+    func cut(to last: UInt64) {
+        pins.removeLast(pins.count - Int(last))
+        if feed.kind == .scores { states.removeLast(states.count - Int(last)) }
+        acknowledged = min(acknowledged, last)
+        for user in read.keys { read[user] = read[user]!.filter { $0 <= last } }
+    }
+}
+
+/// Checks what the server says against what it was told, without the server's own code.
+final class Oracle {
+    let limits: LogLimits
+    let timeline: Timeline
+    private(set) var violation: Violation?
+    private(set) var channels: [String: ChannelTruth] = [:]
+    private(set) var epoch = ""
+    /// Lives of the log so far, the one that is now among them.
+    private(set) var epochs: [String] = []
+    /// Power was cut while commits were kept in memory only: the end may be gone.
+    var mayHaveLost = false
+    /// Payload by its number.
+    private var sent: [Int: Sent] = [:]
+    private var receipts: [Int: UInt64] = [:]
+    private(set) var acknowledgedCount = 0
+    private(set) var deliveredCount = 0
+    private(set) var notStoredCount = 0
+
+    struct Sent {
+        var publication: Publication
+        var isRefused = false
+    }
+
+    init(limits: LogLimits, timeline: Timeline) {
+        self.limits = limits
+        self.timeline = timeline
+    }
+
+    var now: Int64 { timeline.now }
+
+    func fail(_ rule: String, _ words: String) {
+        if violation == nil { violation = Violation(rule: rule, words: words) }
+    }
+
+    func channel(_ name: String) -> ChannelTruth {
+        if let known = channels[name] { return known }
+        let truth = ChannelTruth(name, limits.feeds[ChannelName(name)!])
+        channels[name] = truth
+        return truth
+    }
+
+    // MARK: publishers
+
+    func willSend(_ id: Int, _ publication: Publication) { sent[id] = Sent(publication: publication) }
+
+    /// A publisher was told where its message is.
+    func acknowledged(_ id: Int, _ receipt: AppendReceipt) {
+        let truth = channel(receipt.channel.string)
+        acknowledgedCount += 1
+        if let before = receipts[id], before != receipt.sequence, truth[before]?.id == id {
+            fail("one sequence per request", "message \(id) on \(truth.name) was answered with \(before) and then with \(receipt.sequence)")
+        }
+        receipts[id] = receipt.sequence
+        guard let pin = truth[receipt.sequence] else {
+            // After a loss, an answer of before may still be under way.
+            if mayHaveLost || epochs.count > 1 { return }
+            return fail(
+                "answered only what is stored",
+                "message \(id) was answered with \(truth.name)#\(receipt.sequence), the log has \(truth.last)")
+        }
+        if pin.id != id || pin.offset != receipt.offset {
+            if epochs.count > 1 { return }
+            return fail("answered with its own place", "\(truth.name)#\(receipt.sequence) is message \(pin.id), not \(id)")
+        }
+        truth.acknowledged = max(truth.acknowledged, receipt.sequence)
+    }
+
+    func refused(_ id: Int) { sent[id]?.isRefused = true }
+
+    // MARK: the log
+
+    /// A commit went through.
+    func committed(_ entries: [LogEntry]) {
+        for entry in entries { take(entry) }
+    }
+
+    private func take(_ entry: LogEntry) {
+        let truth = channel(entry.publication.channel.string)
+        if entry.sequence != truth.last + 1 {
+            return fail("sequences go up by one", "\(truth.name)#\(entry.sequence) after #\(truth.last)")
+        }
+        let id = Self.id(entry)
+        let pin = Self.pin(entry, id)
+        if entry.publication.kind == .notification {
+            guard let message = sent[id] else { return fail("nothing invented", "\(truth.name)#\(entry.sequence) was never published") }
+            if message.isRefused { fail("refused is refused", "message \(id) was refused and is \(truth.name)#\(entry.sequence)") }
+            compare(entry.publication, message.publication, "\(truth.name)#\(entry.sequence)")
+            if !pin.isStale, let other = truth.pins.firstIndex(where: { $0.id == id && !$0.isStale }) {
+                fail("nothing stored twice", "message \(id) is \(truth.name)#\(other + 1) and #\(entry.sequence)")
+            }
+        }
+        truth.append(pin, isChange: entry.publication.change != nil)
+    }
+
+    private func compare(_ found: Publication, _ wanted: Publication, _ name: String) {
+        var found = found
+        found.staleSinceMilliseconds = nil
+        if found != wanted { fail("stored as it was published", "\(name) is not what was published") }
+    }
+
+    private static func pin(_ entry: LogEntry, _ id: Int) -> Pin {
+        let publication = entry.publication
+        return Pin(
+            id: id, offset: entry.offset, timeMilliseconds: entry.timeMilliseconds,
+            expiresMilliseconds: publication.ttlSeconds.map { entry.timeMilliseconds + Int64($0) * 1000 } ?? .max,
+            key: publication.key?.string, replaces: publication.replaces?.string,
+            isStale: publication.staleSinceMilliseconds != nil, data: publication.data
+        )
+    }
+
+    private static func id(_ entry: LogEntry) -> Int {
+        if entry.publication.kind == .acknowledgement { return -Int(entry.offset) }
+        return JSONSlice(entry.publication.data[...])["id"]?.integer().map { Int($0) } ?? 0
+    }
+
+    /// The log was opened: what is in it now?
+    func opened(epoch: String, _ found: [(record: ChannelRecord, entries: [LogEntry])]) {
+        if self.epoch.isEmpty {
+            begin(epoch)
+        } else if epoch != self.epoch {
+            if !mayHaveLost { fail("the epoch stays", "the log has a new epoch, and nothing can have been lost") }
+            begin(epoch)
+        } else if mayHaveLost, channels.values.contains(where: { truth in last(truth, found) < truth.last }) {
+            fail("a lost end is a new epoch", "the end of the log is gone and the epoch is that of before")
+        }
+        for truth in channels.values.sorted(by: { $0.name < $1.name }) {
+            let last = last(truth, found)
+            guard last < truth.last else { continue }
+            if !mayHaveLost {
+                fail("nothing acknowledged is lost", "\(truth.name) ended with #\(truth.last), and with #\(last) after it was opened anew")
+                return
+            }
+            truth.cut(to: last)
+        }
+        mayHaveLost = false
+        // In the order of the log: what the server does not know to be stored may be there.
+        for (record, entries) in found {
+            let truth = channel(record.name.string)
+            for sequence in stride(from: UInt64(1), through: record.trimmedSequence, by: 1) where !truth.mayBeDropped(sequence, now: now) {
+                fail("dropped only by retention", "\(truth.name)#\(sequence) is gone, and neither count nor age wanted that")
+            }
+            var next = record.trimmedSequence + 1
+            for entry in entries {
+                if entry.sequence != next { fail("no holes", "\(truth.name) has #\(entry.sequence) where #\(next) is to be") }
+                next = entry.sequence + 1
+                if entry.sequence > truth.last {
+                    take(entry)
+                } else if let pin = truth[entry.sequence], pin.id != Self.id(entry) || pin.data != entry.publication.data {
+                    fail("content stays", "\(truth.name)#\(entry.sequence) was message \(pin.id) and is \(Self.id(entry))")
+                }
+            }
+            if next != record.lastSequence + 1 { fail("no holes", "\(truth.name) ends with #\(next - 1), not #\(record.lastSequence)") }
+        }
+    }
+
+    private func begin(_ epoch: String) {
+        self.epoch = epoch
+        epochs.append(epoch)
+        // What was read may be lost with the end of the log.
+        for truth in channels.values { truth.read = [:] }
+    }
+
+    private func last(_ truth: ChannelTruth, _ found: [(record: ChannelRecord, entries: [LogEntry])]) -> UInt64 {
+        found.first { $0.record.name.string == truth.name }?.record.lastSequence ?? 0
+    }
+
+    // MARK: acknowledgements
+
+    /// - Parameter isSure: the user was told that it is stored.
+    func read(_ user: String, _ channel: String, _ ranges: [ClosedRange<UInt64>], isSure: Bool) {
+        let truth = self.channel(channel)
+        for range in ranges where range.lowerBound <= truth.last {
+            for sequence in range.lowerBound...min(range.upperBound, truth.last) {
+                if isSure { truth.read[user, default: []].insert(sequence) } else { truth.maybeRead[user, default: []].insert(sequence) }
+            }
+        }
+    }
+
+    /// How many alerts a user has not read, at least and at most.
+    func unread(_ user: String, _ name: String) -> ClosedRange<Int> {
+        let truth = channel(name)
+        var (low, high) = (0, 0)
+        for sequence in stride(from: UInt64(1), through: truth.last, by: 1) {
+            if truth.hasExpired(sequence, now: now) || truth.isReplaced(sequence) { continue }
+            if truth.read[user]?.contains(sequence) == true { continue }
+            let isHidden = sequence + UInt64(truth.feed.retention.countMax) <= truth.last
+            if isHidden { continue }
+            high += 1
+            if truth.maybeRead[user]?.contains(sequence) == true || truth.mayBeDropped(sequence, now: now) { continue }
+            low += 1
+        }
+        return low...high
+    }
+
+    func countDelivery() { deliveredCount += 1 }
+    func notStored() { notStoredCount += 1 }
+}

@@ -1,0 +1,67 @@
+import NotificationCore
+import NotificationStore
+
+/// What a seed makes of a run: sizes, limits, and which faults there are.
+struct Scenario {
+    let durability: Durability
+    let limits: LogLimits
+    let cacheBytesMax: Int
+    let room: Hub.Room
+    let clients: Int
+    let publishers: Int
+    /// How long things are published and break; then everything heals.
+    let busyMilliseconds: Int64
+    let publishPauseMilliseconds: ClosedRange<Int>
+    let cutPauseMilliseconds: ClosedRange<Int>
+    let hasCrashes: Bool
+    let hasPowerCuts: Bool
+    let hasFullDisk: Bool
+    let hasFailingCalls: Bool
+    let losesAfterFailedSync: Bool
+
+    init(_ chance: inout Chance) {
+        durability = chance.happens(80) ? .disk : .memory
+        var limits = LogLimits()
+        var feeds: [String: Feed] = [:]
+        for (name, kind) in [("alerts", FeedKind.alerts), ("scores", .scores), ("dashboards", .dashboards)] {
+            var feed = Feed(kind: kind, retention: Self.retention(&chance))
+            if kind == .dashboards, chance.happens(40) { feed.maxAgeSeconds = chance.number(1...4) }
+            feeds[name] = feed
+        }
+        limits.feeds = FeedTable(named: feeds, other: Feed(kind: nil, retention: Self.retention(&chance)))
+        limits.memoryBytesMax = chance.happens(50) ? chance.number(1...12) << 10 : 1 << 20
+        self.limits = limits
+        cacheBytesMax = chance.happens(30) ? 2000 : 1 << 20
+        room = Hub.Room(
+            notifications: chance.happens(50) ? chance.number(1...6) : chance.number(7...256), bytes: chance.one(of: [300, 2000, 64 << 10])
+        )
+        clients = chance.number(6...10)
+        publishers = chance.number(2...3)
+        busyMilliseconds = chance.milliseconds(6000...14_000)
+        publishPauseMilliseconds = 5...chance.one(of: [100, 300, 600])
+        cutPauseMilliseconds = 200...chance.one(of: [1500, 4000, 12_000])
+        hasCrashes = chance.happens(55)
+        hasPowerCuts = chance.happens(60)
+        hasFullDisk = chance.happens(20)
+        hasFailingCalls = chance.happens(35)
+        losesAfterFailedSync = durability == .disk && chance.happens(30)
+    }
+
+    private static func retention(_ chance: inout Chance) -> Retention {
+        Retention(
+            countMax: chance.happens(60) ? chance.number(5...30) : 10_000, bytesMax: 64 << 20,
+            ageSecondsMax: chance.happens(40) ? chance.number(2...8) : 86_400
+        )
+    }
+
+    var words: String {
+        var words = ["durability \(durability)", "\(clients) clients", "room \(room.notifications)", "memory \(limits.memoryBytesMax)"]
+        for (name, feed) in limits.feeds.named.sorted(by: { $0.key < $1.key }) + [("other", limits.feeds.other)] {
+            words.append("\(name) \(feed.retention.countMax)x\(feed.retention.ageSecondsMax)s")
+        }
+        if hasCrashes { words.append(hasPowerCuts ? "crashes and power cuts" : "crashes") }
+        if hasFullDisk { words.append("full disk") }
+        if hasFailingCalls { words.append("failing calls") }
+        return words.joined(separator: ", ")
+    }
+}
