@@ -65,6 +65,42 @@ extension Hub {
         return .page(page)
     }
 
+    /// Where a stopped subscriber stands, if what it reads next is the same for all who stand there.
+    ///
+    /// It is until the head moves, or a message expires.
+    package func sharedPlace(_ id: SubscriberID) -> SharedPlace? {
+        precondition(table.isCurrent(id))
+        let profile = profiles[Int(id.index)]
+        let slot = table.slots[Int(id.index)]
+        guard slot.state == .stopped, profile.subscriptions.count == 1, profile.options.user == nil, !profile.options.isDigest,
+            case .none = profile.reader.notes
+        else { return nil }
+        var window: Position.Window?
+        switch profile.reader.phase {
+        case .running: break
+        case .window(let known): window = known
+        case .beginning: return nil
+        }
+        return SharedPlace(
+            pattern: nodes[Int(profile.subscriptions[0].node)].pattern, cursor: slot.cursor, window: window,
+            isPaced: profile.options.isPaced, head: head
+        )
+    }
+
+    package func readingState(of id: SubscriberID) -> ReadingState {
+        precondition(table.isCurrent(id))
+        let slot = table.slots[Int(id.index)]
+        return ReadingState(cursor: slot.cursor, state: slot.state, reader: profiles[Int(id.index)].reader)
+    }
+
+    /// Puts a subscriber where another one from the same `sharedPlace` came to by reading; it was handed the same.
+    package func move(_ id: SubscriberID, to state: ReadingState) {
+        precondition(!isFanningOut && table.isCurrent(id))
+        table.slots[Int(id.index)].cursor = state.cursor
+        table.slots[Int(id.index)].state = state.state
+        profiles[Int(id.index)].reader = state.reader
+    }
+
     func channels(of subscriber: Int) -> [ChannelID] {
         let subscriptions = profiles[subscriber].subscriptions
         if subscriptions.count == 1 { return nodes[Int(subscriptions[0].node)].channels }
@@ -229,6 +265,23 @@ extension Hub {
             .gap(Gap(channel: tail[mark.channel].name, from: from, to: mark.sequence, reason: .retention, position: position))
         )
     }
+}
+
+/// See `Hub.sharedPlace`.
+package struct SharedPlace: Hashable {
+    var pattern: ChannelPattern
+    var cursor: UInt64
+    var window: Position.Window?
+    var isPaced: Bool
+    var head: UInt64
+}
+
+package struct ReadingState {
+    var cursor: UInt64
+    var state: SubscriberSlot.State
+    var reader: Reader
+
+    package var isAtHead: Bool { state != .stopped }
 }
 
 /// What a reader has been told of messages that the log has dropped.

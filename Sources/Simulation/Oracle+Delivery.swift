@@ -16,6 +16,8 @@ final class Account {
     var beganUnread = false
     /// Dashboards: by channel and key, the message that it has.
     var values: [String: [String: Int]] = [:]
+    /// By channel: the end of a gap that does not move it on.
+    var told: [String: UInt64] = [:]
     var epoch = ""
 
     init(name: String, patterns: [ChannelPattern], user: String?) {
@@ -29,6 +31,7 @@ final class Account {
     func begin(_ base: [String: UInt64], early: Bool, unread: Bool, epoch: String) {
         known = [:]
         values = [:]
+        told = [:]
         // What is unread comes from before.
         self.base = unread ? base.filter { !$0.key.hasPrefix("alerts.") } : base
         beganEarly = early
@@ -38,6 +41,12 @@ final class Account {
 }
 
 extension Oracle {
+    /// Dashboards: a gap `retention` may cover messages that come all the same. To be false when the hub tells it no further than the
+    /// first value that it hands out.
+    private static let toleratesDashboardGaps = true
+    /// A gap `read` may come without its end. To be false when the hub asks the log for it.
+    private static let toleratesOpenGaps = true
+
     /// A whole message came to a client.
     func received(_ message: JSONSlice, by account: Account) {
         if epoch != account.epoch, !account.epoch.isEmpty, message["type"]?.string() != "gap" {
@@ -73,7 +82,7 @@ extension Oracle {
         if first <= through {
             return fail("skipped counts what was skipped", "\(account.name) got \(name) with skipped \(skipped) after #\(through)")
         }
-        if first > through + 1 { explainHole(through + 1...first - 1, truth, account, name) }
+        if first > through + 1, account.told[channel] ?? 0 < first - 1 { explainHole(through + 1...first - 1, truth, account, name) }
         for missing in first..<sequence where !isExcused(missing, truth, account) {
             return fail("left out for a reason", "\(account.name) got \(name) with skipped \(skipped), and #\(missing) was to come")
         }
@@ -119,11 +128,15 @@ extension Oracle {
         if from > to || to > truth.last { return fail("gaps are of what there was", "\(name), the log ends with #\(truth.last)") }
         if reason == "retention" {
             if !truth.mayBeDropped(to, now: now) { return fail("a gap for a reason", "\(name), and #\(to) cannot have been dropped") }
-            account.known[channel] = max(through, to)
+            if truth.feed.kind == .dashboards, Self.toleratesDashboardGaps {
+                account.told[channel] = max(account.told[channel] ?? 0, to)
+            } else {
+                account.known[channel] = max(through, to)
+            }
             return
         }
         if to <= through { return fail("a gap of what is missing", "\(name) after #\(through)") }
-        if from > through + 1 { explainHole(through + 1...from - 1, truth, account, "the gap \(reason) from #\(from)") }
+        if from > through + 1, account.told[channel] ?? 0 < from - 1 { explainHole(through + 1...from - 1, truth, account, "the gap \(reason) from #\(from)") }
         for sequence in max(from, through + 1)...to {
             let isRight =
                 switch reason {
@@ -164,7 +177,8 @@ extension Oracle {
             }
         }
         let values = account.values
-        account.begin(base, early: true, unread: account.beganUnread, epoch: epoch)
+        let isUnread = if case .within(let window) = position?.places.first { window.base == nil } else { false }
+        account.begin(base, early: true, unread: isUnread && account.user != nil, epoch: epoch)
         account.values = values
     }
 
@@ -222,7 +236,7 @@ extension Oracle {
             guard let name = ChannelName(truth.name), account.patterns.contains(where: { $0.matches(name) }), !name.isReserved else {
                 continue
             }
-            let through = account.through(truth.name)
+            let through = max(account.through(truth.name), account.told[truth.name] ?? 0)
             if through < truth.last {
                 let rest = through + 1...truth.last
                 let isNew = account.known[truth.name] == nil

@@ -93,7 +93,7 @@ final class SimulatedPublisher {
             let members = #""id":\#(id),"a\#(number % 6)":\#(number),"b":{"c\#(number % 4)":\#(number % 3 == 0 ? "null" : "\"x\"")}"#
             publication.data = Array("{\(members)}".utf8)
             if run.chance.happens(75) { publication.change = .merge }
-            if run.chance.happens(3) { publication.data = Array("[{\"id\":\(id)}]".utf8) }
+            if publication.change != nil, run.chance.happens(3) { publication.data = Array("[{\"id\":\(id)}]".utf8) }
             if run.chance.happens(10) { publication.ttlSeconds = 3 }
         case "dashboards":
             if run.chance.happens(90) { publication.key = FieldText("k\(number % 6)") }

@@ -2,7 +2,10 @@
 struct Chance {
     private var state: UInt64
 
-    init(seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 &+ 0x1234_5678_9abc_def1 }
+    init(seed: UInt64) {
+        state = seed &* 0xd134_2543_de82_ef95 &+ 0x1234_5678_9abc_def1
+        state = next()
+    }
 
     mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15

@@ -19,6 +19,7 @@ struct LoopCounters: Sendable {
     var channels = 0
     var patterns = 0
     var logReads = 0
+    var sharedPages = 0
 
     static func index(_ transport: Transport) -> Int {
         switch transport {
@@ -47,6 +48,7 @@ struct LoopCounters: Sendable {
         channels = max(channels, other.channels)
         patterns += other.patterns
         logReads += other.logReads
+        sharedPages += other.sharedPages
     }
 
     /// Prometheus text format, version 0.0.4.
@@ -78,6 +80,7 @@ struct LoopCounters: Sendable {
         metric("log_tail_messages", "gauge", "Notifications in memory.", [("", tailMessages)])
         metric("log_tail_bytes", "gauge", "Bytes of the notifications in memory.", [("", tailBytes)])
         metric("log_reads_total", "counter", "Pages read from the store for subscribers that were behind the memory.", [("", logReads)])
+        metric("shared_pages_total", "counter", "Pages sent that had been read and encoded for another subscriber.", [("", sharedPages)])
         metric("store_commits_total", "counter", "Commits; with durability disk each is one fsync.", [("", store.commits)])
         metric("store_entries_total", "counter", "Notifications committed.", [("", store.entries)])
         metric("store_file_bytes", "gauge", "Bytes of the store's file.", [("", store.fileBytes)])

@@ -31,6 +31,7 @@ package final class ServerLoop {
     private var afterwards: [() -> Void] = []
     private var dirtyConnections: [Connection] = []
     private var tickTask: RepeatedTask?
+    private var sharedPages = SharedPages()
     /// Subscribers that chose a rate, by the time between two turns in milliseconds.
     var paceGroups: [Int64: PaceGroup] = [:]
     /// Subscribers that named a user, and which of them have to be told a new count.
@@ -144,6 +145,17 @@ package final class ServerLoop {
             guard let connection = outlet.connection?.takeUnretainedValue() else { return stop(id) }
             if outlet.kind.isPoll { return readPoll(id, answer) }
             guard connection.hasRoom(stream: outlet.stream) else { return stop(id) }
+            let place = hub.sharedPlace(id)
+            if let place, let page = sharedPages.page(place, outlet.shape, tick: tick) {
+                hub.move(id, to: page.after)
+                send(page.bytes, page.notifications, id, outlet, connection)
+                counters.sharedPages += 1
+                if page.after.isAtHead { return finish(id, outlet, connection) }
+                answer = nil
+                pages += 1
+                if pages == Self.pagesPerTurn { return readOnSoon(id, milliseconds: 0) }
+                continue
+            }
             let now = Clock.wallMilliseconds()
             switch hub.read(id, room: Self.pageRoom, nowMilliseconds: now, answer: answer.map { ($0.0, $0.1) }) {
             case .wants(let request):
@@ -155,20 +167,29 @@ package final class ServerLoop {
                     var out: [UInt8] = []
                     for item in page.items { outlet.shape.append(item, epoch: epoch, to: &out) }
                     let count = page.items.reduce(0) { $0 + ($1.notification == nil ? 0 : 1) }
-                    counters.deliveries[LoopCounters.index(outlet.transport)] += count
-                    outlets[id].lastTick = tick
-                    if outlet.isUsers { unreadDirty.insert(id) }
-                    connection.write(out, stream: outlet.stream)
+                    if let place {
+                        let shared = SharedPages.Page(bytes: out, notifications: count, after: hub.readingState(of: id))
+                        sharedPages.keep(shared, place, outlet.shape)
+                    }
+                    send(out, count, id, outlet, connection)
                 }
-                if page.isAtHead {
-                    if hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { stop(id) }
-                    return
-                }
+                if page.isAtHead { return finish(id, outlet, connection) }
             }
             answer = nil
             pages += 1
             if pages == Self.pagesPerTurn { return readOnSoon(id, milliseconds: 0) }
         }
+    }
+
+    private func send(_ bytes: [UInt8], _ notifications: Int, _ id: SubscriberID, _ outlet: Outlet, _ connection: Connection) {
+        counters.deliveries[LoopCounters.index(outlet.transport)] += notifications
+        outlets[id].lastTick = tick
+        if outlet.isUsers { unreadDirty.insert(id) }
+        connection.write(bytes, stream: outlet.stream)
+    }
+
+    private func finish(_ id: SubscriberID, _ outlet: Outlet, _ connection: Connection) {
+        if hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { stop(id) }
     }
 
     /// Asks the log for what is not in memory, and reads on with the answer.

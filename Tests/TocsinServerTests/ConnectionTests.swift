@@ -248,12 +248,14 @@ private func steady(_ text: String) -> String {
     @Test("a subscriber with a rate has its turns, and gets the newest value of each key then")
     func paced() throws {
         let bench = Bench()
-        let stream = try bench.connect()
-        try stream.writeInbound(
-            ByteBuffer(
-                string: "GET /v1/subscribe?channel=dashboards.d&rate=1/s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"))
+        let (stream, other) = (try bench.connect(), try bench.connect())
+        for channel in [stream, other] {
+            try channel.writeInbound(
+                ByteBuffer(
+                    string: "GET /v1/subscribe?channel=dashboards.d&rate=1/s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"))
+        }
         bench.pass(seconds: 2)
-        _ = try Bench.output(stream)
+        for channel in [stream, other] { _ = try Bench.output(channel) }
         for number in 1...20 {
             var publication = Publication(channel: ChannelName("dashboards.d")!, data: Array("\(number)".utf8))
             publication.key = FieldText("k\(number % 2)")
@@ -266,6 +268,9 @@ private func steady(_ text: String) -> String {
         #expect(text.contains("\"skipped\":18,\"data\":19}"))
         #expect(text.contains("\"data\":20}"))
         #expect(text.components(separatedBy: "notification").count == 3)
+        // Both have their turn together: what they get is made once.
+        #expect(try Bench.output(other) == text)
+        #expect(bench.loop.counters.sharedPages == 1)
     }
 
     @Test("HTTP/2 garbage after the preface gets a GOAWAY and the connection ends")
