@@ -56,20 +56,21 @@ extension Hub {
 
     /// The sequence of a channel's newest message that is not after this number: from memory, or as the log told it.
     private func sequence(
-        _ channel: ChannelID, at offset: UInt64, _ window: Position.Window, _ reader: inout Reader, _ told: inout Told,
-        _ context: inout ReadContext
+        _ channel: ChannelID, at offset: UInt64, _ reader: inout Reader, _ context: inout ReadContext
     ) -> Known {
         if let sequence = tail[channel].sequence(at: offset) { return .sequence(sequence) }
         if let sequence = reader.sequence(channel, at: offset) { return .sequence(sequence) }
         let query = LogQuery(.sequences, channels: [channel], after: offset, through: offset)
         guard let answer = context.answer(to: query) else { return .wants(query) }
-        for mark in answer.trimmed { tell(mark, &told, position(window, context), &context) }
+        // Where the log has dropped what came after, it does not know any more.
+        if let mark = answer.trimmed.first { return .trimmed(mark) }
         reader.note(answer.sequences[0], channel, at: offset)
         return .sequence(answer.sequences[0])
     }
 
     private enum Known {
         case sequence(UInt64)
+        case trimmed(TrimMark)
         case wants(LogQuery)
     }
 
@@ -79,13 +80,19 @@ extension Hub {
     private func readValues(
         _ channel: ChannelID, _ window: inout Position.Window, _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
     ) -> ReadEnd {
-        var previous: UInt64
-        switch sequence(channel, at: window.offset, window, &reader, &told, &context) {
-        case .wants(let query): return .wants(query)
-        case .sequence(let sequence): previous = sequence
-        }
         let (start, through) = (window.offset, window.through)
         let values = tail[channel].latest.values.filter { $0.offset > start && $0.offset <= through }.sorted { $0.offset < $1.offset }
+        var previous: UInt64
+        switch sequence(channel, at: start, &reader, &context) {
+        case .wants(let query): return .wants(query)
+        case .sequence(let sequence): previous = sequence
+        case .trimmed(var mark):
+            // The newest value of a key outlives its message: it is not told as missing.
+            if let first = values.first { mark.sequence = min(mark.sequence, first.sequence - 1) }
+            tell(mark, &told, position(window, context), &context)
+            previous = mark.sequence
+            reader.note(previous, channel, at: start)
+        }
         for value in values {
             if context.room.isEmpty { return .full }
             window.offset = value.offset
@@ -95,8 +102,9 @@ extension Hub {
             told.pass(channel)
         }
         // A window that was read in several turns may have been overtaken: its newest value is no longer the newest of its key.
-        switch sequence(channel, at: through, window, &reader, &told, &context) {
+        switch sequence(channel, at: through, &reader, &context) {
         case .wants(let query): return .wants(query)
+        case .trimmed: window.offset = through  // told when the next window begins there
         case .sequence(let last):
             window.offset = through
             if last > previous { leaveOut(channel, previous + 1...last, .conflated, window, &context) }
@@ -167,11 +175,16 @@ extension Hub {
         // A newcomer's first message of a channel has none before it.
         var previous: UInt64?
         if !isUnread || window.offset > 0 {
-            switch sequence(channel, at: window.offset, window, &reader, &told, &context) {
+            switch sequence(channel, at: window.offset, &reader, &context) {
             case .wants(let query): return .wants(query)
             case .sequence(let sequence): previous = sequence
+            case .trimmed(let mark):
+                tell(mark, &told, position(window, context), &context)
+                previous = mark.sequence
+                reader.note(mark.sequence, channel, at: window.offset)
             }
         }
+        var newest: UInt64?
         while window.offset < window.through {
             if context.room.isEmpty { return .full }
             let found: [Notification]
@@ -195,6 +208,7 @@ extension Hub {
                         previous = mark.sequence
                     }
                 }
+                if isUnread { newest = answer.sequences.first }
                 found = answer.notifications
                 through = min(answer.through, window.through)
             }
@@ -229,13 +243,8 @@ extension Hub {
             window.offset = through
             if let previous { reader.note(previous, channel, at: through) }
         }
-        if isUnread, let known = previous {
-            let last = tail[channel].sequence(at: window.through)
-            if last ?? .max > known {
-                context.page.items.append(
-                    .gap(Gap(channel: tail[channel].name, from: known + 1, to: last, reason: .read, position: position(window, context)))
-                )
-            }
+        if let known = previous, let newest, newest > known {
+            leaveOut(channel, known + 1...newest, .read, window, &context)
         }
         return .atHead
     }
@@ -245,13 +254,18 @@ extension Hub {
         _ channel: ChannelID, _ window: inout Position.Window, _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
     ) -> ReadEnd {
         var (first, last): (UInt64, UInt64) = (0, 0)
-        switch sequence(channel, at: window.offset, window, &reader, &told, &context) {
+        switch sequence(channel, at: window.offset, &reader, &context) {
         case .wants(let query): return .wants(query)
         case .sequence(let sequence): first = sequence
+        case .trimmed(let mark):
+            tell(mark, &told, position(window, context), &context)
+            first = mark.sequence
+            reader.note(first, channel, at: window.offset)
         }
-        switch sequence(channel, at: window.through, window, &reader, &told, &context) {
+        switch sequence(channel, at: window.through, &reader, &context) {
         case .wants(let query): return .wants(query)
         case .sequence(let sequence): last = sequence
+        case .trimmed: return readMessages(channel, &window, &reader, &told, &context)
         }
         guard last > first + 1 else { return readMessages(channel, &window, &reader, &told, &context) }
         let query = LogQuery(.digest, channels: [channel], after: window.offset, through: window.through)

@@ -28,7 +28,8 @@ package struct LogQuery: Sendable, Equatable {
     package enum Subject: Sendable, Equatable {
         /// Messages of these channels, in the order of the log.
         case messages
-        /// The same, but only what this user has not read, that has not expired and was not replaced.
+        /// The same, but only what this user has not read, that has not expired and was not replaced. The answer has `sequences` as well,
+        /// as of `through`.
         case unread(user: FieldText)
         /// What the messages amount to: one channel.
         case digest

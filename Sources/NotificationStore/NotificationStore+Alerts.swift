@@ -11,6 +11,7 @@ extension NotificationStore {
         var heads: [AlertRow] = []
         var heap = OffsetHeap()
         for (id, state) in reading.channels {
+            answer.sequences.append(try state.map { try reading.sequence(id, $0, through: query.through) } ?? 0)
             guard let state, state.kind == .alerts, state.lastOffset > query.after else { continue }
             if let mark = try reading.mark(id, state, after: query.after) { answer.trimmed.append(mark) }
             let from = max(state.hiddenSequence, query.after == 0 ? 0 : try reading.sequence(id, state, through: query.after)) + 1

@@ -82,7 +82,9 @@ extension Oracle {
         if first <= through {
             return fail("skipped counts what was skipped", "\(account.name) got \(name) with skipped \(skipped) after #\(through)")
         }
-        if first > through + 1, account.told[channel] ?? 0 < first - 1 { explainHole(through + 1...first - 1, truth, account, name) }
+        if first > through + 1 {
+            explainHole(through + 1...first - 1, truth, account, name)
+        }
         for missing in first..<sequence where !isExcused(missing, truth, account) {
             return fail("left out for a reason", "\(account.name) got \(name) with skipped \(skipped), and #\(missing) was to come")
         }
@@ -99,6 +101,7 @@ extension Oracle {
 
     /// A hole that no skipped and no gap explains.
     private func explainHole(_ range: ClosedRange<UInt64>, _ truth: ChannelTruth, _ account: Account, _ name: String) {
+        if account.told[truth.name] ?? 0 >= range.upperBound { return }
         if account.known[truth.name] == nil {
             if account.beganEarly, range.allSatisfy({ truth.mayBeDropped($0, now: now) }) { return }
             if account.beganUnread, truth.feed.kind == .alerts, range.allSatisfy({ isExcused($0, truth, account) }) { return }
@@ -118,10 +121,15 @@ extension Oracle {
     private func receivedGap(_ message: JSONSlice, _ channel: String?, _ account: Account) {
         let reason = message["reason"]?.string() ?? ""
         if reason == "epoch" { return receivedEpochGap(message, account) }
-        guard let channel, let to = message["to"]?.unsignedInteger() else {
-            return fail("gaps say what", "\(account.name): a gap without channel")
-        }
+        guard let channel else { return fail("gaps say what", "\(account.name): a gap without channel") }
         let truth = self.channel(channel)
+        if reason == "read", message["to"] == nil, Self.toleratesOpenGaps {
+            account.told[channel] = truth.last
+            return
+        }
+        guard let to = message["to"]?.unsignedInteger() else {
+            return fail("gaps say what", "\(account.name): a gap without its end")
+        }
         let through = account.through(channel)
         let from = message["from"]?.unsignedInteger() ?? through + 1
         let name = "\(account.name) was told of a gap \(reason) \(channel) \(from) to \(to)"
@@ -136,7 +144,9 @@ extension Oracle {
             return
         }
         if to <= through { return fail("a gap of what is missing", "\(name) after #\(through)") }
-        if from > through + 1, account.told[channel] ?? 0 < from - 1 { explainHole(through + 1...from - 1, truth, account, "the gap \(reason) from #\(from)") }
+        if from > through + 1 {
+            explainHole(through + 1...from - 1, truth, account, "the gap \(reason) from #\(from)")
+        }
         for sequence in max(from, through + 1)...to {
             let isRight =
                 switch reason {

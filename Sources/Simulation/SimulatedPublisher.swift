@@ -44,17 +44,14 @@ final class SimulatedPublisher {
         message.attempts += 1
         var isAnswered = false
         let loop = run.chance.number(0...1)
-        let life = run.server.life
-        run.note(
-            "publisher \(number) sends \(message.ids[0])...\(message.ids.last!)\(message.request.idempotencyKey == nil ? "" : " with a key")"
-        )
+        let words = "publisher \(number) sends \(message.ids[0])...\(message.ids.last!)"
+        run.note(words + (message.request.idempotencyKey == nil ? "" : " with a key"))
         _ = run.server.append(message.request, loop: loop) { [unowned self] outcomes in
             // The answer may be lost on its way.
             if run.chance.happens(8) { return }
             isAnswered = true
             answer(outcomes, to: message)
         }
-        _ = life
         run.after(1500) { [unowned self] in if !isAnswered { again(message) } }
     }
 

@@ -97,6 +97,18 @@ private func options(user: String? = nil, paced: Bool = false, digest: Bool = fa
         #expect(world.readAll(id).names == ["dashboards.d#14+13", "dashboards.d#15"])
     }
 
+    @Test("the newest value of a key outlives its message: it is delivered after the gap, and not told as missing")
+    func conflatedAfterRetention() {
+        var world = World(limits: limits(memoryBytes: 1, count: 5))
+        world.publish([value("dashboards.d", "old")])
+        for _ in 0..<20 { world.publish([value("dashboards.d", "k")]) }
+        let id = world.subscribe("dashboards.d", "p", from: world.after(0))
+        #expect(world.readAll(id).names == ["dashboards.d#1", "dashboards.d#21+19"])
+        world.publish([value("dashboards.d", "k")])
+        let late = world.subscribe("dashboards.d", "p", from: world.after(5))
+        #expect(world.readAll(late).names == ["gap dashboards.d 1-17 retention", "dashboards.d#22+4"])
+    }
+
     @Test("who is far behind on a score gets the state instead of the changes, who is a little behind gets the changes")
     func scoreBehind() {
         var world = World(limits: limits())

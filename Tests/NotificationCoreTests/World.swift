@@ -43,6 +43,7 @@ final class MemoryLog {
         let found = entries.filter { wanted.contains($0.channel) && $0.offset > query.after && $0.offset <= query.through }
         switch query.subject {
         case .messages, .unread:
+            answer.sequences = query.channels.map { sequence($0, at: query.through) }
             for entry in found {
                 if case .unread(let user) = query.subject {
                     let receipt = receipts["\(user) \(entry.channel)"] ?? Receipt()
@@ -68,14 +69,15 @@ final class MemoryLog {
                 newest: newest.values.sorted { $0.sequence < $1.sequence }.map { Notification($0, epoch: epoch) }
             )
         case .sequences:
-            answer.sequences = query.channels.map { id in
-                let channel = channels[Int(id)]
-                return entries.last { $0.channel == id && $0.offset <= query.after }?.sequence ?? channel.trimmedSequence
-            }
+            answer.sequences = query.channels.map { sequence($0, at: query.after) }
         case .state:
             preconditionFailure("hubs have states themselves")
         }
         return answer
+    }
+
+    private func sequence(_ id: ChannelID, at offset: UInt64) -> UInt64 {
+        entries.last { $0.channel == id && $0.offset <= offset }?.sequence ?? channels[Int(id)].trimmedSequence
     }
 
     private func isReplaced(_ entry: LogEntry) -> Bool {
