@@ -15,6 +15,7 @@ package struct ChannelTail {
     package private(set) var floorOffset: UInt64
     /// Scores: of the newest message that was a change of the state.
     private(set) var lastChangeOffset: UInt64
+    private var lastTimeMilliseconds: Int64
     /// Scores: the state after the newest message.
     package private(set) var document: JSONDocument?
     /// Dashboards: the newest message of each key.
@@ -28,6 +29,7 @@ package struct ChannelTail {
         floorSequence = seed.lastSequence
         floorOffset = seed.lastOffset
         lastChangeOffset = seed.lastChangeOffset
+        lastTimeMilliseconds = seed.lastTimeMilliseconds
         document = seed.document
         for notification in seed.latest { latest[notification.key] = notification }
     }
@@ -40,6 +42,7 @@ package struct ChannelTail {
         precondition(notification.sequence == lastSequence + 1 && notification.offset > lastOffset, "the log is out of order")
         lastSequence = notification.sequence
         lastOffset = notification.offset
+        lastTimeMilliseconds = notification.timeMilliseconds
         notifications.append(notification)
         bytes += notification.bytes
         if notification.isChange { lastChangeOffset = notification.offset }
@@ -97,7 +100,7 @@ package struct ChannelTail {
         case .scores:
             guard let document else { return nil }
             document.append(to: &data)
-            time = notifications.last?.timeMilliseconds ?? 0
+            time = lastTimeMilliseconds
         case .dashboards:
             guard !latest.isEmpty else { return nil }
             data.append(UInt8(ascii: "{"))

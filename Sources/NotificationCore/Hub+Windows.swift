@@ -265,7 +265,11 @@ extension Hub {
         switch sequence(channel, at: window.through, &reader, &context) {
         case .wants(let query): return .wants(query)
         case .sequence(let sequence): last = sequence
-        case .trimmed: return readMessages(channel, &window, &reader, &told, &context)
+        case .trimmed(let mark):
+            // It has to be noted: the next question would be this one again.
+            tell(mark, &told, position(window, context), &context)
+            last = mark.sequence
+            reader.note(last, channel, at: window.through)
         }
         guard last > first + 1 else { return readMessages(channel, &window, &reader, &told, &context) }
         let query = LogQuery(.digest, channels: [channel], after: window.offset, through: window.through)

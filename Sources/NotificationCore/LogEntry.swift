@@ -100,8 +100,13 @@ package struct StateRecord: Sendable, Equatable {
     package var body: Body
     /// Scores: log number of the newest message that was a change; 0 if none was.
     package var lastChangeOffset: UInt64
+    /// Of the newest message that is in it, milliseconds since 1970.
+    package var timeMilliseconds: Int64
 
-    package init(channel: ChannelID, sequence: UInt64, body: Body, lastChangeOffset: UInt64 = 0) {
+    package init(
+        channel: ChannelID, sequence: UInt64, body: Body, lastChangeOffset: UInt64 = 0, timeMilliseconds: Int64 = 0
+    ) {
+        self.timeMilliseconds = timeMilliseconds
         self.channel = channel
         self.sequence = sequence
         self.body = body

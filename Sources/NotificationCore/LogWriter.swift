@@ -27,6 +27,8 @@ package struct LogWriter {
         var state: ChannelState
         /// Scores: of the newest message that was a change.
         var lastChangeOffset: UInt64 = 0
+        /// Scores: of the newest message.
+        var lastTimeMilliseconds: Int64 = 0
         /// Messages since its state was last staged, and when the first of them came.
         var unsavedCount = 0
         var unsavedSinceMilliseconds: Int64 = 0
@@ -179,6 +181,7 @@ package struct LogWriter {
         case .document:
             channels[at].state = .document(document)
             if entry.publication.change != nil { channels[at].lastChangeOffset = entry.offset }
+            channels[at].lastTimeMilliseconds = entry.timeMilliseconds
         case .latest(var latest):
             channels[at].state = .none  // so that there is one owner while it changes
             latest.take(entry, maxAgeSeconds: channels[at].feed.maxAgeSeconds)
@@ -286,7 +289,10 @@ package struct LogWriter {
         }
         staged.states.removeAll { $0.channel == id }
         staged.states.append(
-            StateRecord(channel: id, sequence: channel.lastSequence, body: body, lastChangeOffset: channel.lastChangeOffset)
+            StateRecord(
+                channel: id, sequence: channel.lastSequence, body: body, lastChangeOffset: channel.lastChangeOffset,
+                timeMilliseconds: channel.lastTimeMilliseconds
+            )
         )
         channels[Int(id)].unsavedCount = 0
         unsavedStates.remove(id)
@@ -326,6 +332,7 @@ package struct LogWriter {
         case (.document(let text), .document):
             channels[at].state = .document(JSONDocument(text[...]))
             channels[at].lastChangeOffset = record.lastChangeOffset
+            channels[at].lastTimeMilliseconds = record.timeMilliseconds
         case (.latest(let entries), .latest(var latest)):
             for entry in entries { latest.take(entry, maxAgeSeconds: channels[at].feed.maxAgeSeconds) }
             channels[at].state = .latest(latest)
@@ -365,6 +372,7 @@ package struct LogWriter {
             case .document(let document):
                 seed.document = document
                 seed.lastChangeOffset = channel.lastChangeOffset
+                seed.lastTimeMilliseconds = channel.lastTimeMilliseconds
             case .latest(let latest): seed.latest = latest.entries.map { Notification($0, epoch: epoch) }
             }
             preload.channels.append(seed)
@@ -393,6 +401,8 @@ package struct LogPreload: Sendable {
         package var document: JSONDocument?
         /// Scores: of the newest message that was a change.
         package var lastChangeOffset: UInt64 = 0
+        /// Scores: of the newest message.
+        package var lastTimeMilliseconds: Int64 = 0
         /// In the order of the log.
         package var latest: [Notification] = []
     }

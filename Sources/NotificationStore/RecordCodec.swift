@@ -61,6 +61,7 @@ enum RecordCodec {
         case .document(let text):
             bytes.append(documentTag)
             bytes.appendVarint(state.lastChangeOffset)
+            bytes.appendVarint(UInt64(max(0, state.timeMilliseconds)))
             bytes.append(contentsOf: text)
             bytes.sealChecksum(checksum)
             return bytes
@@ -80,8 +81,10 @@ enum RecordCodec {
         switch try reader.byte() {
         case documentTag:
             let lastChange = try reader.varint()
+            guard let time = Int64(exactly: try reader.varint()) else { throw ByteReader.Damage() }
             return StateRecord(
-                channel: channel, sequence: sequence, body: .document([UInt8](reader.rest)), lastChangeOffset: lastChange
+                channel: channel, sequence: sequence, body: .document([UInt8](reader.rest)), lastChangeOffset: lastChange,
+                timeMilliseconds: time
             )
         case latestTag:
             let count = try reader.count(upTo: bytes.count)

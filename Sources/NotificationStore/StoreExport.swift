@@ -186,6 +186,7 @@ private struct ExportLine {
         switch state.body {
         case .document(let text):
             if state.lastChangeOffset > 0 { line.member("last_change", state.lastChangeOffset) }
+            if state.timeMilliseconds > 0 { line.member("time", UInt64(state.timeMilliseconds)) }
             line.member("document", json: text)
         case .latest(let entries): line.member("latest", entries) { $1.append(contentsOf: message($0)) }
         }

@@ -47,7 +47,7 @@ extension StoreFault {
         case let fault as StoreFault:
             self = fault
         case StoreProblem.corrupt(let what):
-            self = .corrupt("\(path) is damaged: \(what)")
+            self = .corrupt("\(path) is corrupt: \(what)")
         case let error as DatabaseError:
             self.init(error, path: path)
         default:
@@ -67,7 +67,7 @@ extension StoreFault {
             self = .busy(path: path)
         case .SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_FORMAT, .SQLITE_MISMATCH, .SQLITE_CONSTRAINT, .SQLITE_ERROR, .SQLITE_SCHEMA:
             // The last four: our own statements are right, so it is the file in which a table or a row is not as it was made.
-            self = .corrupt("\(path) is damaged. \(words)")
+            self = .corrupt("\(path) is corrupt. \(words)")
         case .SQLITE_CANTOPEN:
             self = .io("\(path) cannot be opened: check that its directory exists and that this user may write there. \(words)")
         default:

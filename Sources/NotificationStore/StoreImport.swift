@@ -219,8 +219,12 @@ private struct ImportReader {
             body = .document(try json(members, "document"))
         }
         let lastChange = members["last_change"] == nil ? 0 : try unsigned(members, "last_change")
+        let time = members["time"] == nil ? 0 : try unsigned(members, "time")
         commit.states.append(
-            StateRecord(channel: ChannelID(place), sequence: sequence, body: body, lastChangeOffset: lastChange)
+            StateRecord(
+                channel: ChannelID(place), sequence: sequence, body: body, lastChangeOffset: lastChange,
+                timeMilliseconds: Int64(clamping: time)
+            )
         )
     }
 

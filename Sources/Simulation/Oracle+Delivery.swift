@@ -43,9 +43,9 @@ final class Account {
 extension Oracle {
     /// Dashboards: a gap `retention` may cover messages that come all the same. To be false when the hub tells it no further than the
     /// first value that it hands out.
-    private static let toleratesDashboardGaps = true
+    private static let toleratesDashboardGaps = false
     /// A gap `read` may come without its end. To be false when the hub asks the log for it.
-    private static let toleratesOpenGaps = true
+    private static let toleratesOpenGaps = false
 
     /// A whole message came to a client.
     func received(_ message: JSONSlice, by account: Account) {
@@ -189,6 +189,7 @@ extension Oracle {
         let values = account.values
         let isUnread = if case .within(let window) = position?.places.first { window.base == nil } else { false }
         account.begin(base, early: true, unread: isUnread && account.user != nil, epoch: epoch)
+        account.base = base
         account.values = values
     }
 

@@ -92,6 +92,13 @@ final class SimulatedClient {
         retry()
     }
 
+    /// The server is gone.
+    func loseConnection() {
+        guard let connection else { return }
+        connection.isDetached = true
+        lose(connection)
+    }
+
     /// The server notices later.
     func cut() {
         guard let connection else { return }

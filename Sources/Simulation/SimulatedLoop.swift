@@ -18,6 +18,8 @@ final class SimulatedConnection {
     /// A stream of HTTP/2 takes all of a delivery or nothing.
     let isAllOrNothing: Bool
     var isAsking = false
+    /// Asked of the log since something was handed out.
+    var questions = 0
     /// The server has let go of it.
     var isDetached = false
     /// The client is gone.
@@ -75,14 +77,6 @@ final class SimulatedLoop {
         hub = Hub(preload, limits: run.scenario.limits)
         framed = FramedBatch(epoch: hub.epoch)
         for channel in preload.channels { applied[channel.name.string] = channel.lastSequence }
-    }
-
-    func die() {
-        for connection in connections.values.sorted(by: { $0.number < $1.number }) {
-            connection.isDetached = true
-            connection.client.lose(connection)
-        }
-        connections = [:]
     }
 
     private func later(_ milliseconds: Int64, _ action: @escaping () -> Void) {
@@ -257,6 +251,7 @@ final class SimulatedLoop {
     }
 
     fileprivate func write(_ bytes: [UInt8], to connection: SimulatedConnection) {
+        connection.questions = 0
         connection.underWay.append(contentsOf: bytes)
         drainSoon(connection)
     }
@@ -320,7 +315,10 @@ final class SimulatedLoop {
 
     private func ask(_ connection: SimulatedConnection, _ request: LogRequest) {
         connection.isAsking = true
+        connection.questions += 1
+        if connection.questions > 300 { run.oracle.fail("readers come on", "\(connection.client.name) asks the log for ever") }
         let query = request.query
+        run.note("\(connection.client.name) asks the log: \(query.subject) \(query.channels) after \(query.after) through \(query.through)")
         server.read { [run] store throws(StoreFault) in
             try store.answer(query, nowMilliseconds: run.now)
         } _: { [unowned self] answer in

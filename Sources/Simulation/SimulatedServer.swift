@@ -99,7 +99,7 @@ final class SimulatedServer {
         crashes += 1
         isUp = false
         let isCut = run.scenario.hasPowerCuts && run.chance.happens(50)
-        for loop in loops { loop.die() }
+        for client in run.clients { client.loseConnection() }
         loops = []
         pending = []
         writer = nil

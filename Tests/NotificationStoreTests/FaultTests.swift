@@ -110,7 +110,7 @@ import Testing
         #expect(fault?.description.contains("cannot be written") == true)
     }
 
-    /// Everything a damaged log hands out is as it was, or it says that it is damaged. It never does a third thing.
+    /// Everything a damaged log hands out is as it was, or it says that it is corrupt. It never does a third thing.
     private func examine(_ path: String, _ model: LogModel) -> Bool {
         let faults: [(StoreFault) -> Bool] = [
             { if case .corrupt = $0 { "\($0)".contains(path) && "\($0)".contains("tocsin log check") } else { false } },

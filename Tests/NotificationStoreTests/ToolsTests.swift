@@ -24,7 +24,7 @@ import Testing
             }
             let sequence = model.sequences[1]
             commit.states = [
-                StateRecord(channel: 1, sequence: sequence, body: .document(Array(#"{"score":[1,2]}"#.utf8)), lastChangeOffset: 7),
+                StateRecord(channel: 1, sequence: sequence, body: .document(Array(#"{"score":[1,2]}"#.utf8)), lastChangeOffset: 7, timeMilliseconds: 9),
                 StateRecord(
                     channel: 2, sequence: model.sequences[2], body: .latest(model.entries(of: 2).filter { $0.sequence % 20 == 3 })),
             ]
@@ -119,7 +119,7 @@ import Testing
         store.close(isOrderly: true)
     }
 
-    @Test("a check says what is damaged")
+    @Test("a check says what is corrupt")
     func checkDamaged() throws {
         let folder = TemporaryFolder()
         _ = try makeLog(folder.log)
