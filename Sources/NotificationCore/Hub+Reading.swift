@@ -155,6 +155,9 @@ extension Hub {
         case .told(let told):
             return told
         case .foreign:
+            #if DEFECTS
+                if Defect.active == .epochGapNotTold { return Told(isNew: true) }
+            #endif
             context.page.items.append(.gap(Gap(reason: .epoch, position: reader.place(cursor: cursor, epoch: epoch))))
             return Told(isNew: true)
         case .earliest:
@@ -261,6 +264,9 @@ extension Hub {
     /// Messages that the log has dropped are told once.
     func tell(_ mark: TrimMark, _ told: inout Told, _ position: Position, _ context: inout ReadContext) {
         guard let from = told.tell(mark) else { return }
+        #if DEFECTS
+            if Defect.active == .retentionGapNotTold { return }
+        #endif
         context.page.items.append(
             .gap(Gap(channel: tail[mark.channel].name, from: from, to: mark.sequence, reason: .retention, position: position))
         )
@@ -355,6 +361,9 @@ struct Debts {
 
     /// - Returns: how many are told with the channel's next message.
     mutating func take(_ channel: ChannelID) -> UInt64 {
+        #if DEFECTS
+            if Defect.active == .expiredNotCounted { ranges[channel] = nil }
+        #endif
         if ranges.isEmpty { return 0 }
         return ranges.removeValue(forKey: channel).map { $0.upperBound - $0.lowerBound + 1 } ?? 0
     }

@@ -20,6 +20,14 @@ extension Hub {
         let cursor = resolve(start, channels(of: Int(id.index)), options, knownHead: knownHead)
         table.slots[Int(id.index)].cursor = cursor.offset
         profiles[Int(id.index)].reader = cursor.reader
+        #if DEFECTS
+            if Defect.active == .pacedIsLive {
+                if cursor.isAtHead {
+                    table.slots[Int(id.index)].state = .live
+                    return id
+                }
+            }
+        #endif
         if cursor.isAtHead { table.slots[Int(id.index)].state = options.isPaced ? .paced : .live }
         return id
     }
@@ -114,6 +122,9 @@ extension Hub {
             case .at(let offset):
                 // Of an earlier life: what is still here of it was seen, what came after is not known.
                 if offset > last { return isPast ? (last, Reader(notes: notes), false) : (0, Reader(notes: .foreign(position)), false) }
+                #if DEFECTS
+                    if Defect.active == .resumeOffByOne { return (min(offset + 1, last), Reader(notes: notes), false) }
+                #endif
                 return (offset, Reader(notes: notes), false)
             case .within(var window):
                 if window.through > last {

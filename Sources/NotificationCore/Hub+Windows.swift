@@ -51,7 +51,10 @@ extension Hub {
     }
 
     private func position(_ window: Position.Window, _ context: ReadContext) -> Position {
-        Position(epoch: epoch, context.isAlone ? .at(window.offset) : .within(window))
+        #if DEFECTS
+            if Defect.active == .plainPositionInWindow { return Position(epoch: epoch, offset: window.offset) }
+        #endif
+        return Position(epoch: epoch, context.isAlone ? .at(window.offset) : .within(window))
     }
 
     /// The sequence of a channel's newest message that is not after this number: from memory, or as the log told it.
@@ -88,12 +91,17 @@ extension Hub {
         case .sequence(let sequence): previous = sequence
         case .trimmed(var mark):
             // The newest value of a key outlives its message: it is not told as missing.
-            if let first = values.first { mark.sequence = min(mark.sequence, first.sequence - 1) }
+            // Nor is one that stands behind this window.
+            let kept = tail[channel].latest.values.lazy.filter { $0.offset > start }
+            if let first = kept.map(\.sequence).min() { mark.sequence = min(mark.sequence, first - 1) }
             tell(mark, &told, position(window, context), &context)
             previous = mark.sequence
             reader.note(previous, channel, at: start)
         }
         for value in values {
+            #if DEFECTS
+                if Defect.active == .conflationLosesLast { if value.offset == values.last?.offset { continue } }
+            #endif
             if context.room.isEmpty { return .full }
             window.offset = value.offset
             append(value, after: previous, window, &context)
@@ -241,10 +249,12 @@ extension Hub {
             }
             settle()
             window.offset = through
-            if let previous { reader.note(previous, channel, at: through) }
+            // Of what is unread, the last that was handed out need not be the newest there.
+            if !isUnread, let previous { reader.note(previous, channel, at: through) }
         }
         if let known = previous, let newest, newest > known {
             leaveOut(channel, known + 1...newest, .read, window, &context)
+            reader.note(newest, channel, at: window.through)
         }
         return .atHead
     }

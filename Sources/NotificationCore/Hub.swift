@@ -74,6 +74,9 @@ package final class Hub {
         isFanningOut = true
         defer { isFanningOut = false }
         apply(batch.notifications, nowMilliseconds: nowMilliseconds, to: &sink)
+        #if DEFECTS
+            if Defect.active == .snapshotIsOld { return }
+        #endif
         for (index, document) in batch.documents { tail.set(document, channel: batch.notifications[index].channelID) }
     }
 
@@ -124,6 +127,9 @@ package final class Hub {
             slot.pointee.state = .stopped
         case .refused:
             slot.pointee.state = .stopped
+            #if DEFECTS
+                if Defect.active == .cursorMovesOnRefused { slot.pointee.cursor = offset }
+            #endif
         }
     }
 

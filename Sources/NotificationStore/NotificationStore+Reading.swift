@@ -116,6 +116,9 @@ extension NotificationStore {
                 }
                 guard page.append(notification) else {
                     answer.through = page.notifications[page.notifications.count - 1].offset
+                    #if DEFECTS
+                        if Defect.active == .pageThroughTooFar { answer.through = query.through }
+                    #endif
                     break merging
                 }
                 cursors[index].advance()

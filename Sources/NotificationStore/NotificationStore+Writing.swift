@@ -8,6 +8,11 @@ extension NotificationStore {
     /// - Precondition: channels, sequences and log numbers go on where the last commit ended.
     package func commit(_ commit: LogCommit) throws(StoreFault) {
         guard !commit.isEmpty else { return }
+        #if DEFECTS
+            var commit = commit
+            if Defect.active == .idempotencyNotStored { commit.idempotency = [] }
+            if Defect.active == .receiptsNotStored { commit.receipts = [] }
+        #endif
         var work = CommitWork(channels, options.limits.feeds)
         for record in commit.channels { work.add(record) }
         for entry in commit.entries { work.add(entry) }

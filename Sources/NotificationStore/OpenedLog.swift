@@ -6,11 +6,17 @@ package struct OpenedLog {
     package var writer: LogWriter
     /// What a loop that begins to follow the log has to know.
     package let preload: LogPreload
+    /// Why it can be read and not written; the store is good for reading only then.
+    package let writeFault: StoreFault?
 
     /// Opens the file, or makes it, brings the states of the channels up to date and sees whether the disk can be written.
     ///
-    /// - Parameter newEpoch: of a new log, or of one that may have lost its end.
-    package init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64) throws(StoreFault) {
+    /// - Parameters:
+    ///   - newEpoch: of a new log, or of one that may have lost its end.
+    ///   - needsWriting: whether it is an error that it cannot be written.
+    package init(
+        _ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, needsWriting: Bool = true
+    ) throws(StoreFault) {
         store = try NotificationStore(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds)
         do throws(StoreFault) {
             let contents = try store.contents()
@@ -27,7 +33,13 @@ package struct OpenedLog {
             var preload = writer.preload()
             preload.pastEpochs = contents.pastEpochs
             self.preload = preload
-            try store.probe()
+            do throws(StoreFault) {
+                try store.probe()
+                writeFault = nil
+            } catch {
+                if needsWriting { throw error }
+                writeFault = error
+            }
         } catch {
             store.close(isOrderly: false)
             throw error

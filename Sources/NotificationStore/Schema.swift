@@ -1,5 +1,9 @@
 import GRDB
 
+#if DEFECTS
+    import NotificationCore
+#endif
+
 /// The tables, and how a connection is set up.
 ///
 /// Every row that is not a run has a checksum over itself: SQLite has none for its pages, and a flipped bit has to be noticed.
@@ -120,6 +124,9 @@ enum Schema {
     }
 
     static func setSynchronous(_ database: Database, _ durability: Durability) throws {
+        #if DEFECTS
+            if Defect.active == .synchronousOff { return try database.execute(sql: "PRAGMA synchronous = OFF") }
+        #endif
         try database.execute(sql: durability == .disk ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL")
     }
 

@@ -28,6 +28,11 @@ struct StoreOpening {
         } else {
             reader = try Self.open(options.path)
             try reader.unsafeRead { try Schema.configure($0, isReader: true, isInMemory: false) }
+            // A write that fails at the wrong moment leaves a new file with a rollback journal, and SQLite says nothing: a commit would
+            // not outlive a power cut then.
+            guard try writer.writeWithoutTransaction({ try String.fetchOne($0, sql: "PRAGMA journal_mode") }) == "wal" else {
+                throw StoreFault.io("\(path) has no write-ahead log")
+            }
         }
     }
 
@@ -44,6 +49,12 @@ struct StoreOpening {
         }
     }
 
+    #if DEFECTS
+        private static var keepsEpoch: Bool { Defect.active == .epochIsKept }
+    #else
+        private static let keepsEpoch = false
+    #endif
+
     /// - Returns: the epoch from here on.
     private static func beginRun(
         _ database: Database, _ options: StoreOptions, newEpoch: LogEpoch, channels: [ChannelState]
@@ -54,7 +65,7 @@ struct StoreOpening {
             if !isNew {
                 let last = try Meta(database)
                 try Meta.checkTails(database, channels)
-                let isSameBoot = options.bootID != nil && options.bootID == last.bootID
+                let isSameBoot = options.bootID != nil && options.bootID == last.bootID || keepsEpoch
                 if last.durability == .memory, !last.isOrderly, !isSameBoot {
                     try Meta.storePastEpoch(database, last.epoch, lastOffset: channels.reduce(0) { max($0, $1.lastOffset) })
                 } else {

@@ -17,6 +17,26 @@ struct Simulation {
             exit(2)
         }
         for trap in [SIGILL, SIGTRAP, SIGSEGV, SIGABRT] { signal(trap) { _ in Simulation.trapped() } }
+        if options.isFailingEach { return FailEach.run() }
+        #if DEFECTS
+            if options.listsDefects {
+                for defect in Defect.allCases { print(defect.rawValue) }
+                return
+            }
+            if options.defect == "all" { return DefectTable.run(options) }
+            if let name = options.defect {
+                guard let defect = Defect(rawValue: name) else {
+                    print("no defect is named \(name)")
+                    exit(2)
+                }
+                Defect.active = defect
+            }
+        #else
+            if options.defect != nil || options.listsDefects {
+                print("this build has no defects: build with TOCSIN_DEFECTS=1")
+                exit(2)
+            }
+        #endif
         let start = clock()
         var totals = Totals()
         for seed in options.firstSeed..<options.firstSeed + options.seeds {
@@ -78,12 +98,16 @@ struct Simulation {
 struct Options {
     struct Fault: Error { var words: String }
 
-    static let help = "Simulation --seeds N [--first-seed K] [--verbose] [--twice]"
+    static let help = "Simulation --seeds N [--first-seed K] [--verbose] [--twice] [--defect NAME|all] [--list-defects] | --fail-each"
     var seeds: UInt64 = 100
     var firstSeed: UInt64 = 1
     var isVerbose = false
     /// Each seed is run twice, and must do the same.
     var isTwice = false
+    /// A defect to be made on purpose, or `all`.
+    var defect: String?
+    var listsDefects = false
+    var isFailingEach = false
 
     mutating func read(_ arguments: [String]) throws(Fault) {
         var rest = arguments[...]
@@ -97,6 +121,9 @@ struct Options {
             case "--first-seed": firstSeed = try number(name)
             case "--verbose": isVerbose = true
             case "--twice": isTwice = true
+            case "--defect": defect = rest.popFirst() ?? "all"
+            case "--list-defects": listsDefects = true
+            case "--fail-each": isFailingEach = true
             default: throw Fault(words: "\(name) is not known")
             }
         }

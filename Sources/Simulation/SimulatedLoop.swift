@@ -218,6 +218,7 @@ final class SimulatedLoop {
 
     /// Tells the oracle from where on the client listens.
     private func begin(_ connection: SimulatedConnection, _ position: Position) {
+        if connection.isCut { return }
         let account = connection.client.account
         switch connection.wanted.start {
         case .latest: account.begin(applied, early: false, unread: false, epoch: hub.epoch.description)
@@ -286,8 +287,10 @@ final class SimulatedLoop {
             if connection.transport != .longPoll, !connection.hasRoom { return hub.stop(id) }
             if !connection.hasBegun {
                 connection.hasBegun = true
-                connection.client.account.begin(
-                    applied, early: false, unread: connection.wanted.user != nil, epoch: hub.epoch.description)
+                if !connection.isCut {
+                    connection.client.account.begin(
+                        applied, early: false, unread: connection.wanted.user != nil, epoch: hub.epoch.description)
+                }
             }
             let room = connection.transport == .longPoll ? LongPollAnswer.room : run.scenario.room
             switch hub.read(id, room: room, nowMilliseconds: run.now, answer: answer.map { ($0.0, $0.1) }) {

@@ -51,6 +51,22 @@ final class SimulatedServer {
         return options
     }
 
+    /// Without the disk's number, which is another in each run.
+    private func words(_ fault: StoreFault) -> String {
+        let path = "/simulated/\(disk)/"
+        var text = fault.description[...]
+        var words = ""
+        while let character = text.first {
+            if text.hasPrefix(path) {
+                text.removeFirst(path.count)
+            } else {
+                words.append(character)
+                text.removeFirst()
+            }
+        }
+        return words
+    }
+
     // MARK: up and down
 
     func start() {
@@ -69,7 +85,8 @@ final class SimulatedServer {
             run.after(1000) { [unowned self] in if self.life == life { tend() } }
         } catch {
             if sd_is_stopped(disk) { return crash() }
-            run.note("the server does not start: \(error)")
+            run.note("the server does not start: \(words(error))")
+            if case .corrupt = error { run.oracle.fail("the file stays sound", "\(error)") }
             let life = life
             run.after(500) { [unowned self] in if self.life == life, !isUp { start() } }
         }
@@ -213,7 +230,7 @@ final class SimulatedServer {
     }
 
     private func fail(_ fault: StoreFault) {
-        run.note("the log cannot be written: \(fault)")
+        run.note("the log cannot be written: \(words(fault))")
         #if DEFECTS
             if Defect.active == .writerIsKept { return }
         #endif
@@ -237,7 +254,7 @@ final class SimulatedServer {
             try catchUp(opened.store)
         } catch {
             if crashIfStopped() { return }
-            run.note("the log cannot be opened: \(error)")
+            run.note("the log cannot be opened: \(words(error))")
             if case .corrupt = error { run.oracle.fail("the file stays sound", "\(error)") }
         }
     }
@@ -246,6 +263,9 @@ final class SimulatedServer {
     /// not seen it.
     private func catchUp(_ store: NotificationStore) throws(StoreFault) {
         guard writer!.head > head else { return }
+        #if DEFECTS
+            if Defect.active == .failedCommitNotTold { return }
+        #endif
         var commit = LogCommit()
         for record in try store.contents().channels where record.lastOffset > head {
             commit.entries += try store.entries(of: record.id, afterSequence: 0, limit: 100_000).filter { $0.offset > head }
@@ -292,7 +312,7 @@ final class SimulatedServer {
             if let store {
                 do throws(StoreFault) { result = try body(store) } catch {
                     if crashIfStopped() { return }
-                    run.note("the log cannot be read: \(error)")
+                    run.note("the log cannot be read: \(words(error))")
                 }
             }
             run.after(run.chance.milliseconds(0...6)) { [unowned self] in if self.life == life { completion(result) } }

@@ -43,6 +43,10 @@ package final class EmbeddedLog: Sendable {
     private struct Writing {
         var store: NotificationStore?
         var writer: LogWriter
+        /// While it cannot be written: what can still be read.
+        var readOnlyStore: NotificationStore?
+        /// Calls of `tend` since the store was opened anew.
+        var calmTicks = 0
     }
 
     package let epoch: LogEpoch
@@ -196,6 +200,7 @@ package final class EmbeddedLog: Sendable {
                     try store.commit(commit)
                     batch = writing.value.writer.batch(commit)
                     newestNumber.store(writing.value.writer.head, ordering: .releasing)
+                    if !commit.entries.isEmpty { recover() }
                 } catch {
                     isStored = false
                     fail(error)
@@ -228,28 +233,45 @@ package final class EmbeddedLog: Sendable {
         readable.withLock { $0 = nil }
         writing.value.store?.close(isOrderly: false)
         writing.value.store = nil
-        reopen()
+        // A full disk is not free in the next moment.
+        if case .full = fault {} else { reopen() }
     }
 
     private func reopen() {
+        readable.withLock { $0 = nil }
+        writing.value.readOnlyStore?.close(isOrderly: false)
+        writing.value.readOnlyStore = nil
         do throws(StoreFault) {
             // The epoch is that of before, or else this is refused below.
-            let opened = try OpenedLog(options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds())
+            let opened = try OpenedLog(options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false)
             guard opened.writer.epoch == epoch, opened.writer.head >= head else {
                 opened.store.close(isOrderly: false)
-                throw .corrupt("the log in \(options.path) is not the one that this server has been serving; restart the server")
+                throw .corrupt("the log in \(options.path) is not the one that this server has been serving: restart the server")
             }
             let batch = try opened.batch(after: head, nowMilliseconds: Clock.wallMilliseconds())
-            writing.value.store = opened.store
-            writing.value.writer = opened.writer
             newestNumber.store(opened.writer.head, ordering: .releasing)
             tell(batch, answers: [], isStored: true)
             readable.withLock { $0 = opened.store }
-            faultBox.withLock { $0 = nil }
-            logger.notice("the log can be written again")
+            writing.value.writer = opened.writer
+            if let fault = opened.writeFault {
+                writing.value.readOnlyStore = opened.store
+                faultBox.withLock { $0 = fault }
+            } else {
+                writing.value.store = opened.store
+                writing.value.calmTicks = 0
+            }
         } catch {
             faultBox.withLock { $0 = error }
         }
+    }
+
+    /// The store has taken something, or has been open for some seconds without a fault: what was wrong is over.
+    private func recover() {
+        let hadFault = faultBox.withLock { fault in
+            defer { fault = nil }
+            return fault != nil
+        }
+        if hadFault { logger.notice("the log can be written again") }
     }
 
     /// What is to be done about once a second: expiry, retention, and another try if the store failed.
@@ -258,6 +280,8 @@ package final class EmbeddedLog: Sendable {
             if !queue.withLock({ $0.isClosed }) { reopen() }
             return
         }
+        writing.value.calmTicks += 1
+        if writing.value.calmTicks == 3 { recover() }
         writing.value.writer.expire(nowMilliseconds: Clock.wallMilliseconds())
         commit([])
         statisticsBox.withLock { $0 = store.statistics }
@@ -282,6 +306,8 @@ package final class EmbeddedLog: Sendable {
             self.readable.withLock { $0 = nil }
             self.writing.value.store?.close(isOrderly: true)
             self.writing.value.store = nil
+            self.writing.value.readOnlyStore?.close(isOrderly: false)
+            self.writing.value.readOnlyStore = nil
         }.get()
     }
 

@@ -98,6 +98,9 @@ extension ServerLoop {
         if appended == 0, repeated == 0, outcomes.first == .refused(.idempotencyKeyReused) {
             return answer(handle, PublishRefusal.problem(.idempotencyKeyReused))
         }
+        if !outcomes.isEmpty, outcomes.allSatisfy({ $0 == .refused(.storeFailed) }) {
+            return answer(handle, PublishRefusal.problem(.storeFailed))
+        }
         let status: HTTPResponse.Status = appended > 0 || results.isEmpty ? .created : repeated > 0 ? .ok : .badRequest
         answer(handle, status: status, "application/json", out)
     }

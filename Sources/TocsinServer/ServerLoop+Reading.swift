@@ -241,6 +241,25 @@ extension ServerLoop {
         }
     }
 
+    /// More different times than this are not looked at each by itself: an alert that expires is then noticed with the next change.
+    private static let expirySecondsMax = 10_000
+
+    func noteExpiry(_ notifications: [NotificationCore.Notification]) {
+        for notification in notifications where notification.expiresMilliseconds != .max {
+            if expirySeconds.count < Self.expirySecondsMax { expirySeconds.insert(notification.expiresMilliseconds / 1000 + 1) }
+        }
+    }
+
+    /// Has the counts looked at that an alert which has just expired may have been in.
+    func countExpired() {
+        if expirySeconds.isEmpty { return }
+        let now = Clock.wallMilliseconds() / 1000
+        let due = expirySeconds.filter { $0 <= now }
+        if due.isEmpty { return }
+        expirySeconds.subtract(due)
+        for (id, session) in unreadSessions where session.count ?? 1 > 0 { unreadDirty.insert(id) }
+    }
+
     /// Tells those whose count may have changed, if it has: at most once a tick.
     func tellUnread() {
         if unreadDirty.isEmpty { return }

@@ -37,6 +37,8 @@ package final class ServerLoop {
     /// Subscribers that named a user, and which of them have to be told a new count.
     var unreadSessions: [SubscriberID: UnreadSession] = [:]
     var unreadDirty: Set<SubscriberID> = []
+    /// Seconds since 1970 at which alerts expire that somebody may count as unread.
+    var expirySeconds: Set<Int64> = []
 
     init(number: Int, eventLoop: any EventLoop, server: ServerState, preload: LogPreload) {
         self.number = number
@@ -71,6 +73,7 @@ package final class ServerLoop {
 
     private func onTick() {
         for entry in wheel.advance() { connections[Int(entry)]?.onLook() }
+        if tick.isMultiple(of: Self.ticksPerSecond) { countExpired() }
         tellUnread()
         if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }
         if tick.isMultiple(of: 10 * Self.ticksPerSecond) { hub.expire(nowMilliseconds: Clock.wallMilliseconds()) }
@@ -235,6 +238,7 @@ package final class ServerLoop {
         hub.apply(batch, nowMilliseconds: batch.notifications.last!.timeMilliseconds, to: &sink)
         isFanningOut = false
         self.framed = sink.finish()
+        if !unreadSessions.isEmpty { noteExpiry(batch.notifications) }
         finishFanOut()
     }
 

@@ -45,12 +45,24 @@ package struct FramedBatch: ~Copyable {
     package mutating func run(_ indices: UnsafeBufferPointer<UInt32>, _ shape: WireShape) -> UnsafeRawBufferPointer? {
         let first = Int(indices[0])
         let last = Int(indices[indices.count - 1])
+        #if DEFECTS
+            if Defect.active == .runSpansOthers { return wholeRun(first, last, shape) }
+        #endif
         guard last - first == indices.count - 1 else { return nil }
         let form = Int(shape.rawValue)
         if forms[form].ends.isEmpty { make(shape) }
         let start = first == 0 ? 0 : forms[form].ends[first - 1]
         return UnsafeRawBufferPointer(rebasing: forms[form].memory[start..<forms[form].ends[last]])
     }
+
+    #if DEFECTS
+        private mutating func wholeRun(_ first: Int, _ last: Int, _ shape: WireShape) -> UnsafeRawBufferPointer {
+            let form = Int(shape.rawValue)
+            if forms[form].ends.isEmpty { make(shape) }
+            let start = first == 0 ? 0 : forms[form].ends[first - 1]
+            return UnsafeRawBufferPointer(rebasing: forms[form].memory[start..<forms[form].ends[last]])
+        }
+    #endif
 
     /// Calls `body` with each run of bytes that makes up these messages: one, if they follow each other in the batch.
     package mutating func withRuns(

@@ -50,7 +50,7 @@ struct LogCommand: AsyncParsableCommand {
     struct Export: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Writes the log as lines of JSON to the standard output.",
-            discussion: "Everything is in it: `tocsin log import` makes a log of it in which positions stay valid."
+            discussion: "All but idempotency keys is in it: `tocsin log import` makes a log of it in which positions stay valid."
         )
 
         @OptionGroup var file: StoreOption

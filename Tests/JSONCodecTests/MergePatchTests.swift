@@ -201,8 +201,8 @@ private struct Texts {
 
     @Test("of a name that is there twice the last value counts, in patches too")
     func twice() {
-        #expect(document(#"{"a":1,"b":2,"\u0061":3}"#).text == #"{"a":3,"b":2}"#)
-        #expect(document(#"{"a":{"x":1},"a":{"y":2}}"#).text == #"{"a":{"y":2}}"#)
+        #expect(document(#"{"a":1,"b":2,"\u0061":3}"#).text(after: "{}") == #"{"a":3,"b":2}"#)
+        #expect(document(#"{"a":{"x":1},"a":{"y":2}}"#).text(after: "{}") == #"{"a":{"y":2}}"#)
         #expect(document(#"{"a":{"z":0}}"#).text(after: #"{"a":{"x":1},"a":{"y":2}}"#) == #"{"a":{"z":0,"y":2}}"#)
         #expect(document(#"{"a":{"z":0}}"#).text(after: #"{"a":null,"a":{"y":2}}"#) == #"{"a":{"z":0,"y":2}}"#)
         #expect(document(#"{"a":{"z":0}}"#).text(after: #"{"a":{"y":2},"a":null}"#) == "{}")
@@ -278,6 +278,7 @@ private struct Texts {
         var kept = document(original)
         var tree = Tree.read(JSONSlice(Array(original.utf8)[...]))
         var textBefore = tree.text
+        kept.merge(Array("{}".utf8)[...])  // members named twice go with the first merge
         try #require(kept.text == textBefore)
         for round in 0..<150 {
             texts.nulls = [0, 20, 50, 90].randomElement(using: &texts.random)!

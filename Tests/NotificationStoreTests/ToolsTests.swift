@@ -24,7 +24,9 @@ import Testing
             }
             let sequence = model.sequences[1]
             commit.states = [
-                StateRecord(channel: 1, sequence: sequence, body: .document(Array(#"{"score":[1,2]}"#.utf8)), lastChangeOffset: 7, timeMilliseconds: 9),
+                StateRecord(
+                    channel: 1, sequence: sequence, body: .document(Array(#"{"score":[1,2]}"#.utf8)), lastChangeOffset: 7,
+                    timeMilliseconds: 9),
                 StateRecord(
                     channel: 2, sequence: model.sequences[2], body: .latest(model.entries(of: 2).filter { $0.sequence % 20 == 3 })),
             ]
