@@ -230,11 +230,15 @@ package final class EmbeddedLog: Sendable {
     private func fail(_ fault: StoreFault) {
         logger.error("the log cannot be written", metadata: ["error": "\(fault)"])
         faultBox.withLock { $0 = fault }
-        readable.withLock { $0 = nil }
-        writing.value.store?.close(isOrderly: false)
-        writing.value.store = nil
-        // A full disk is not free in the next moment.
-        if case .full = fault {} else { reopen() }
+        if case .full = fault {
+            // The disk is not free in the next moment; meanwhile what was stored can be read.
+            writing.value.readOnlyStore = writing.value.store
+            writing.value.store = nil
+        } else {
+            writing.value.store?.close(isOrderly: false)
+            writing.value.store = nil
+            reopen()
+        }
     }
 
     private func reopen() {

@@ -142,11 +142,15 @@ package struct WebSocketAdapter {
             }
             reply(WebSocketReply.done(command.id))
         case .rate(let rate, let channel):
-            guard let id = channel.map({ channel in subscribers.first { hub.patterns(of: $0).contains(channel) } }) ?? subscribers[0] else {
-                throw refuse("not_subscribed", "not subscribed to \(channel!)")
+            let found = subscribers.first { id in
+                let patterns = hub.patterns(of: id)
+                return channel.map { patterns.contains($0) } ?? (id == subscribers[0] && patterns.contains { !$0.isReserved })
+            }
+            guard let found else {
+                throw refuse("not_subscribed", channel.map { "not subscribed to \($0)" } ?? "the URL subscribed to nothing: name a channel")
             }
             reply(WebSocketReply.done(command.id))
-            actions.append(.pace(id, rate))
+            actions.append(.pace(found, rate))
         case .acknowledge(let acknowledgement):
             guard let user = options.user else { throw refuse("no_user", "this connection named no user") }
             actions.append(.acknowledge(command.id, user, acknowledgement))

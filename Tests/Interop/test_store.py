@@ -252,6 +252,20 @@ def fill_log_until_refused(server, client, channel, acknowledged):
     raise AssertionError("the disk was never full")
 
 
+def start_while_full(path, client, channel):
+    """A server that is started now says that the disk is full: it does not start, or it takes nothing."""
+    try:
+        server = serve(path)
+    except AssertionError as error:
+        assert "is full" in str(error)
+        return
+    try:
+        answer = client.post(f"{server.url}/v1/channels/{channel}", content='"' + "x" * 200_000 + '"')
+        assert_problem(answer, 503, "store-failed")
+    finally:
+        server.kill()
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["going-on", "killed-while-full"])
 def test_a_full_disk_is_told_loses_nothing_and_is_over_when_there_is_space(plain, killed):
     with small_disk("3m") as disk:
@@ -271,9 +285,10 @@ def test_a_full_disk_is_told_loses_nothing_and_is_over_when_there_is_space(plain
             assert client.get(f"{server.url}/healthz").status_code == 200
             messages = poll(server, plain, start)["messages"]
             assert [message["data"] for message in messages] == acknowledged[:len(messages)] and messages, "subscribers are still served"
+            assert [message["data"] for message in history(server, plain)] == acknowledged, "reading needs no space"
             if killed:
                 server.kill()
-                refused(disk / "log.sqlite", "full")
+                start_while_full(disk / "log.sqlite", client, plain)
             filler.unlink()
             if killed:
                 server = stack.enter_context(serving(disk / "log.sqlite"))
