@@ -212,11 +212,11 @@ def test_what_is_kept_and_what_is_gone_is_the_same_after_a_restart(store, plain)
 @contextlib.contextmanager
 def small_disk(size):
     if os.geteuid() != 0:
-        pytest.skip("only root mounts a small disk")
+        pytest.fail("only root mounts a small disk")
     folder = tempfile.mkdtemp(prefix="tocsin-disk-")
     try:
         if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tocsin-test", folder], capture_output=True).returncode:
-            pytest.skip("this host does not let its root mount a disk")
+            pytest.fail("this host does not let its root mount a disk")
         try:
             # To be taken away when there has to be space again.
             (Path(folder) / "filler").write_bytes(b"\0" * 1_000_000)
@@ -376,7 +376,7 @@ def unprivileged_folder():
             os.chown(folder, user, user)
             reachable = subprocess.run([binary(), "--version"], user=user, group=user, extra_groups=[], capture_output=True)
             if reachable.returncode:
-                pytest.skip("the server's binary is out of reach for others than root")
+                pytest.fail("the server's binary is out of reach for others than root")
         yield folder, user
     finally:
         folder.chmod(0o700)
