@@ -8,7 +8,7 @@ import Synchronization
 ///
 /// Appending is asynchronous and batched: what the loops ask while a commit is being made durable goes together into the next one. When a
 /// commit is durable its batch goes to each loop in one hop. A publisher is answered by its own loop after that loop has applied the
-/// batch, so what it reads next on the same connection has what it wrote.
+/// batch; reads on the others wait until they have, too.
 ///
 ///     open ──a commit fails──> failed: nothing is taken; the store is opened anew about once a second
 ///       ^                        │

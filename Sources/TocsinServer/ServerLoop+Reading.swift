@@ -89,7 +89,7 @@ extension ServerLoop {
         }
     }
 
-    /// The state of a channel, as this loop has it: a publisher that was answered finds its own message in it.
+    /// The state of a channel, as this loop has it.
     func snapshot(_ channel: ChannelName, _ handle: RequestHandle) throws(Problem) {
         let id = try channelID(channel)
         guard let snapshot = hub.tail[channel]?.snapshot else {

@@ -41,21 +41,23 @@ extension ServerLoop {
             let channel = try channelName(segments[2])
             switch request.method {
             case .post: try publish(request, channel, items, body, handle)
-            case .get, .head: try info(channel, handle)
+            case .get, .head: try whenCaughtUp(handle) { loop throws(Problem) in try loop.info(channel, handle) }
             default: throw .methodNotAllowed("GET, POST")
             }
         case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "history":
             guard request.method == .get else { throw .methodNotAllowed("GET") }
-            try history(try channelName(segments[2]), items, handle)
+            let channel = try channelName(segments[2])
+            try whenCaughtUp(handle) { loop throws(Problem) in try loop.history(channel, items, handle) }
         case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "snapshot":
             guard request.method == .get else { throw .methodNotAllowed("GET") }
-            try snapshot(try channelName(segments[2]), handle)
+            let channel = try channelName(segments[2])
+            try whenCaughtUp(handle) { loop throws(Problem) in try loop.snapshot(channel, handle) }
         case ["v1", "acks"]:
             guard request.method == .post else { throw .methodNotAllowed("POST") }
-            try acknowledge(items, body, handle)
+            try whenCaughtUp(handle) { loop throws(Problem) in try loop.acknowledge(items, body, handle) }
         case ["v1", "inbox"]:
             guard request.method == .get else { throw .methodNotAllowed("GET") }
-            try inbox(items, handle)
+            try whenCaughtUp(handle) { loop throws(Problem) in try loop.inbox(items, handle) }
         case ["healthz"]:
             try plain(request, "ok\n", handle)
         case ["readyz"]:
@@ -71,6 +73,23 @@ extension ServerLoop {
             metrics(handle)
         default:
             try page(request, "/" + segments.joined(separator: "/"), handle)
+        }
+    }
+
+    /// Goes on as soon as this loop has applied all that the log has given out: whoever was told that a message is stored finds it in
+    /// what is read next, on any connection.
+    func whenCaughtUp(_ handle: RequestHandle, _ body: @escaping (ServerLoop) throws(Problem) -> Void) throws(Problem) {
+        let head = server.log.head
+        if hub.head >= head { return try body(self) }
+        readsAhead.append((head, handle, body))
+    }
+
+    /// A batch was applied: some reads may go on.
+    func resumeReads() {
+        let due = readsAhead.filter { $0.head <= hub.head }
+        readsAhead.removeAll { $0.head <= hub.head }
+        for (_, handle, body) in due where isPending(handle) {
+            do throws(Problem) { try body(self) } catch { answer(handle, error) }
         }
     }
 

@@ -33,13 +33,19 @@ extension ServerLoop {
         let handshake = transport == .webSocket ? try webSocketHandshake(request) : nil
         var paced = wanted
         paced.rate = rate(wanted.rate, wanted.patterns)
-        guard let user = wanted.user else { return open(paced, transport, handshake, unread: nil, handle) }
-        // What is unread stands in the first thing that is sent.
+        try whenCaughtUp(handle) { [paced] loop in loop.openCounted(paced, transport, handshake, handle) }
+    }
+
+    /// What is unread stands in the first thing that is sent.
+    private func openCounted(
+        _ wanted: SubscribeRequest, _ transport: Transport, _ handshake: WebSocketHandshake.Request?, _ handle: RequestHandle
+    ) {
+        guard let user = wanted.user else { return open(wanted, transport, handshake, unread: nil, handle) }
         let bound = bind((self, handle))
-        unread(user, wanted.patterns) { [paced] count in
+        unread(user, wanted.patterns) { count in
             let (loop, handle) = bound.value
             guard loop.isPending(handle) else { return }
-            loop.open(paced, transport, handshake, unread: count, handle)
+            loop.open(wanted, transport, handshake, unread: count, handle)
         }
     }
 
@@ -55,7 +61,7 @@ extension ServerLoop {
     }
 
     /// Whether the request still waits for its answer.
-    private func isPending(_ handle: RequestHandle) -> Bool {
+    func isPending(_ handle: RequestHandle) -> Bool {
         switch handle.connection.state {
         case .http1(let exchange): handle.stream == 0 && handle.serial == exchange.serial && exchange.isAnswering
         case .http2(let exchange): exchange.streams[handle.stream].map { !$0.isAnswered && $0.subscriber == nil } ?? false

@@ -30,6 +30,8 @@ package final class ServerLoop {
     /// What has to wait until the fan-out is through.
     private var afterwards: [() -> Void] = []
     private var dirtyConnections: [Connection] = []
+    /// Reads that wait for a batch which the log has given out and this loop has not applied yet.
+    var readsAhead: [(head: UInt64, handle: RequestHandle, body: (ServerLoop) throws(Problem) -> Void)] = []
     private var tickTask: RepeatedTask?
     private var sharedPages = SharedPages()
     /// Subscribers that chose a rate, by the time between two turns in milliseconds.
@@ -240,6 +242,7 @@ package final class ServerLoop {
         self.framed = sink.finish()
         if !unreadSessions.isEmpty { noteExpiry(batch.notifications) }
         finishFanOut()
+        if !readsAhead.isEmpty { resumeReads() }
     }
 
     private func finishFanOut() {

@@ -61,6 +61,27 @@ def poll(server, channels, after=None, **items):
     return answer.json()
 
 
+def test_who_was_told_that_a_message_is_stored_finds_it_on_any_connection(server):
+    """Each read is on a connection of its own, so as likely as not on another thread of the server than the publisher's."""
+    for kind in ("news", "scores"):
+        name = f"{kind}.{uuid.uuid4().hex[:12]}"
+        last = publish(server, name, {"n": 0})
+        for n in range(1, 100):
+            position, last = last["position"], publish(server, name, {"n": n})
+            with http() as client:
+                if n % 4 == 0:
+                    found = client.get(f"{server.url}/v1/channels/{name}").json()["sequence"]
+                elif n % 4 == 1:
+                    found = client.get(f"{server.url}/v1/channels/{name}/history?after={n}").json()["messages"][0]["sequence"]
+                elif n % 4 == 2 or kind == "news":
+                    answer = client.get(f"{server.url}/v1/subscribe?{query([name], after=position, wait=0)}").json()
+                    found = answer["messages"][0]["sequence"]
+                else:
+                    found = client.get(f"{server.url}/v1/channels/{name}/snapshot").json()["sequence"]
+            assert found == last["sequence"] == n + 1
+
+
+
 def epoch(position):
     return position.split(".")[0]
 
