@@ -20,10 +20,11 @@ let package = Package(
         // C libraries. Only what Swift cannot import stands in the shims.
         .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libssl libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
         // Codecs: bytes in, values out. Siblings; none imports another.
         .target(name: "JSONCodec"),
-        .target(name: "WebSocketCodec"),
+        .target(name: "WebSocketCodec", dependencies: ["CZlib"]),
         .target(name: "EventStreamCodec"),
         .target(name: "HTTP1Codec", dependencies: [.product(name: "HTTPTypes", package: "swift-http-types")]),
         .target(

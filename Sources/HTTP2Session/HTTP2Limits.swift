@@ -59,7 +59,7 @@ package struct HTTP2Limits: Sendable {
     package var encoderTableBytesMax = 1024
 
     /// Whether extended CONNECT is offered (SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441).
-    package var allowsExtendedConnect = false
+    package var allowsExtendedConnect = true
 
     package init() {}
 }

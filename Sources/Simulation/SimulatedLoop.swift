@@ -63,6 +63,7 @@ final class SimulatedLoop {
     unowned let server: SimulatedServer
     let run: Run
     let hub: Hub
+    private let compression = WireCompression()
     private var framed: FramedBatch?
     private(set) var connections: [UInt32: SimulatedConnection] = [:]
     private var afterwards: [() -> Void] = []
@@ -75,7 +76,7 @@ final class SimulatedLoop {
         self.server = server
         run = server.run
         hub = Hub(preload, limits: run.scenario.limits)
-        framed = FramedBatch(epoch: hub.epoch)
+        framed = FramedBatch(epoch: hub.epoch, compression: compression)
         for channel in preload.channels { applied[channel.name.string] = channel.lastSequence }
     }
 
@@ -302,7 +303,7 @@ final class SimulatedLoop {
                     if page.isAtHead { return }
                 } else {
                     var out: [UInt8] = []
-                    for item in page.items { connection.shape.append(item, epoch: hub.epoch, to: &out) }
+                    for item in page.items { connection.shape.append(item, epoch: hub.epoch, compression, to: &out) }
                     if !out.isEmpty { write(out, to: connection) }
                     if page.isAtHead {
                         if !connection.hasRoom { hub.stop(id) }

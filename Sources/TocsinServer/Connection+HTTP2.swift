@@ -20,21 +20,25 @@ extension Connection {
     private func handle(_ event: HTTP2Event, _ exchange: HTTP2Exchange) {
         switch event {
         case .request(let stream, let request, let hasBody):
-            exchange.streams[stream] = HTTP2Stream(request: request)
+            exchange.streams[stream] = HTTP2Stream(request: request, isTunnel: request.method == .connect)
             clearDeadline()
-            if !hasBody { dispatch(stream, exchange) }
+            if !hasBody || request.method == .connect { dispatch(stream, exchange) }
         case .body(let stream, let bytes):
+            if exchange.streams[stream]?.isTunnel == true { return receiveTunnel(stream, exchange, bytes) }
             guard exchange.streams[stream]?.request != nil else { break }
             exchange.bodyBytes += bytes.count
             exchange.streams[stream]?.body.append(contentsOf: bytes)
             if exchange.bodyBytes > exchange.bodyBytesMax { refuse(stream, exchange, .bodyTooLarge) }
         case .end(let stream):
+            if let session = exchange.streams[stream]?.webSocket { return onStreamEnd(session, exchange) }
             dispatch(stream, exchange)
         case .windowOpen(let stream):
+            if let session = exchange.streams[stream]?.webSocket { return onWindowOpen(session, exchange) }
             if let id = exchange.streams[stream]?.eventStream?.subscriber { loop.afterFanOut { self.loop.readOn(id) } }
         case .closed(let stream, _):
-            loop.detachLater(exchange.streams[stream]?.subscriber, self)
-            exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0
+            for id in exchange.streams[stream]?.subscribers ?? [] { loop.detachLater(id, self) }
+            exchange.streams[stream]?.webSocket?.isClosed = true
+            if exchange.streams[stream]?.isTunnel != true { exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0 }
             exchange.streams[stream] = nil
             if exchange.streams.isEmpty {
                 if exchange.isLeaving { leaveHTTP2(exchange) } else { setDeadline(seconds: loop.server.configuration.idleSecondsMax) }
@@ -46,6 +50,19 @@ extension Connection {
         case .goAway:
             exchange.isLeaving = true
             if exchange.streams.isEmpty { leaveHTTP2(exchange) }
+        }
+    }
+
+    /// Bytes of a tunnel: of its WebSocket, or for it as soon as it is open.
+    private func receiveTunnel(_ stream: Int32, _ exchange: HTTP2Exchange, _ bytes: [UInt8]) {
+        var bytes = bytes
+        if let session = exchange.streams[stream]?.webSocket {
+            return bytes.withUnsafeMutableBytes { receiveWebSocket(session, $0) }
+        }
+        guard exchange.streams[stream]?.isAnswered == false else { return }
+        exchange.streams[stream]?.body += bytes
+        if exchange.streams[stream]?.body.count ?? 0 > loop.server.configuration.backlogBytesMax {
+            exchange.session.reset(stream: stream, errorCode: 11)  // ENHANCE_YOUR_CALM
         }
     }
 
@@ -70,8 +87,18 @@ extension Connection {
         let body = exchange.streams[stream]?.body ?? []
         exchange.bodyBytes -= body.count
         exchange.streams[stream]?.body = []
-        let handle = RequestHandle(connection: self, stream: stream, serial: 0, isHead: request.method == .head)
-        loop.route(request, body: body, upgrade: nil, handle)
+        let handle = RequestHandle(
+            connection: self, stream: stream, serial: 0, isHead: request.method == .head, isTunnel: request.method == .connect
+        )
+        guard request.method == .connect else { return loop.route(request, body: body, upgrade: nil, handle) }
+        // A plain CONNECT wants a proxy (RFC 9110 section 9.3.6); another protocol than this is not served (as in RFC 9220 section 3).
+        guard request.extendedConnectProtocol == "websocket" else {
+            return loop.answer(
+                handle,
+                Problem("not-implemented", "Not implemented", status: 501, detail: "CONNECT is served with :protocol websocket only")
+            )
+        }
+        loop.route(request, body: [], upgrade: "websocket", handle)
     }
 
     /// - Returns: false, and takes nothing, if the stream still has earlier bytes.
@@ -104,9 +131,8 @@ extension Connection {
     /// The socket has drained: streams that stopped because of it, and not of their own window, read on. (`windowOpen` speaks only of
     /// streams that still hold bytes, or refused some.)
     func readOnStreams(_ exchange: HTTP2Exchange) {
-        for stream in exchange.streams.values {
-            guard let id = stream.eventStream?.subscriber, loop.hub.isCurrent(id), !loop.hub.isLive(id) else { continue }
-            loop.readOn(id)
+        for stream in exchange.streams.values where stream.poll == nil {
+            for id in stream.subscribers where loop.hub.isCurrent(id) && !loop.hub.isLive(id) { loop.readOn(id) }
         }
     }
 
@@ -142,6 +168,8 @@ extension Connection {
         for (number, stream) in exchange.streams {
             if let session = stream.eventStream {
                 next = min(next, heartbeat(session, stream: number))
+            } else if let session = stream.webSocket {
+                next = min(next, heartbeat(session))
             } else if let poll = stream.poll {
                 if loop.tick >= poll.dueTick {
                     loop.answerPoll(poll.subscriber, [], self, number)

@@ -31,6 +31,9 @@ final class Connection: ChannelInboundHandler {
         case closed
     }
 
+    /// How long a peer may take to end its half after we have ended ours.
+    static let lingerSeconds = 2
+
     unowned(unsafe) let loop: ServerLoop
     /// Its place among the loop's connections; the entry of the timer wheel.
     private(set) var index: UInt32 = 0
@@ -68,8 +71,8 @@ final class Connection: ChannelInboundHandler {
     /// Whether a subscriber may be given more.
     func hasRoom(stream: Int32) -> Bool {
         guard pendingBytes == 0, isOpen else { return false }
-        if stream != 0, case .http2(let exchange) = state { return exchange.session.pendingBytes(stream) == 0 }
-        return true
+        guard stream != 0, case .http2(let exchange) = state else { return true }
+        return exchange.session.pendingBytes(stream) == 0 && exchange.streams[stream]?.webSocket?.waiting.isEmpty != false
     }
 
     // MARK: the channel
@@ -362,7 +365,7 @@ final class Connection: ChannelInboundHandler {
         state = .lingering
         SystemCall.shutDownWriting(descriptor)
         pauseReading(false)
-        setDeadline(seconds: 2)
+        setDeadline(seconds: Self.lingerSeconds)
     }
 
     func close() {
@@ -375,9 +378,13 @@ final class Connection: ChannelInboundHandler {
         switch state {
         case .http1(let exchange): loop.detachLater(exchange.poll?.subscriber, self)
         case .http2(let exchange):
-            for stream in exchange.streams.values { loop.detachLater(stream.subscriber, self) }
+            for stream in exchange.streams.values {
+                for id in stream.subscribers { loop.detachLater(id, self) }
+                stream.webSocket?.isClosed = true
+            }
         case .webSocket(let session):
             for id in session.adapter.subscribers { loop.detachLater(id, self) }
+            session.isClosed = true
         case .eventStream(let session): loop.detachLater(session.subscriber, self)
         case .sniffing, .lingering, .closed: break
         }

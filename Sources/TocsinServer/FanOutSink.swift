@@ -50,7 +50,7 @@ struct FanOutSink: DeliverySink, ~Copyable {
     private mutating func deliverDirectly(
         _ run: UnsafeRawBufferPointer, _ count: Int, _ outlet: UnsafeMutablePointer<Outlet>
     ) -> DeliveryOutcome {
-        if outlet.pointee.shape == .webSocket { webSocketDeliveries += count } else { eventStreamDeliveries += count }
+        if outlet.pointee.shape.isWebSocket { webSocketDeliveries += count } else { eventStreamDeliveries += count }
         bytes += run.count
         let sent = SystemCall.send(outlet.pointee.descriptor, run)
         if sent == run.count { return .taken }
@@ -114,7 +114,7 @@ struct FanOutSink: DeliverySink, ~Copyable {
     }
 
     private mutating func count(_ delivery: Delivery, _ shape: WireShape) {
-        if shape == .webSocket {
+        if shape.isWebSocket {
             webSocketDeliveries += delivery.indices.count
         } else {
             eventStreamDeliveries += delivery.indices.count

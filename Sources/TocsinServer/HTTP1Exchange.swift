@@ -40,4 +40,6 @@ struct RequestHandle {
     /// HTTP/1.1: which request of the connection.
     let serial: Int32
     let isHead: Bool
+    /// HTTP/2: an extended CONNECT (RFC 8441).
+    var isTunnel = false
 }

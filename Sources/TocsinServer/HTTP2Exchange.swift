@@ -26,8 +26,16 @@ struct HTTP2Stream {
     /// An SSE subscriber on this stream.
     var eventStream: EventStreamSession?
     var poll: ParkedPoll?
+    var webSocket: WebSocketSession?
+    /// An extended CONNECT (RFC 8441): what comes on it is no request body.
+    var isTunnel = false
     /// It has its answer; what the peer still sends on it does not count.
     var isAnswered = false
 
-    var subscriber: SubscriberID? { eventStream?.subscriber ?? poll?.subscriber }
+    var subscribers: [SubscriberID] {
+        webSocket?.adapter.subscribers ?? [eventStream?.subscriber ?? poll?.subscriber].compactMap { $0 }
+    }
+
+    /// Nothing has been begun with it yet.
+    var isFree: Bool { !isAnswered && eventStream == nil && poll == nil && webSocket == nil }
 }

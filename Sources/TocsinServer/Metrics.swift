@@ -20,6 +20,7 @@ struct LoopCounters: Sendable {
     var patterns = 0
     var logReads = 0
     var sharedPages = 0
+    var roundTrips = RoundTrips()
 
     static func index(_ transport: Transport) -> Int {
         switch transport {
@@ -49,6 +50,7 @@ struct LoopCounters: Sendable {
         patterns += other.patterns
         logReads += other.logReads
         sharedPages += other.sharedPages
+        roundTrips.add(other.roundTrips)
     }
 
     /// Prometheus text format, version 0.0.4.
@@ -91,6 +93,38 @@ struct LoopCounters: Sendable {
         metric("patterns", "gauge", "Different channels and patterns subscribed to.", [("", patterns)])
         metric("draining", "gauge", "1 while the server goes down.", [("", isDraining ? 1 : 0)])
         metric("uptime_seconds", "gauge", "Seconds since the start.", [("", Int(uptimeSeconds))])
+        text += roundTrips.exposition
         return text
+    }
+}
+
+/// Times from a ping to its pong, as a Prometheus histogram.
+struct RoundTrips: Sendable {
+    /// Upper bounds of the buckets in milliseconds: a local network to a bad line.
+    private static let bounds: [Int64] = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000]
+
+    private var counts = Array(repeating: 0, count: bounds.count + 1)
+    private var sumMilliseconds: Int64 = 0
+
+    mutating func note(milliseconds: Int64) {
+        counts[Self.bounds.firstIndex { milliseconds <= $0 } ?? Self.bounds.count] += 1
+        sumMilliseconds += milliseconds
+    }
+
+    mutating func add(_ other: RoundTrips) {
+        for index in counts.indices { counts[index] += other.counts[index] }
+        sumMilliseconds += other.sumMilliseconds
+    }
+
+    var exposition: String {
+        let name = "tocsin_websocket_round_trip_seconds"
+        var text = "# HELP \(name) Time from a ping to its pong.\n# TYPE \(name) histogram\n"
+        var sum = 0
+        for (index, count) in counts.enumerated() {
+            sum += count
+            let bound = index < Self.bounds.count ? "\(Double(Self.bounds[index]) / 1000)" : "+Inf"
+            text += "\(name)_bucket{le=\"\(bound)\"} \(sum)\n"
+        }
+        return text + "\(name)_sum \(Double(sumMilliseconds) / 1000)\n\(name)_count \(sum)\n"
     }
 }

@@ -11,7 +11,7 @@ struct Outlet {
         case direct
         /// The same over TLS, or without a descriptor: through the connection.
         case buffered
-        /// SSE on a stream of HTTP/2.
+        /// SSE or a WebSocket on a stream of HTTP/2.
         case http2
         /// Several subscriptions of one plain connection: what a batch holds for them goes out together.
         case gathered
@@ -39,10 +39,6 @@ struct Outlet {
     var isUsers = false
 
     var transport: Transport {
-        switch (kind, shape) {
-        case (.longPoll, _), (.readingPoll, _): .longPoll
-        case (_, .webSocket): .webSocket
-        default: .eventStream
-        }
+        kind.isPoll ? .longPoll : shape.isWebSocket ? .webSocket : .eventStream
     }
 }

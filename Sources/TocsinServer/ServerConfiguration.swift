@@ -42,6 +42,14 @@ package struct ServerConfiguration: Sendable {
     package var payloadBytesMax = 1 << 20
     /// WebSocket messages of clients: commands and publications.
     package var messageBytesMax = 64 << 10
+    /// Whether WebSockets that offer permessage-deflate (RFC 7692) get it.
+    package var compresses = true
+    /// Pings, pongs and closes that a WebSocket client may send at once, and in a second in the long run: a client that answers our
+    /// pings and sends its own needs one in some seconds.
+    package var controlFramesBurst = 100
+    package var controlFramesPerSecond = 20
+    /// `/`, and a WebSocket that echoes at `/echo`, for the test suites of the protocols.
+    package var isConformanceDoorOpen = false
     /// Clients are asked to come back spread over so many seconds when the server goes down.
     package var drainSeconds = 5
 

@@ -28,11 +28,7 @@ extension Connection {
         let goingAway = ControlObject.goingAway(retryAfterMilliseconds: retryAfterMilliseconds)
         switch state {
         case .webSocket(let session):
-            var out: [UInt8] = []
-            WireShape.webSocket.append(control: goingAway, event: "going-away", to: &out)
-            session.adapter.close(.serviceRestart, "the server restarts", &out)
-            write(out)
-            closeWhenDrained()
+            leave(session, goingAway)
         case .eventStream(let session):
             let shape = loop.outlets[session.subscriber].shape
             var out: [UInt8] = []
@@ -58,6 +54,14 @@ extension Connection {
         }
     }
 
+    private func leave(_ session: WebSocketSession, _ goingAway: [UInt8]) {
+        var out: [UInt8] = []
+        session.adapter.shape.append(control: goingAway, event: "going-away", to: &out)
+        session.adapter.close(.serviceRestart, "the server restarts", &out)
+        send(session, out)
+        close(session)
+    }
+
     private func leaveStreams(_ exchange: HTTP2Exchange, _ goingAway: [UInt8], _ retryAfterMilliseconds: Int) {
         for (number, stream) in exchange.streams {
             if let session = stream.eventStream {
@@ -70,6 +74,8 @@ extension Connection {
                 loop.detachLater(session.subscriber, self)
                 exchange.streams[number]?.eventStream = nil
                 exchange.session.finish(stream: number)
+            } else if let session = stream.webSocket {
+                leave(session, goingAway)
             } else if let poll = stream.poll {
                 loop.detachLater(poll.subscriber, self)
                 exchange.streams[number]?.poll = nil

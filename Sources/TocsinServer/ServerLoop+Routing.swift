@@ -71,6 +71,10 @@ extension ServerLoop {
         case ["metrics"]:
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             metrics(handle)
+        case ["echo"] where server.configuration.isConformanceDoorOpen:
+            try echo(request, upgrade, handle)
+        case [""] where server.configuration.isConformanceDoorOpen, [] where server.configuration.isConformanceDoorOpen:
+            answer(handle, status: .ok, "text/plain; charset=utf-8", Self.conformanceBody)
         default:
             try page(request, "/" + segments.joined(separator: "/"), handle)
         }
@@ -92,6 +96,9 @@ extension ServerLoop {
             do throws(Problem) { try body(self) } catch { answer(handle, error) }
         }
     }
+
+    /// 128 KiB: above any window that a suite sets.
+    private static let conformanceBody = [UInt8](repeating: UInt8(ascii: "."), count: 128 << 10)
 
     private func channelName(_ text: String) throws(Problem) -> ChannelName {
         guard let name = ChannelName(text) else { throw .badChannel(text) }

@@ -11,7 +11,7 @@ extension ServerLoop {
     func subscribe(
         _ request: HTTPRequest, _ items: QueryItems, _ body: [UInt8], _ upgrade: String?, _ handle: RequestHandle
     ) throws(Problem) {
-        guard request.method == .get || request.method == .post else { throw .methodNotAllowed("GET, POST") }
+        guard request.method == .get || request.method == .post || handle.isTunnel else { throw .methodNotAllowed("GET, POST") }
         if server.isDraining { throw .goingAway(retryAfterSeconds: server.configuration.drainSeconds) }
         let limits = server.configuration.subscribe
         // A handshake whose Upgrade a proxy has taken away is still one: its refusal says so, where an answer would only puzzle.
@@ -30,7 +30,7 @@ extension ServerLoop {
                 "not-acceptable", "Not acceptable", status: 406, detail: "this path has text/event-stream and application/json"
             )
         }
-        let handshake = transport == .webSocket ? try webSocketHandshake(request) : nil
+        let handshake = transport == .webSocket ? try webSocketHandshake(request, handle) : nil
         var paced = wanted
         paced.rate = rate(wanted.rate, wanted.patterns)
         try whenCaughtUp(handle) { [paced] loop in loop.openCounted(paced, transport, handshake, handle) }
@@ -64,7 +64,7 @@ extension ServerLoop {
     func isPending(_ handle: RequestHandle) -> Bool {
         switch handle.connection.state {
         case .http1(let exchange): handle.stream == 0 && handle.serial == exchange.serial && exchange.isAnswering
-        case .http2(let exchange): exchange.streams[handle.stream].map { !$0.isAnswered && $0.subscriber == nil } ?? false
+        case .http2(let exchange): exchange.streams[handle.stream]?.isFree ?? false
         default: false
         }
     }
@@ -90,9 +90,9 @@ extension ServerLoop {
 
     // MARK: WebSocket
 
-    private func webSocketHandshake(_ request: HTTPRequest) throws(Problem) -> WebSocketHandshake.Request {
+    private func webSocketHandshake(_ request: HTTPRequest, _ handle: RequestHandle) throws(Problem) -> WebSocketHandshake.Request {
         do throws(WebSocketHandshake.Refusal) {
-            return try WebSocketHandshake.Request(request)
+            return try WebSocketHandshake.Request(request, isTunnel: handle.isTunnel)
         } catch {
             var problem = Problem(
                 error.status == 426 ? "upgrade-required" : "bad-handshake",
@@ -108,32 +108,47 @@ extension ServerLoop {
         _ handshake: WebSocketHandshake.Request, _ wanted: SubscribeRequest, _ unread: Int?, _ handle: RequestHandle
     ) {
         let connection = handle.connection
-        guard case .http1(let exchange) = connection.state else { preconditionFailure("an upgrade is of HTTP/1.1") }
-        var response = HTTPResponse(status: .switchingProtocols)
-        response.headerFields[.connection] = "Upgrade"
-        response.headerFields[.upgrade] = "websocket"
-        response.headerFields[.secWebSocketAccept] = handshake.accept
-        if let chosen = WebSocketHandshake.subprotocol(offered: handshake.subprotocols, supported: ["tocsin.v1"]) {
-            response.headerFields[.secWebSocketProtocol] = chosen
-        }
-        var out: [UInt8] = []
-        HTTP1ResponseEncoder.head(response, framing: .none, keepAlive: true, requestMinorVersion: 1, into: &out)
-
+        let deflate = server.configuration.compresses ? PerMessageDeflate.accept(handshake.extensions) : nil
         let (id, position) = enter(wanted)
-        let hello = ControlObject.hello(
-            session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
-        )
-        WireShape.webSocket.append(control: hello, event: "hello", to: &out)
         var options = wanted.readingOptions
         options.isPaced = false
         let adapter = WebSocketAdapter(
-            subscriber: id, options: options, limits: WebSocketLimits(messageBytesMax: server.configuration.messageBytesMax)
+            subscriber: id, options: options, limits: WebSocketLimits(messageBytesMax: server.configuration.messageBytesMax),
+            shape: .webSocket(deflate), compression: compression
         )
-        let session = WebSocketSession(adapter: adapter, heartbeatSeconds: wanted.heartbeatSeconds, tick: tick)
-        connection.state = .webSocket(session)
-        begin(id, connection, stream: 0, shape: .webSocket, out, wanted, unread)
-        // What the client said before it had its answer, if that took a moment.
-        var early = exchange.backlog
+        let hello = ControlObject.hello(
+            session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
+        )
+        var (session, out, early) = connection.acceptWebSocket(
+            adapter, handshake, deflate, supported: ["tocsin.v1"], heartbeatSeconds: wanted.heartbeatSeconds, handle
+        )
+        guard let session else { return hub.unsubscribe(id) }
+        adapter.shape.append(control: hello, event: "hello", to: &out)
+        begin(id, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
+        if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
+    }
+
+    /// `/echo`: gives every message back, for the test suites of the protocol.
+    func echo(_ request: HTTPRequest, _ upgrade: String?, _ handle: RequestHandle) throws(Problem) {
+        guard upgrade?.lowercased() == "websocket" else {
+            throw Problem("upgrade-required", "A WebSocket is wanted", status: 426, detail: "/echo is a WebSocket")
+        }
+        let handshake = try webSocketHandshake(request, handle)
+        let deflate = PerMessageDeflate.accept(handshake.extensions)
+        let adapter = WebSocketAdapter(
+            subscriber: nil, limits: WebSocketLimits(messageBytesMax: 16 << 20, fragmentsMax: 1 << 20), shape: .webSocket(deflate),
+            compression: compression
+        )
+        let heartbeatSeconds = server.configuration.subscribe.heartbeatSecondsDefault
+        let connection = handle.connection
+        let accepted = connection.acceptWebSocket(
+            adapter, handshake, deflate, supported: handshake.subprotocols, heartbeatSeconds: heartbeatSeconds, handle
+        )
+        guard let session = accepted.session else { return }
+        connection.clearDeadline()
+        connection.look(at: tick + ticks(seconds: heartbeatSeconds))
+        if session.stream == 0 { connection.write(accepted.head) } else { connection.flushHTTP2() }
+        var early = accepted.early
         if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
     }
 
@@ -267,12 +282,19 @@ extension ServerLoop {
 }
 
 extension WebSocketHandshake.Request {
-    init(_ request: HTTPRequest) throws(WebSocketHandshake.Refusal) {
+    init(_ request: HTTPRequest, isTunnel: Bool) throws(WebSocketHandshake.Refusal) {
         let fields = request.headerFields
+        if isTunnel {
+            try self.init(
+                version: fields[values: .secWebSocketVersion], subprotocols: fields[values: .secWebSocketProtocol],
+                extensions: fields[values: .secWebSocketExtensions]
+            )
+            return
+        }
         try self.init(
             method: request.method.rawValue, upgrade: fields[values: .upgrade], connection: fields[values: .connection],
             version: fields[values: .secWebSocketVersion], key: fields[values: .secWebSocketKey],
-            subprotocols: fields[values: .secWebSocketProtocol]
+            subprotocols: fields[values: .secWebSocketProtocol], extensions: fields[values: .secWebSocketExtensions]
         )
     }
 }

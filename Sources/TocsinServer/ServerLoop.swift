@@ -17,6 +17,7 @@ package final class ServerLoop {
     let server: ServerState
     let hub: Hub
     let outlets = OutletTable()
+    let compression = WireCompression()
     var counters = LoopCounters()
     var wheel = TimerWheel()
     var connections: [Connection?] = []
@@ -47,7 +48,7 @@ package final class ServerLoop {
         self.eventLoop = eventLoop
         self.server = server
         hub = Hub(preload, limits: server.configuration.log)
-        framed = FramedBatch(epoch: server.log.epoch)
+        framed = FramedBatch(epoch: server.log.epoch, compression: compression)
     }
 
     deinit {
@@ -170,7 +171,7 @@ package final class ServerLoop {
             case .page(let page):
                 if !page.items.isEmpty {
                     var out: [UInt8] = []
-                    for item in page.items { outlet.shape.append(item, epoch: epoch, to: &out) }
+                    for item in page.items { outlet.shape.append(item, epoch: epoch, compression, to: &out) }
                     let count = page.items.reduce(0) { $0 + ($1.notification == nil ? 0 : 1) }
                     if let place {
                         let shared = SharedPages.Page(bytes: out, notifications: count, after: hub.readingState(of: id))

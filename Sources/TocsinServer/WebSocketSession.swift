@@ -1,52 +1,212 @@
+import HTTP1Codec
+import HTTP2Session
+import HTTPTypes
 import NIOCore
 import NotificationCore
 import Transports
 import WebSocketCodec
 
-/// What a WebSocket connection holds.
+/// What a WebSocket holds: one on a connection of its own, or one on a stream of HTTP/2 (RFC 8441).
+///
+///     open ──close frame, fault, server's close──> closed   what is in `waiting` still goes out, then the stream or connection ends
 final class WebSocketSession {
     var adapter: WebSocketAdapter
+    /// Of HTTP/2; else 0.
+    let stream: Int32
     let heartbeatSeconds: UInt16
     /// When the client last sent anything, and when it was last asked to.
     var receivedTick: UInt32
     var pingTick: UInt32
+    /// When the last ping that was not answered yet went out, in milliseconds of the monotonic clock; 0: none.
+    var pingMilliseconds: Int64 = 0
+    /// The time from the last answered ping to its pong, in milliseconds; nil: not known yet.
+    var roundTripMilliseconds: Int64?
+    /// Control frames that may come; refilled as time goes by.
+    var controlBudget: Int
+    var budgetTick: UInt32
+    /// Frames that the stream has not taken yet: its window is shut. (A connection has the channel for that.)
+    var waiting: [UInt8] = []
+    var isClosed = false
+    /// The end of the stream has been written.
+    var isFinished = false
+    /// When the stream is reset if the peer does not end its half.
+    var resetTick: UInt32 = 0
 
-    init(adapter: WebSocketAdapter, heartbeatSeconds: Int, tick: UInt32) {
+    init(adapter: WebSocketAdapter, stream: Int32, heartbeatSeconds: Int, controlBudget: Int, tick: UInt32) {
         self.adapter = adapter
+        self.stream = stream
         self.heartbeatSeconds = UInt16(heartbeatSeconds)
+        self.controlBudget = controlBudget
+        budgetTick = tick
         receivedTick = tick
         pingTick = tick
+    }
+
+    /// Gives back what time has given of the budget of control frames.
+    func refill(tick: UInt32, perSecond: Int, max: Int) {
+        let gained = Int(tick - budgetTick) * perSecond / Int(ServerLoop.ticksPerSecond)
+        guard gained > 0 else { return }
+        controlBudget = min(max, controlBudget + gained)
+        budgetTick = tick
     }
 }
 
 extension Connection {
+    /// Turns the connection, or the stream, into a WebSocket.
+    ///
+    /// - Parameters:
+    ///   - deflate: what was agreed on of permessage-deflate.
+    ///   - supported: subprotocols, of which the first one offered is chosen.
+    /// - Returns: the session, nil if the request is gone; the head of the answer where the caller has to send it before its first
+    ///   frames; and what the client said before it had its answer.
+    func acceptWebSocket(
+        _ adapter: WebSocketAdapter, _ handshake: WebSocketHandshake.Request, _ deflate: PerMessageDeflate?, supported: [String],
+        heartbeatSeconds: Int, _ handle: RequestHandle
+    ) -> (session: WebSocketSession?, head: [UInt8], early: [UInt8]) {
+        var response = HTTPResponse(status: handle.isTunnel ? .ok : .switchingProtocols)
+        if let chosen = WebSocketHandshake.subprotocol(offered: handshake.subprotocols, supported: supported) {
+            response.headerFields[.secWebSocketProtocol] = chosen
+        }
+        if let deflate { response.headerFields[.secWebSocketExtensions] = deflate.answer }
+        let session = WebSocketSession(
+            adapter: adapter, stream: handle.stream, heartbeatSeconds: heartbeatSeconds,
+            controlBudget: loop.server.configuration.controlFramesBurst, tick: loop.tick
+        )
+        switch state {
+        case .http1(let exchange):
+            response.headerFields[.connection] = "Upgrade"
+            response.headerFields[.upgrade] = "websocket"
+            response.headerFields[.secWebSocketAccept] = handshake.accept
+            var head: [UInt8] = []
+            HTTP1ResponseEncoder.head(response, framing: .none, keepAlive: true, requestMinorVersion: 1, into: &head)
+            state = .webSocket(session)
+            return (session, head, exchange.backlog)
+        case .http2(let exchange) where exchange.streams[handle.stream] != nil:
+            let early = exchange.streams[handle.stream]?.body ?? []
+            exchange.streams[handle.stream]?.body = []
+            exchange.streams[handle.stream]?.webSocket = session
+            exchange.session.startStreaming(stream: handle.stream, dated(response))
+            return (session, [], early)
+        default:
+            return (nil, [], [])
+        }
+    }
+
     func receiveWebSocket(_ session: WebSocketSession, _ bytes: UnsafeMutableRawBufferPointer) {
+        guard !session.isClosed else { return }
+        let configuration = loop.server.configuration
         session.receivedTick = loop.tick
+        session.refill(tick: loop.tick, perSecond: configuration.controlFramesPerSecond, max: configuration.controlFramesBurst)
         var out: [UInt8] = []
         let actions = session.adapter.receive(
-            bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: loop.server.configuration.subscribe, out: &out
+            bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: configuration.subscribe,
+            controlBudget: &session.controlBudget, out: &out
         )
-        write(out)
+        send(session, out)
         for action in actions {
             switch action {
             case .opened(let id, let rate): open(session, id, rate)
             case .closed(let id):
                 loop.detach(id)
             case .pace(let id, let rate): pace(id, rate)
-            case .acknowledge(let id, let user, let acknowledgement): acknowledge(id, user, acknowledgement)
-            case .publish(let id, let publication): publish(id, publication)
-            case .close: closeWhenDrained()
+            case .acknowledge(let id, let user, let acknowledgement): acknowledge(session, id, user, acknowledgement)
+            case .publish(let id, let publication): publish(session, id, publication)
+            case .pong(let payload): notePong(session, payload)
+            case .close: close(session)
             }
         }
     }
 
-    /// A further subscription of this connection.
+    // MARK: bytes out
+
+    /// Sends frames that are not notifications: replies, pings, the close.
+    func send(_ session: WebSocketSession, _ bytes: [UInt8]) {
+        guard !bytes.isEmpty, !session.isClosed else { return }
+        guard session.stream != 0 else { return write(bytes) }
+        guard case .http2(let exchange) = state else { return }
+        if session.waiting.isEmpty, exchange.session.offer(stream: session.stream, bytes, range: 0..<bytes.count) {
+            for id in session.adapter.subscribers where !hasRoom(stream: session.stream) { loop.stop(id) }
+        } else {
+            session.waiting += bytes
+            if session.waiting.count > loop.server.configuration.backlogBytesMax {
+                // It asks and does not read the answers.
+                reset(session, exchange)
+            }
+        }
+        flushOrWait(exchange)
+    }
+
+    /// The stream has room again: first what waits, then the subscribers read on.
+    func onWindowOpen(_ session: WebSocketSession, _ exchange: HTTP2Exchange) {
+        if !session.waiting.isEmpty {
+            guard exchange.session.offer(stream: session.stream, session.waiting, range: 0..<session.waiting.count) else { return }
+            session.waiting = []
+            if session.isClosed { finish(session, exchange) }
+            return flushOrWait(exchange)
+        }
+        guard !session.isClosed else { return }
+        for id in session.adapter.subscribers { loop.afterFanOut { [self] in if loop.hub.isCurrent(id) { loop.readOn(id) } } }
+    }
+
+    private func flushOrWait(_ exchange: HTTP2Exchange) {
+        if loop.isFanningOut { wantFlush(exchange) } else { flushHTTP2() }
+    }
+
+    /// The last frame has been handed over: nothing is delivered from now on, and the stream or connection ends after it.
+    func close(_ session: WebSocketSession) {
+        guard !session.isClosed else { return }
+        session.isClosed = true
+        guard session.stream != 0 else { return closeWhenDrained() }
+        for id in session.adapter.subscribers { loop.detachLater(id, self) }
+        guard case .http2(let exchange) = state else { return }
+        session.resetTick = loop.tick + loop.ticks(seconds: Self.lingerSeconds)
+        look(at: session.resetTick)
+        if session.waiting.isEmpty { finish(session, exchange) }
+        flushOrWait(exchange)
+    }
+
+    private func finish(_ session: WebSocketSession, _ exchange: HTTP2Exchange) {
+        guard !session.isFinished else { return }
+        session.isFinished = true
+        exchange.session.finish(stream: session.stream)
+    }
+
+    /// Ends the stream at once, as a reset of TCP would (RFC 8441 section 5.2).
+    private func reset(_ session: WebSocketSession, _ exchange: HTTP2Exchange) {
+        session.isClosed = true
+        session.waiting = []
+        for id in session.adapter.subscribers { loop.detachLater(id, self) }
+        exchange.session.reset(stream: session.stream, errorCode: 8)  // CANCEL
+    }
+
+    /// The client has ended its half of the stream: as the end of a TCP connection.
+    func onStreamEnd(_ session: WebSocketSession, _ exchange: HTTP2Exchange) {
+        if !session.isClosed {
+            session.isClosed = true
+            session.waiting = []
+            for id in session.adapter.subscribers { loop.detachLater(id, self) }
+        }
+        if session.waiting.isEmpty { finish(session, exchange) }
+    }
+
+    // MARK: commands
+
+    /// A further subscription of this WebSocket.
     private func open(_ session: WebSocketSession, _ id: SubscriberID, _ rate: Rate?) {
         // The connection may have ended with an earlier command, and all its subscriptions with it.
-        guard case .webSocket = state, loop.hub.isCurrent(id) else { return }
+        guard !session.isClosed, isOpen, loop.hub.isCurrent(id) else { return }
         // What a batch holds for the subscriptions of one connection goes out together.
-        loop.attach(id, Outlet(connection: .passUnretained(self), descriptor: descriptor, kind: .gathered, shape: .webSocket))
-        for other in session.adapter.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = .gathered }
+        let kind: Outlet.Kind = session.stream != 0 ? .http2 : .gathered
+        loop.attach(
+            id,
+            Outlet(
+                connection: .passUnretained(self), descriptor: descriptor, stream: session.stream, kind: kind,
+                shape: session.adapter.shape
+            )
+        )
+        if kind == .gathered {
+            for other in session.adapter.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = .gathered }
+        }
         if let user = session.adapter.options.user {
             loop.outlets[id].isUsers = true
             loop.unreadSessions[id] = UnreadSession(user: user, patterns: loop.hub.patterns(of: id))
@@ -56,7 +216,7 @@ extension Connection {
             loop.hub.setPaced(true, id)
             loop.pace(id, rate)
         }
-        if hasRoom(stream: 0) { loop.readOn(id) } else { loop.stop(id) }
+        if hasRoom(stream: session.stream) { loop.readOn(id) } else { loop.stop(id) }
     }
 
     private func pace(_ id: SubscriberID, _ wanted: Rate?) {
@@ -67,57 +227,81 @@ extension Connection {
         if rate == nil { loop.readOn(id) }
     }
 
-    private func acknowledge(_ id: CommandID?, _ user: FieldText, _ acknowledgement: Acknowledgement) {
-        let bound = loop.bind(self)
+    private func reply(_ session: WebSocketSession, _ object: [UInt8]) {
+        var out: [UInt8] = []
+        session.adapter.shape.append(control: object, event: "reply", to: &out)
+        send(session, out)
+    }
+
+    private func acknowledge(_ session: WebSocketSession, _ id: CommandID?, _ user: FieldText, _ acknowledgement: Acknowledgement) {
+        let bound = loop.bind((self, session))
         loop.acknowledge(user, acknowledgement) { result in
-            let connection = bound.value
-            guard case .webSocket = connection.state else { return }
-            var out: [UInt8] = []
-            let object =
-                switch result {
-                case .success(let unread): WebSocketReply.done(id, unread: unread)
-                case .failure(let problem): WebSocketReply.refused(id, code: "ack_refused", message: problem.detail)
-                }
-            WebSocketEncoder.frame(.text, object, into: &out)
-            connection.write(out)
+            let (connection, session) = bound.value
+            switch result {
+            case .success(let unread): connection.reply(session, WebSocketReply.done(id, unread: unread))
+            case .failure(let problem):
+                connection.reply(session, WebSocketReply.refused(id, code: "ack_refused", message: problem.detail))
+            }
         }
     }
 
-    private func publish(_ id: CommandID?, _ publication: Publication) {
+    private func publish(_ session: WebSocketSession, _ id: CommandID?, _ publication: Publication) {
         let epoch = loop.epoch
-        let bound = loop.bind(self)
+        let bound = loop.bind((self, session))
         loop.server.log.append(AppendRequest([publication]), from: loop) { outcomes in
-            let connection = bound.value
-            guard case .webSocket = connection.state else { return }
+            let (connection, session) = bound.value
             if case .appended = outcomes[0] { connection.loop.counters.published += 1 }
-            var out: [UInt8] = []
-            WebSocketEncoder.frame(.text, WebSocketAdapter.reply(id, outcomes[0], epoch: epoch), into: &out)
-            connection.write(out)
+            connection.reply(session, WebSocketAdapter.reply(id, outcomes[0], epoch: epoch))
         }
+    }
+
+    // MARK: pings
+
+    /// A pong to the last ping tells the round trip. (One that nobody asked for, or to an earlier ping, is only a sign of life.)
+    private func notePong(_ session: WebSocketSession, _ payload: [UInt8]) {
+        guard session.pingMilliseconds != 0, payload == Self.pingPayload(session.pingMilliseconds) else { return }
+        let milliseconds = Clock.monotonicMilliseconds() - session.pingMilliseconds
+        session.pingMilliseconds = 0
+        session.roundTripMilliseconds = milliseconds
+        loop.counters.roundTrips.note(milliseconds: milliseconds)
+    }
+
+    private static func pingPayload(_ milliseconds: Int64) -> [UInt8] {
+        withUnsafeBytes(of: milliseconds.bigEndian, Array.init)
+    }
+
+    func ping(_ session: WebSocketSession) {
+        session.pingTick = loop.tick
+        session.pingMilliseconds = Clock.monotonicMilliseconds()
+        var out: [UInt8] = []
+        WebSocketEncoder.frame(.ping, Self.pingPayload(session.pingMilliseconds), into: &out)
+        send(session, out)
     }
 
     /// Pings where nothing was heard or said for a heartbeat.
     ///
     /// - Returns: when to look again.
     func heartbeat(_ session: WebSocketSession) -> UInt32 {
+        if session.isClosed {
+            guard session.stream != 0, case .http2(let exchange) = state else { return .max }
+            if loop.tick < session.resetTick { return session.resetTick }
+            reset(session, exchange)
+            return .max
+        }
         let interval = loop.ticks(seconds: Int(session.heartbeatSeconds))
         let patience = 2 * interval + loop.ticks(seconds: 10)
         guard loop.tick - session.receivedTick < patience else {
             var out: [UInt8] = []
             session.adapter.close(.policyViolation, "no answer to pings", &out)
-            write(out)
-            closeWhenDrained()
+            send(session, out)
+            close(session)
             return .max
         }
         let saidTick = session.adapter.subscribers.reduce(0) { max($0, loop.outlets[$1].lastTick) }
         let quietSince = max(session.pingTick, min(session.receivedTick, saidTick))
         if loop.tick - quietSince >= interval {
             session.pingTick = loop.tick
-            if hasRoom(stream: 0) {
-                var out: [UInt8] = []
-                WebSocketEncoder.frame(.ping, [], into: &out)
-                write(out)
-            }
+            if hasRoom(stream: session.stream) { ping(session) }
             return loop.tick + interval
         }
         return quietSince + interval

@@ -18,12 +18,14 @@ package struct FramedBatch: ~Copyable {
     private static let keptBytesMax = 1 << 20
 
     private let epoch: LogEpoch
+    private let compression: WireCompression
     package private(set) var notifications: [Notification] = []
     private var forms = Array(repeating: Form(), count: WireShape.allCases.count)
     private var answer: (indices: [UInt32], bytes: [UInt8]) = ([], [])
 
-    package init(epoch: LogEpoch) {
+    package init(epoch: LogEpoch, compression: WireCompression) {
         self.epoch = epoch
+        self.compression = compression
     }
 
     deinit {
@@ -93,7 +95,7 @@ package struct FramedBatch: ~Copyable {
     private mutating func make(_ shape: WireShape) {
         let form = Int(shape.rawValue)
         for notification in notifications {
-            shape.append(notification, epoch: epoch, to: &forms[form].bytes)
+            shape.append(notification, epoch: epoch, compression, to: &forms[form].bytes)
             forms[form].ends.append(forms[form].bytes.count)
         }
         let count = forms[form].bytes.count

@@ -17,6 +17,8 @@ package struct WebSocketAdapter {
         case acknowledge(CommandID?, FieldText, Acknowledgement)
         /// To be appended to the log; `reply` makes the answer of the outcome.
         case publish(CommandID?, Publication)
+        /// The answer to a ping, with what that carried.
+        case pong([UInt8])
         /// The connection is to be closed once `out` has been sent.
         case close
     }
@@ -25,20 +27,36 @@ package struct WebSocketAdapter {
     package private(set) var subscribers: [SubscriberID]
     /// What goes for all of them.
     package let options: ReadingOptions
+    /// In which form it gets its messages, and replies.
+    package let shape: WireShape
     private var decoder: WebSocketDecoder
+    private let compression: WireCompression
+    private let isEcho: Bool
     private var isClosing = false
 
-    package init(subscriber: SubscriberID, options: ReadingOptions = ReadingOptions(), limits: WebSocketLimits) {
-        subscribers = [subscriber]
+    /// - Parameters:
+    ///   - subscriber: the subscription of the URL; nil: this is an echo, for the test suites of the protocol.
+    ///   - compression: of the thread. Whether it is used, the shape says.
+    package init(
+        subscriber: SubscriberID?, options: ReadingOptions = ReadingOptions(), limits: WebSocketLimits, shape: WireShape = .webSocket,
+        compression: WireCompression = WireCompression()
+    ) {
+        subscribers = subscriber.map { [$0] } ?? []
+        isEcho = subscriber == nil
         self.options = options
-        decoder = WebSocketDecoder(role: .server, limits: limits)
+        self.shape = shape
+        self.compression = compression
+        decoder = WebSocketDecoder(role: .server, limits: limits, inflater: shape.isDeflated ? compression.inflater : nil)
     }
 
     /// Takes what the client sent.
     ///
-    /// - Parameter input: unmasked in place.
+    /// - Parameters:
+    ///   - input: unmasked in place.
+    ///   - controlBudget: how many control frames may come; counts down.
     package mutating func receive(
-        _ input: UnsafeMutableRawBufferPointer, hub: Hub, knownHead: UInt64, limits: SubscribeLimits, out: inout [UInt8]
+        _ input: UnsafeMutableRawBufferPointer, hub: Hub, knownHead: UInt64, limits: SubscribeLimits, controlBudget: inout Int,
+        out: inout [UInt8]
     ) -> [Action] {
         var actions: [Action] = []
         var consumed = 0
@@ -49,6 +67,11 @@ package struct WebSocketAdapter {
                 let event = try decoder.next(rest, consumed: &taken)
                 consumed += taken
                 guard let event else { break }
+                if event.isControl { controlBudget -= 1 }
+                guard controlBudget >= 0 else {
+                    close(.policyViolation, "too many control frames", &out)
+                    break
+                }
                 handle(event, hub, knownHead, limits, &actions, &out)
             } catch {
                 close(error.closeCode, error.reason, &out)
@@ -79,11 +102,19 @@ package struct WebSocketAdapter {
         }
     }
 
+    private func reply(_ object: [UInt8], _ out: inout [UInt8]) {
+        shape.append(control: object, event: "reply", to: &out)
+    }
+
     private mutating func handle(
         _ event: WebSocketEvent, _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action],
         _ out: inout [UInt8]
     ) {
         switch event {
+        case .text(let text) where isEcho:
+            shape.append(message: text, .text, compression, to: &out)
+        case .binary(let bytes) where isEcho:
+            shape.append(message: bytes, .binary, compression, to: &out)
         case .text(let text):
             do throws(WebSocketCommand.Refusal) {
                 guard let command = try WebSocketCommand.read(text) else {
@@ -91,16 +122,14 @@ package struct WebSocketAdapter {
                 }
                 try perform(command, hub, knownHead, limits, &actions, &out)
             } catch {
-                WebSocketEncoder.frame(
-                    .text, WebSocketReply.refused(error.id, code: error.code, message: error.message), into: &out
-                )
+                reply(WebSocketReply.refused(error.id, code: error.code, message: error.message), &out)
             }
         case .binary:
             close(.unsupportedData, "tocsin.v1 is text", &out)
         case .ping(let payload):
             WebSocketEncoder.frame(.pong, payload, into: &out)
-        case .pong:
-            break
+        case .pong(let payload):
+            actions.append(.pong(payload))
         case .close(let code, _):
             isClosing = true
             WebSocketEncoder.close(code ?? .normalClosure, reason: "", into: &out)
@@ -111,7 +140,6 @@ package struct WebSocketAdapter {
         _ command: WebSocketCommand, _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action],
         _ out: inout [UInt8]
     ) throws(WebSocketCommand.Refusal) {
-        func reply(_ object: [UInt8]) { WebSocketEncoder.frame(.text, object, into: &out) }
         func refuse(_ code: String, _ message: String) -> WebSocketCommand.Refusal {
             WebSocketCommand.Refusal(id: command.id, code: code, message: message)
         }
@@ -131,7 +159,7 @@ package struct WebSocketAdapter {
             options.isPaced = rate != nil
             let id = hub.subscribe(patterns, from: start, knownHead: knownHead, options: options)
             subscribers.append(id)
-            reply(WebSocketReply.done(command.id, members: [("position", hub.position(of: id).description)]))
+            reply(WebSocketReply.done(command.id, members: [("position", hub.position(of: id).description)]), &out)
             actions.append(.opened(id, rate))
         case .unsubscribe(let patterns):
             for pattern in patterns {
@@ -140,7 +168,7 @@ package struct WebSocketAdapter {
                 }
                 if at > 0, hub.patterns(of: subscribers[at]).isEmpty { actions.append(.closed(subscribers.remove(at: at))) }
             }
-            reply(WebSocketReply.done(command.id))
+            reply(WebSocketReply.done(command.id), &out)
         case .rate(let rate, let channel):
             let found = subscribers.first { id in
                 let patterns = hub.patterns(of: id)
@@ -149,7 +177,7 @@ package struct WebSocketAdapter {
             guard let found else {
                 throw refuse("not_subscribed", channel.map { "not subscribed to \($0)" } ?? "the URL subscribed to nothing: name a channel")
             }
-            reply(WebSocketReply.done(command.id))
+            reply(WebSocketReply.done(command.id), &out)
             actions.append(.pace(found, rate))
         case .acknowledge(let acknowledgement):
             guard let user = options.user else { throw refuse("no_user", "this connection named no user") }
@@ -157,7 +185,7 @@ package struct WebSocketAdapter {
         case .publish(let publication):
             actions.append(.publish(command.id, publication))
         case .ping:
-            reply(WebSocketReply.done(command.id))
+            reply(WebSocketReply.done(command.id), &out)
         }
     }
 }

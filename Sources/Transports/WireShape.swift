@@ -1,15 +1,19 @@
 import EventStreamCodec
 package import NotificationCore
-import WebSocketCodec
+package import WebSocketCodec
 
 /// The forms in which the same notification goes out. The JSON object inside is the same in all but the raw ones.
 ///
 ///     webSocket                  header {…}
+///     webSocketDeflated          header DEFLATE of {…}, if that is shorter (permessage-deflate, RFC 7692)
 ///     eventStream                id: POSITION ⏎ data: {…} ⏎ ⏎
 ///     eventStreamRaw             id: POSITION ⏎ event: EVENT ⏎ data: PAYLOAD ⏎ ⏎
 ///     eventStream…Chunked        the same as one chunk of HTTP/1.1: SIZE CRLF … CRLF
 package enum WireShape: UInt8, CaseIterable, Sendable {
     case webSocket
+    case webSocketDeflated
+    /// The same for clients that asked for a small window.
+    case webSocketDeflatedSmall
     case eventStream
     case eventStreamChunked
     case eventStreamRaw
@@ -24,19 +28,48 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
         }
     }
 
+    /// - Parameter deflate: what was negotiated; nil: messages go out as they are.
+    package static func webSocket(_ deflate: PerMessageDeflate?) -> WireShape {
+        guard let deflate else { return .webSocket }
+        return deflate.serverWindowBits == 15 ? .webSocketDeflated : .webSocketDeflatedSmall
+    }
+
+    package var isWebSocket: Bool {
+        switch self {
+        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: true
+        case .eventStream, .eventStreamChunked, .eventStreamRaw, .eventStreamRawChunked: false
+        }
+    }
+
+    package var isDeflated: Bool { self == .webSocketDeflated || self == .webSocketDeflatedSmall }
+
     package var isChunked: Bool { self == .eventStreamChunked || self == .eventStreamRawChunked }
 
     private var isRaw: Bool { self == .eventStreamRaw || self == .eventStreamRawChunked }
 
-    package func append(_ notification: Notification, epoch: LogEpoch, to out: inout [UInt8]) {
+    package func append(_ notification: Notification, epoch: LogEpoch, _ compression: WireCompression, to out: inout [UInt8]) {
         switch self {
-        case .webSocket:
-            WebSocketEncoder.frame(.text, notification.object, into: &out)
+        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall:
+            appendFrame(notification.object, compression, to: &out)
         case .eventStream, .eventStreamRaw:
             appendEvent(notification, epoch, to: &out)
         case .eventStreamChunked, .eventStreamRawChunked:
             Chunk.append(to: &out) { appendEvent(notification, epoch, to: &$0) }
         }
+    }
+
+    /// One message of a WebSocket, whatever is in it.
+    func append(message: [UInt8], _ opcode: WebSocketOpcode, _ compression: WireCompression, to out: inout [UInt8]) {
+        switch self {
+        case .webSocketDeflated: compression.deflater.frame(opcode, message, into: &out)
+        case .webSocketDeflatedSmall: compression.smallDeflater.frame(opcode, message, into: &out)
+        default: WebSocketEncoder.frame(opcode, message, into: &out)
+        }
+    }
+
+    /// One object as a message of a WebSocket.
+    private func appendFrame(_ object: [UInt8], _ compression: WireCompression, to out: inout [UInt8]) {
+        append(message: object, .text, compression, to: &out)
     }
 
     private func append(_ gap: Gap, to out: inout [UInt8]) {
@@ -57,7 +90,7 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
             out.append(contentsOf: "\n\n".utf8)
         }
         switch self {
-        case .webSocket: WebSocketEncoder.frame(.text, object, into: &out)
+        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: WebSocketEncoder.frame(.text, object, into: &out)
         case .eventStream, .eventStreamRaw: appendControl(&out)
         case .eventStreamChunked, .eventStreamRawChunked: Chunk.append(to: &out, appendControl)
         }
@@ -72,17 +105,18 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
         }
     }
 
-    package func append(_ item: PageItem, epoch: LogEpoch, to out: inout [UInt8]) {
+    package func append(_ item: PageItem, epoch: LogEpoch, _ compression: WireCompression, to out: inout [UInt8]) {
         var object: [UInt8] = []
         switch item {
         case .gap(let gap):
             append(gap, to: &out)
         case .notification(let notification):
-            append(notification, epoch: epoch, to: &out)
+            append(notification, epoch: epoch, compression, to: &out)
         case .marked(let notification, let skipped, let position):
-            append(notification, skipped, position, to: &out)
+            append(notification, skipped, position, compression, to: &out)
         case .snapshot(let snapshot, let position):
             ControlObject.append(snapshot, position: position, to: &object)
+            if isWebSocket { return appendFrame(object, compression, to: &out) }
             append(control: object, event: "snapshot", position: position, to: &out)
         case .digest(let channel, let digest, let position):
             ControlObject.append(digest, channel: channel, position: position, to: &object)
@@ -90,7 +124,9 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
         }
     }
 
-    private func append(_ notification: Notification, _ skipped: UInt64, _ position: Position, to out: inout [UInt8]) {
+    private func append(
+        _ notification: Notification, _ skipped: UInt64, _ position: Position, _ compression: WireCompression, to out: inout [UInt8]
+    ) {
         var object: [UInt8] = []
         object.reserveCapacity(notification.object.count + 64)
         notification.append(position: position, skipped: skipped, to: &object)
@@ -108,7 +144,7 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
             out.append(contentsOf: "\n\n".utf8)
         }
         switch self {
-        case .webSocket: WebSocketEncoder.frame(.text, object, into: &out)
+        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: appendFrame(object, compression, to: &out)
         case .eventStream, .eventStreamRaw: appendMarked(&out)
         case .eventStreamChunked, .eventStreamRawChunked: Chunk.append(to: &out, appendMarked)
         }

@@ -22,9 +22,9 @@
 /// a message over the limit is refused when its length is read, before any of its payload.
 ///
 /// The odd cases: control frames may stand between the fragments of a message, so there are two collecting arrays; text is validated
-/// as it comes, so a fragmented message fails at its first impossible byte and not at its end; and a frame that is in one read as a
-/// whole is unmasked where it lies and copied once, into the array of its event.
-package struct WebSocketDecoder: Sendable {
+/// as it comes, so a fragmented message fails at its first impossible byte and not at its end (a compressed one when it is complete);
+/// and a frame that is in one read as a whole is unmasked where it lies and copied once, into the array of its event.
+package struct WebSocketDecoder {
     private enum Phase: UInt8 {
         case opcode
         case length
@@ -58,14 +58,18 @@ package struct WebSocketDecoder: Sendable {
     private var lengthBytes: UInt8 = 0
     /// Of the current text message, over all its fragments. A message that is given out leaves it complete, as it began.
     private var utf8 = UTF8Validator()
-    /// What an extension has negotiated. Nothing does yet; a compressed message will be told by `rsv1`.
-    private let reservedBits: WebSocketReservedBits = []
+    /// The current message is compressed: it is inflated and checked when it is complete.
+    private var isCompressed = false
+    /// nil: permessage-deflate was not negotiated.
+    private let inflater: MessageInflater?
 
     /// - Parameters:
     ///   - role: the end at which the decoder stands; a server reads masked frames.
     ///   - limits: what the peer may make it hold.
-    package init(role: WebSocketRole, limits: WebSocketLimits = WebSocketLimits()) {
+    ///   - inflater: of the thread, if permessage-deflate was negotiated (without context takeover by the peer); nil if not.
+    package init(role: WebSocketRole, limits: WebSocketLimits = WebSocketLimits(), inflater: MessageInflater? = nil) {
         self.role = role
+        self.inflater = inflater
         self.limits = limits
     }
 
@@ -149,9 +153,11 @@ extension WebSocketDecoder {
 
     private mutating func readOpcode(_ byte: UInt8) throws(WebSocketFault) {
         let bits = WebSocketReservedBits(rawValue: byte).intersection(.all)
-        guard bits.isSubset(of: reservedBits) else { throw .reservedBits }
+        guard bits.isEmpty || bits == .rsv1 && inflater != nil else { throw .reservedBits }
         guard let opcode = WebSocketOpcode(rawValue: byte & 0x0F) else { throw .reservedOpcode(byte & 0x0F) }
         isFinal = byte & 0x80 != 0
+        // RSV1 stands on the first frame of a compressed message and nowhere else (RFC 7692 section 6.1).
+        if opcode.isControl || opcode == .continuation, !bits.isEmpty { throw .reservedBits }
         if opcode.isControl {
             guard isFinal else { throw .controlFragmented }
         } else if opcode == .continuation {
@@ -161,6 +167,7 @@ extension WebSocketDecoder {
         } else {
             guard messageOpcode == nil else { throw .continuationExpected }
             messageOpcode = opcode
+            isCompressed = !bits.isEmpty
             fragments = 1
             precondition(utf8.isComplete, "the last message ended inside a character")
         }
@@ -246,15 +253,20 @@ extension WebSocketDecoder {
     }
 
     private mutating func readData(_ payload: UnsafeRawBufferPointer) throws(WebSocketFault) -> WebSocketEvent? {
-        if messageOpcode == .text, !utf8.accept(payload) { throw .textNotUTF8 }
+        let isPlainText = messageOpcode == .text && !isCompressed
+        if isPlainText, !utf8.accept(payload) { throw .textNotUTF8 }
         let isFrameComplete = payloadBytesLeft == 0
         if isFrameComplete { phase = .opcode }
         guard isFrameComplete, isFinal else {
             message.append(contentsOf: payload)
             return nil
         }
-        if messageOpcode == .text, !utf8.isComplete { throw .textNotUTF8 }
-        let whole = Self.take(&message, andAppend: payload)
+        if isPlainText, !utf8.isComplete { throw .textNotUTF8 }
+        var whole = Self.take(&message, andAppend: payload)
+        if isCompressed, let inflater {
+            whole = try inflater.inflate(whole, bytesMax: limits.messageBytesMax)
+            if messageOpcode == .text, !whole.withUnsafeBytes(UTF8Validator.isValid) { throw .textNotUTF8 }
+        }
         precondition(whole.count <= limits.messageBytesMax, "message above its limit")
         let kind = messageOpcode
         messageOpcode = nil

@@ -7,8 +7,13 @@ package enum WebSocketEncoder {
     /// - Parameters:
     ///   - payloadBytes: at most 125 for a control frame, which cannot be fragmented either.
     ///   - fin: false if fragments follow.
-    package static func frameHeader(_ opcode: WebSocketOpcode, payloadBytes: Int, fin: Bool = true, into output: inout [UInt8]) {
+    ///   - isCompressed: the payload is of permessage-deflate (RFC 7692 section 6): RSV1 says so.
+    package static func frameHeader(
+        _ opcode: WebSocketOpcode, payloadBytes: Int, fin: Bool = true, isCompressed: Bool = false, into output: inout [UInt8]
+    ) {
+        let start = output.count
         appendHeader(opcode, payloadBytes: payloadBytes, fin: fin, maskBit: 0, into: &output)
+        if isCompressed { output[start] |= WebSocketReservedBits.rsv1.rawValue }
     }
 
     /// A server's frame.

@@ -8,4 +8,12 @@ package enum WebSocketEvent: Equatable, Sendable {
     case pong([UInt8])
     /// The last event of a connection. No code means an empty close frame: answer with an empty one.
     case close(WebSocketCloseCode?, reason: String)
+
+    /// Ping, pong or close (RFC 6455 section 5.5).
+    package var isControl: Bool {
+        switch self {
+        case .text, .binary: false
+        case .ping, .pong, .close: true
+        }
+    }
 }

@@ -26,6 +26,8 @@ package enum WebSocketFault: Error, Equatable, Sendable {
     case tooManyFragments
     /// Text that is not UTF-8 (section 8.1).
     case textNotUTF8
+    /// A compressed message that is not DEFLATE, or ends inside a block (RFC 7692 section 7.2.2).
+    case deflateInvalid
     /// A close frame whose payload is one byte: half a code (section 5.5.1).
     case closePayloadTooShort
     /// A close code that must not be sent (section 7.4).
@@ -39,7 +41,7 @@ package enum WebSocketFault: Error, Equatable, Sendable {
         case .reservedBits, .reservedOpcode, .maskMissing, .maskUnexpected, .lengthNotMinimal, .lengthNegative, .controlTooLong,
             .controlFragmented, .continuationUnexpected, .continuationExpected, .closePayloadTooShort, .closeCodeInvalid:
             .protocolError
-        case .textNotUTF8, .closeReasonNotUTF8: .invalidPayload
+        case .textNotUTF8, .deflateInvalid, .closeReasonNotUTF8: .invalidPayload
         case .messageTooBig, .tooManyFragments: .messageTooBig
         }
     }
@@ -60,6 +62,7 @@ package enum WebSocketFault: Error, Equatable, Sendable {
         case .messageTooBig: "message too big"
         case .tooManyFragments: "message in too many fragments"
         case .textNotUTF8: "text not UTF-8"
+        case .deflateInvalid: "compressed message not DEFLATE"
         case .closePayloadTooShort: "close frame with half a code"
         case .closeCodeInvalid(let code): "close code \(code) must not be sent"
         case .closeReasonNotUTF8: "close reason not UTF-8"

@@ -1,10 +1,12 @@
 extension WebSocketHandshake {
-    /// A request over HTTP/1.1 to open a WebSocket, checked (RFC 6455 section 4.2.1).
-    package struct Request: Equatable, Sendable {
-        /// `Sec-WebSocket-Key`: canonical base64 of 16 bytes.
+    /// A request to open a WebSocket, checked (RFC 6455 section 4.2.1).
+    package struct Request: Sendable {
+        /// `Sec-WebSocket-Key`: canonical base64 of 16 bytes. Empty for one over HTTP/2.
         package let key: String
         /// What `Sec-WebSocket-Protocol` offers, in the client's order of preference.
         package let subprotocols: [String]
+        /// What `Sec-WebSocket-Extensions` offers, in the same order.
+        package let extensions: [Extension]
 
         /// Checks the fields of a request.
         ///
@@ -17,7 +19,8 @@ extension WebSocketHandshake {
             connection: [String],
             version: [String],
             key: [String],
-            subprotocols: [String]
+            subprotocols: [String],
+            extensions: [String]
         ) throws(Refusal) {
             guard WebSocketHandshake.holds(upgrade, token: "websocket"), WebSocketHandshake.holds(connection, token: "upgrade") else {
                 throw .notWebSocket
@@ -28,6 +31,15 @@ extension WebSocketHandshake {
             guard key.count == 1, let key = key.first, Base64.isCanonical16Bytes(key) else { throw .badKey }
             self.key = key
             self.subprotocols = try WebSocketHandshake.subprotocols(subprotocols)
+            self.extensions = try WebSocketHandshake.extensions(extensions)
+        }
+
+        /// Checks the fields of an extended CONNECT (RFC 8441 section 5): there is no key, since HTTP/2 itself proves what a key proves.
+        package init(version: [String], subprotocols: [String], extensions: [String]) throws(Refusal) {
+            try WebSocketHandshake.checkVersion(version)
+            key = ""
+            self.subprotocols = try WebSocketHandshake.subprotocols(subprotocols)
+            self.extensions = try WebSocketHandshake.extensions(extensions)
         }
 
         /// The value of `Sec-WebSocket-Accept` that answers it.
@@ -46,13 +58,15 @@ extension WebSocketHandshake {
         case badKey
         /// `Sec-WebSocket-Protocol` holds what is no token, or one twice, or far too many.
         case badSubprotocols
+        /// `Sec-WebSocket-Extensions` is not a list of extensions, or is far too long.
+        case badExtensions
 
         /// The status of the answer.
         package var status: Int {
             switch self {
             case .badMethod: 405
             case .badVersion: 426
-            case .notWebSocket, .badKey, .badSubprotocols: 400
+            case .notWebSocket, .badKey, .badSubprotocols, .badExtensions: 400
             }
         }
 
@@ -61,7 +75,7 @@ extension WebSocketHandshake {
             switch self {
             case .badMethod: [("Allow", "GET")]
             case .badVersion: [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]
-            case .notWebSocket, .badKey, .badSubprotocols: []
+            case .notWebSocket, .badKey, .badSubprotocols, .badExtensions: []
             }
         }
 
@@ -73,6 +87,7 @@ extension WebSocketHandshake {
             case .badVersion: "Sec-WebSocket-Version has to be 13"
             case .badKey: "Sec-WebSocket-Key has to be the base64 of 16 bytes"
             case .badSubprotocols: "Sec-WebSocket-Protocol has to list tokens, each once"
+            case .badExtensions: "Sec-WebSocket-Extensions has to list extensions with their parameters"
             }
         }
     }

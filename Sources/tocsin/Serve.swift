@@ -55,6 +55,11 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "Seconds given to clients to leave when the server goes down.")
     var drain = 5
 
+    @Flag(inversion: .prefixedNo, help: "Compress messages for WebSockets that offer permessage-deflate.")
+    var compression = true
+
+    @OptionGroup(title: "Deadlines") var deadlines: DeadlineOptions
+
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel = "info"
 
@@ -90,7 +95,41 @@ struct ServeOptions: ParsableArguments {
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
         configuration.drainSeconds = drain
+        configuration.compresses = compression
+        deadlines.apply(to: &configuration)
         return configuration
+    }
+}
+
+/// How long a peer may take.
+struct DeadlineOptions: ParsableArguments {
+    @Option(help: "Seconds for a TLS handshake.")
+    var handshakeTimeout = 10
+
+    @Option(help: "Seconds for the head of a request.")
+    var headTimeout = 10
+
+    @Option(help: "Seconds for the body of a request.")
+    var bodyTimeout = 30
+
+    @Option(help: "Seconds after which a connection without a request is closed.")
+    var idleTimeout = 75
+
+    @Option(help: "Seconds after which a connection that takes nothing of what waits for it is closed.")
+    var stallTimeout = 300
+
+    func validate() throws {
+        guard [handshakeTimeout, headTimeout, bodyTimeout, idleTimeout, stallTimeout].allSatisfy((1...86_400).contains) else {
+            throw ValidationError("a timeout is 1 to 86400 seconds")
+        }
+    }
+
+    func apply(to configuration: inout ServerConfiguration) {
+        configuration.handshakeSecondsMax = handshakeTimeout
+        configuration.headSecondsMax = headTimeout
+        configuration.bodySecondsMax = bodyTimeout
+        configuration.idleSecondsMax = idleTimeout
+        configuration.stallSecondsMax = stallTimeout
     }
 }
 
@@ -99,8 +138,11 @@ struct Serve: AsyncParsableCommand {
 
     @OptionGroup var options: ServeOptions
 
+    @Flag(help: "For the test suites of the protocols: a WebSocket that echoes at /echo, and 128 KiB at /. Not for use.")
+    var conformance = false
+
     func run() async throws {
-        try await ServerRun(options).run()
+        try await ServerRun(options, isConformanceDoorOpen: conformance).run()
     }
 }
 

@@ -9,15 +9,18 @@ import UnixSignals
 /// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads the certificates again.
 struct ServerRun {
     let options: ServeOptions
+    let isConformanceDoorOpen: Bool
     let pages: [String: StaticPage]
     let logger: Logger
     /// Told the server when it listens; runs beside it, and is cancelled when it goes.
     let beside: (@Sendable (Server) async throws -> Void)?
 
     init(
-        _ options: ServeOptions, pages: [String: StaticPage] = [:], beside: (@Sendable (Server) async throws -> Void)? = nil
+        _ options: ServeOptions, isConformanceDoorOpen: Bool = false, pages: [String: StaticPage] = [:],
+        beside: (@Sendable (Server) async throws -> Void)? = nil
     ) {
         self.options = options
+        self.isConformanceDoorOpen = isConformanceDoorOpen
         self.pages = pages
         self.beside = beside
         LoggingSystem.bootstrap { JSONLogHandler(label: $0) }
@@ -27,7 +30,8 @@ struct ServerRun {
     }
 
     func run() async throws {
-        let configuration = options.makeConfiguration(coreCount: ProcessInfo.processInfo.activeProcessorCount)
+        var configuration = options.makeConfiguration(coreCount: ProcessInfo.processInfo.activeProcessorCount)
+        configuration.isConformanceDoorOpen = isConformanceDoorOpen
         let server: Server
         do {
             server = try await Server.start(configuration, logger: logger, version: Tocsin.version, pages: pages)

@@ -51,11 +51,15 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
         #expect(slice["event"]?.string() == "é\"x")
     }
 
+    private let compression = WireCompression()
+
     /// What a client of that shape reads.
     private func read(_ bytes: [UInt8], _ shape: WireShape) throws -> [String] {
         switch shape {
-        case .webSocket:
-            var decoder = WebSocketDecoder(role: .client, limits: WebSocketLimits(messageBytesMax: 1 << 20))
+        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall:
+            var decoder = WebSocketDecoder(
+                role: .client, limits: WebSocketLimits(messageBytesMax: 1 << 20), inflater: shape.isDeflated ? MessageInflater() : nil
+            )
             var texts: [String] = []
             var rest = bytes
             try rest.withUnsafeMutableBytes { buffer in
@@ -96,13 +100,13 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
     func shapes(_ shape: WireShape) throws {
         let batch = notifications([#"{"x":1}"#, "\"" + String(repeating: "y", count: 70_000) + "\"", "null"], event: "goal")
         var out: [UInt8] = []
-        for notification in batch { shape.append(notification, epoch: epoch, to: &out) }
+        for notification in batch { shape.append(notification, epoch: epoch, compression, to: &out) }
         let read = try read(out, shape)
         for (index, notification) in batch.enumerated() {
             let object = String(decoding: notification.object, as: UTF8.self)
             let data = String(decoding: notification.object[notification.data], as: UTF8.self)
             switch shape {
-            case .webSocket: #expect(read[index] == object)
+            case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: #expect(read[index] == object)
             case .eventStream, .eventStreamChunked: #expect(read[index] == "000000000abc.\(index + 1)|message|\(object)")
             case .eventStreamRaw, .eventStreamRawChunked: #expect(read[index] == "000000000abc.\(index + 1)|goal|\(data)")
             }
@@ -113,11 +117,11 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
     @Test("a batch is framed once: runs of it are slices of the same bytes as each message by itself", arguments: WireShape.allCases)
     func framed(_ shape: WireShape) {
         let batch = notifications(["1", "22", "333", "4444", "55555"])
-        var framed = FramedBatch(epoch: epoch)
+        var framed = FramedBatch(epoch: epoch, compression: WireCompression())
         for indices in [[0], [4], [0, 1, 2, 3, 4], [1, 2], [0, 2, 4], [0, 1, 3, 4]] as [[UInt32]] {
             framed.begin(batch)
             var expected: [UInt8] = []
-            for index in indices { shape.append(batch[Int(index)], epoch: epoch, to: &expected) }
+            for index in indices { shape.append(batch[Int(index)], epoch: epoch, compression, to: &expected) }
             var actual: [UInt8] = []
             var runs = 0
             indices.withUnsafeBufferPointer { indices in
@@ -168,8 +172,9 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
     private func run(_ frames: [UInt8], hub: Hub, _ adapter: inout WebSocketAdapter) -> (texts: [String], actions: Int, close: UInt16?) {
         var out: [UInt8] = []
         var input = frames
+        var controlBudget = 1000
         let actions = input.withUnsafeMutableBytes {
-            adapter.receive($0, hub: hub, knownHead: 0, limits: SubscribeLimits(), out: &out)
+            adapter.receive($0, hub: hub, knownHead: 0, limits: SubscribeLimits(), controlBudget: &controlBudget, out: &out)
         }
         var decoder = WebSocketDecoder(role: .client, limits: WebSocketLimits(messageBytesMax: 1 << 20))
         var texts: [String] = []

@@ -13,11 +13,13 @@ struct HandshakeTests {
         connection: [String] = ["Upgrade"],
         version: [String] = ["13"],
         key: [String] = [key],
-        subprotocols: [String] = []
+        subprotocols: [String] = [],
+        extensions: [String] = []
     ) -> Result<WebSocketHandshake.Request, WebSocketHandshake.Refusal> {
         Result { () throws(WebSocketHandshake.Refusal) in
             try WebSocketHandshake.Request(
-                method: method, upgrade: upgrade, connection: connection, version: version, key: key, subprotocols: subprotocols)
+                method: method, upgrade: upgrade, connection: connection, version: version, key: key, subprotocols: subprotocols,
+                extensions: extensions)
         }
     }
 
