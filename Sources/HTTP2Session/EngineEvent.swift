@@ -11,4 +11,5 @@ enum EngineEvent {
     case windowOpen(HTTP2StreamID)
     case closed(HTTP2StreamID, UInt32)
     case goAway(UInt32)
+    case pingAcknowledged
 }

@@ -18,6 +18,7 @@ package final class HTTP2ClientSession {
     package func nextEvent() -> HTTP2ClientEvent? {
         switch engine.nextEvent() {
         case nil: nil
+        case .pingAcknowledged: nextEvent()
         case .response(let stream, let response): .response(stream: stream, response)
         case .headersTooLarge(let stream): .headersTooLarge(stream: stream)
         case .body(let stream, let bytes): .body(stream: stream, bytes)

@@ -9,6 +9,10 @@ private func with<Result>(_ user: UnsafeMutableRawPointer?, _ body: (HTTP2Engine
 
 extension HTTP2Engine {
     static func setCallbacks(_ callbacks: OpaquePointer) {
+        nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks) { _, header, user in
+            with(user) { $0.beginFrame(header!.pointee) }
+            return 0
+        }
         nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks) { _, frame, user in
             with(user) { $0.beginHeaders(frame!) }
             return 0
@@ -55,6 +59,18 @@ extension HTTP2Engine {
 
     // MARK: Coming in
 
+    /// nghttp2 passes over HEADERS on a lower number than the highest, since they may be trailers of a stream that was just reset. Those on
+    /// a number that never was a stream are an error of the connection.
+    private func beginFrame(_ header: nghttp2_frame_hd) {
+        guard role == .server, nghttp2_frame_type(UInt32(header.type)) == NGHTTP2_HEADERS, header.stream_id % 2 == 1 else { return }
+        if header.stream_id > lastPeerStream + 2 || lastPeerStream == 0 && header.stream_id > 1 {
+            passedOver.append((lastPeerStream == 0 ? 1 : lastPeerStream + 2)...(header.stream_id - 2))
+            if passedOver.count > 16 { passedOver.removeFirst() }
+        } else if header.stream_id < lastPeerStream, passedOver.contains(where: { $0.contains(header.stream_id) }) {
+            faultMarked = faultMarked ?? .streamNumberOutOfOrder
+        }
+    }
+
     private func beginHeaders(_ frame: UnsafePointer<nghttp2_frame>) {
         block = HeaderBlock()
         guard role == .server, frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST else { return }
@@ -97,7 +113,9 @@ extension HTTP2Engine {
             headersReceived(frame)
         case NGHTTP2_RST_STREAM:
             countResetReceived()
-        case NGHTTP2_PING, NGHTTP2_SETTINGS:
+        case NGHTTP2_PING:
+            if isAck { append(.pingAcknowledged) } else { countIdleFrame() }
+        case NGHTTP2_SETTINGS:
             if !isAck { countIdleFrame() }
         case NGHTTP2_GOAWAY:
             append(.goAway(frame.pointee.goaway.error_code))
@@ -168,6 +186,8 @@ extension HTTP2Engine {
             guard role == .server, header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
                 let stream = stream(header.stream_id), !stream.flags.contains(.peerEnded)
             else { return }
+            // A tunnel has two halves, each with its own end.
+            if stream.flags.contains(.tunnel) { return }
             // Answered before the whole request was here: the rest of it is not wanted (RFC 9113 8.1).
             check(nghttp2_submit_rst_stream(session, 0, stream.id, NGHTTP2_NO_ERROR.rawValue))
         case NGHTTP2_RST_STREAM:

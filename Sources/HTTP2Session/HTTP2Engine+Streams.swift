@@ -52,6 +52,8 @@ extension HTTP2Engine {
         precondition(!stream.flags.contains(.answered), "a stream is answered once")
         stream.flags.insert(.answered)
         if isComplete {
+            // A tunnel that is refused is none.
+            stream.flags.remove(.tunnel)
             stream.flags.insert(.finishing)
             stream.keep(body, 0..<body.count, for: sendNumber &+ 1)
         }
@@ -128,6 +130,11 @@ extension HTTP2Engine {
     func shutDownNotice() {
         guard !isDead else { return }
         check(nghttp2_submit_shutdown_notice(session))
+    }
+
+    func ping() {
+        guard !isDead else { return }
+        check(nghttp2_submit_ping(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), nil))
     }
 
     func finalGoAway() {

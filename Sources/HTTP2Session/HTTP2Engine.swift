@@ -55,6 +55,8 @@ final class HTTP2Engine {
     private(set) var isDead = false
     private var lastWords: [UInt8] = []
     var lastPeerStream: HTTP2StreamID = 0
+    /// Stream numbers that the peer passed over, which it may not use any more; the newest few ranges. An honest peer has none.
+    var passedOver: [ClosedRange<HTTP2StreamID>] = []
 
     private var resetsReceived: TokenBucket
     private var resetsSent: TokenBucket
@@ -195,7 +197,8 @@ final class HTTP2Engine {
     private func terminateIfMarked() -> Bool {
         guard let marked = faultMarked, fault == nil, !isDead else { return false }
         fault = marked
-        terminate(errorCode: NGHTTP2_ENHANCE_YOUR_CALM.rawValue)
+        let isFlood = marked != .streamNumberOutOfOrder
+        terminate(errorCode: isFlood ? NGHTTP2_ENHANCE_YOUR_CALM.rawValue : NGHTTP2_PROTOCOL_ERROR.rawValue)
         return true
     }
 

@@ -26,6 +26,8 @@ package enum HTTP2Event: Sendable, Equatable {
     case closed(stream: HTTP2StreamID, errorCode: UInt32)
     /// The client opens no more streams; those that are open go on.
     case goAway(errorCode: UInt32)
+    /// The client has read what was sent before our `ping`.
+    case pingAcknowledged
 }
 
 /// What a client learns from a connection: the mirror of `HTTP2Event`.

@@ -35,6 +35,7 @@ package final class HTTP2ServerSession {
         case .windowOpen(let stream): .windowOpen(stream: stream)
         case .closed(let stream, let errorCode): .closed(stream: stream, errorCode: errorCode)
         case .goAway(let errorCode): .goAway(errorCode: errorCode)
+        case .pingAcknowledged: .pingAcknowledged
         case .response: preconditionFailure("a server gets no answers")
         }
     }
@@ -90,6 +91,11 @@ package final class HTTP2ServerSession {
     /// First step of a graceful end (RFC 9113 6.8): says that no more streams are wanted, while those on their way still count.
     package func shutDown() {
         engine.shutDownNotice()
+    }
+
+    /// Asks for a sign that everything before it has been read: `pingAcknowledged`.
+    package func ping() {
+        engine.ping()
     }
 
     /// Second step, a round trip later: names the last stream that is served. When those that are open are done, `isFinished` is true.

@@ -22,7 +22,11 @@ extension Connection {
         case .request(let stream, let request, let hasBody):
             exchange.streams[stream] = HTTP2Stream(request: request, isTunnel: request.method == .connect)
             clearDeadline()
-            if !hasBody || request.method == .connect { dispatch(stream, exchange) }
+            if !hasBody || request.method == .connect {
+                dispatch(stream, exchange)
+            } else {
+                setDeadline(stream, exchange, seconds: loop.server.configuration.bodySecondsMax)
+            }
         case .body(let stream, let bytes):
             if exchange.streams[stream]?.isTunnel == true { return receiveTunnel(stream, exchange, bytes) }
             guard exchange.streams[stream]?.request != nil else { break }
@@ -41,16 +45,50 @@ extension Connection {
             if exchange.streams[stream]?.isTunnel != true { exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0 }
             exchange.streams[stream] = nil
             if exchange.streams.isEmpty {
-                if exchange.isLeaving { leaveHTTP2(exchange) } else { setDeadline(seconds: loop.server.configuration.idleSecondsMax) }
+                switch exchange.leaving {
+                case .no: setDeadline(seconds: loop.server.configuration.idleSecondsMax)
+                case .announced: break
+                case .final: closeWhenDrained()
+                }
             }
         case .bodyTooLong(let stream):
             refuse(stream, exchange, .bodyTooLarge)
         case .headersTooLarge(let stream):
             refuse(stream, exchange, Problem("head-too-large", "Header too large", status: 431, detail: "the header list is too large"))
         case .goAway:
-            exchange.isLeaving = true
-            if exchange.streams.isEmpty { leaveHTTP2(exchange) }
+            // It opens no more streams, so there is nothing to announce.
+            finishLeaving(exchange)
+        case .pingAcknowledged:
+            if exchange.leaving == .announced { finishLeaving(exchange) }
         }
+    }
+
+    private func setDeadline(_ stream: Int32, _ exchange: HTTP2Exchange, seconds: Int) {
+        let tick = loop.tick + loop.ticks(seconds: seconds)
+        exchange.streams[stream]?.deadlineTick = tick
+        look(at: tick)
+    }
+
+    /// A body that does not come, or an answer that is not taken.
+    ///
+    /// - Returns: when to look again.
+    private func lookAtDeadline(_ number: Int32, _ stream: HTTP2Stream, _ exchange: HTTP2Exchange) -> UInt32 {
+        guard loop.tick >= stream.deadlineTick else { return stream.deadlineTick }
+        if stream.request != nil {
+            refuse(
+                number, exchange,
+                Problem("request-timeout", "Request timeout", status: 408, detail: "the request's body did not come in time")
+            )
+            return exchange.streams[number]?.deadlineTick ?? .max
+        }
+        let bytesLeft = exchange.session.pendingBytes(number)
+        guard bytesLeft > 0, bytesLeft >= stream.bytesLeft else {
+            exchange.streams[number]?.bytesLeft = bytesLeft
+            exchange.streams[number]?.deadlineTick = loop.tick + loop.ticks(seconds: loop.server.configuration.stallSecondsMax)
+            return exchange.streams[number]?.deadlineTick ?? .max
+        }
+        exchange.session.reset(stream: number, errorCode: 8)  // CANCEL
+        return .max
     }
 
     /// Bytes of a tunnel: of its WebSocket, or for it as soon as it is open.
@@ -77,6 +115,8 @@ extension Connection {
     func respond(_ stream: Int32, _ exchange: HTTP2Exchange, _ response: HTTPResponse, _ body: [UInt8]) {
         guard let state = exchange.streams[stream], !state.isAnswered else { return }
         exchange.streams[stream]?.isAnswered = true
+        exchange.streams[stream]?.bytesLeft = body.count
+        setDeadline(stream, exchange, seconds: loop.server.configuration.stallSecondsMax)
         exchange.session.respond(stream: stream, dated(response), body: body)
     }
 
@@ -84,6 +124,7 @@ extension Connection {
     private func dispatch(_ stream: Int32, _ exchange: HTTP2Exchange) {
         guard let request = exchange.streams[stream]?.request else { return }
         exchange.streams[stream]?.request = nil
+        exchange.streams[stream]?.deadlineTick = 0
         let body = exchange.streams[stream]?.body ?? []
         exchange.bodyBytes -= body.count
         exchange.streams[stream]?.body = []
@@ -147,19 +188,33 @@ extension Connection {
     }
 
     func onHTTP2Idle(_ exchange: HTTP2Exchange) {
-        guard exchange.streams.isEmpty else { return clearDeadline() }
-        leaveHTTP2(exchange)
+        switch exchange.leaving {
+        case .no where !exchange.streams.isEmpty: clearDeadline()
+        case .no: leaveHTTP2(exchange)
+        case .announced: finishLeaving(exchange)
+        case .final: close()
+        }
     }
 
-    /// There are no streams: says goodbye.
-    ///
-    /// Not earlier: some clients (Python's h2) take no more data of open streams once they have seen a GOAWAY.
+    /// Says goodbye in two steps, with a round trip between them, so that no request is lost which was on its way. What the streams have
+    /// to say goes out first: some clients (Python's h2) take no more data of open streams once they have seen a GOAWAY.
     func leaveHTTP2(_ exchange: HTTP2Exchange) {
-        exchange.isLeaving = true
+        guard exchange.leaving == .no else { return }
+        drainHTTP2(exchange)
+        exchange.leaving = .announced
         exchange.session.shutDown()
+        exchange.session.ping()
+        drainHTTP2(exchange)
+        setDeadline(seconds: 1)
+    }
+
+    /// The second step.
+    private func finishLeaving(_ exchange: HTTP2Exchange) {
+        guard exchange.leaving != .final else { return }
+        exchange.leaving = .final
         exchange.session.finalGoAway()
         drainHTTP2(exchange)
-        closeWhenDrained()
+        if exchange.streams.isEmpty { closeWhenDrained() } else { setDeadline(seconds: loop.server.configuration.stallSecondsMax) }
     }
 
     /// Heartbeats and deadlines of the streams.
@@ -176,6 +231,8 @@ extension Connection {
                 } else {
                     next = min(next, poll.dueTick)
                 }
+            } else if stream.deadlineTick > 0 {
+                next = min(next, lookAtDeadline(number, stream, exchange))
             }
         }
         flushHTTP2()

@@ -56,6 +56,8 @@ final class Connection: ChannelInboundHandler {
     /// Close when everything has been sent.
     private var closesWhenDrained = false
     private var isReadPaused = false
+    /// What came of a TLS handshake before its turn.
+    private var heldHandshake: [UInt8] = []
     /// What the fan-out that is under way has for it, if it has several subscriptions.
     private var gathered: [UInt8] = []
 
@@ -125,11 +127,31 @@ final class Connection: ChannelInboundHandler {
 
     private func receive(_ bytes: UnsafeMutableRawBufferPointer) {
         guard let tls else { return receivePlain(bytes) }
+        if !tls.isEstablished {
+            guard heldHandshake.isEmpty, loop.mayShakeHands(self) else {
+                // A hello has at most some KiB; what a peer sends behind it before its turn is up to it.
+                heldHandshake += bytes
+                if heldHandshake.count > loop.server.configuration.backlogBytesMax { fail("tls", "too much before the handshake") }
+                return
+            }
+        }
+        receiveTLS(tls, UnsafeRawBufferPointer(bytes))
+    }
+
+    /// Its turn has come.
+    func continueHandshake() {
+        guard let tls, isOpen, loop.mayShakeHands(self) else { return }
+        let held = heldHandshake
+        heldHandshake = []
+        held.withUnsafeBytes { receiveTLS(tls, $0) }
+    }
+
+    private func receiveTLS(_ tls: TLSEngine, _ bytes: UnsafeRawBufferPointer) {
         var plain: [UInt8] = []
         var outgoing: [UInt8] = []
         let wasEstablished = tls.isEstablished
         do throws(TLSFault) {
-            try tls.receive(UnsafeRawBufferPointer(bytes), plaintext: &plain, outgoing: &outgoing)
+            try tls.receive(bytes, plaintext: &plain, outgoing: &outgoing)
         } catch {
             transmit(outgoing[...])
             return fail("tls", "\(error)")

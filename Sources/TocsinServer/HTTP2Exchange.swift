@@ -12,7 +12,16 @@ final class HTTP2Exchange {
     let bodyBytesMax: Int
     /// It is among those that are flushed at the end of the fan-out.
     var isDirty = false
-    var isLeaving = false
+    var leaving = Leaving.no
+
+    /// The two steps of a graceful end (RFC 9113 section 6.8).
+    enum Leaving {
+        case no
+        /// GOAWAY with the highest number has gone out, and a ping behind it: what the client sent before it read that still counts.
+        case announced
+        /// GOAWAY with the last stream has gone out: the connection ends with the last of those that are open.
+        case final
+    }
 
     init(limits: HTTP2Limits) {
         bodyBytesMax = limits.bodyBytesMax
@@ -29,6 +38,10 @@ struct HTTP2Stream {
     var webSocket: WebSocketSession?
     /// An extended CONNECT (RFC 8441): what comes on it is no request body.
     var isTunnel = false
+    /// Until when its body has to be here, or its answer has to have got on. 0: no deadline.
+    var deadlineTick: UInt32 = 0
+    /// What was left of the answer when it was last looked at.
+    var bytesLeft = 0
     /// It has its answer; what the peer still sends on it does not count.
     var isAnswered = false
 

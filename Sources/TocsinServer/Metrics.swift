@@ -6,7 +6,6 @@ import Transports
 struct LoopCounters: Sendable {
     var connections = 0
     var connectionsAccepted = 0
-    var connectionsRefused = 0
     var subscribers: [Int] = [0, 0, 0]
     var deliveries: [Int] = [0, 0, 0]
     var congestions = 0
@@ -33,7 +32,6 @@ struct LoopCounters: Sendable {
     mutating func add(_ other: LoopCounters) {
         connections += other.connections
         connectionsAccepted += other.connectionsAccepted
-        connectionsRefused += other.connectionsRefused
         for index in subscribers.indices {
             subscribers[index] += other.subscribers[index]
             deliveries[index] += other.deliveries[index]
@@ -55,7 +53,7 @@ struct LoopCounters: Sendable {
 
     /// Prometheus text format, version 0.0.4.
     func exposition(
-        head: UInt64, store: StoreStatistics, isStoreFailed: Bool, uptimeSeconds: Int64, isDraining: Bool
+        head: UInt64, connectionsRefused: Int, store: StoreStatistics, isStoreFailed: Bool, uptimeSeconds: Int64, isDraining: Bool
     ) -> String {
         var text = ""
         func metric(_ name: String, _ type: String, _ help: String, _ values: [(labels: String, value: Int)]) {
@@ -67,7 +65,7 @@ struct LoopCounters: Sendable {
         }
         metric("connections", "gauge", "Open connections.", [("", connections)])
         metric("connections_accepted_total", "counter", "Connections accepted.", [("", connectionsAccepted)])
-        metric("connections_refused_total", "counter", "Connections refused over the limit.", [("", connectionsRefused)])
+        metric("connections_refused_total", "counter", "Connections ended at once for want of room.", [("", connectionsRefused)])
         metric("subscribers", "gauge", "Subscribers, by transport; a parked poll is one.", perTransport(subscribers))
         metric("deliveries_total", "counter", "Notifications handed to subscribers, by transport.", perTransport(deliveries))
         metric("delivered_bytes_total", "counter", "Bytes handed to sockets by the fan-out.", [("", deliveredBytes)])

@@ -70,16 +70,17 @@ package final class Server: Sendable {
         }
         state.loops = references
         let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.certificates)
-        let plain = try await listen(configuration.host, configuration.port, group, references, nil)
+        let plain = try await listen(configuration.host, configuration.port, group, state, references, nil)
         var channels = [plain]
         if let tlsPort = configuration.tlsPort {
             do {
-                channels.append(try await listen(configuration.host, tlsPort, group, references, certificates))
+                channels.append(try await listen(configuration.host, tlsPort, group, state, references, certificates))
             } catch {
                 try? await plain.close()
                 throw error
             }
         }
+        state.limitConnections()
         let server = Server(
             state: state, group: group, logGroup: logGroup, channels: channels, certificates: certificates,
             port: plain.localAddress?.port ?? 0,
@@ -89,19 +90,25 @@ package final class Server: Sendable {
     }
 
     private static func listen(
-        _ host: String, _ port: Int, _ group: MultiThreadedEventLoopGroup, _ loops: [LoopReference], _ certificates: TLSContexts?
+        _ host: String, _ port: Int, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ loops: [LoopReference],
+        _ certificates: TLSContexts?
     ) async throws -> any Channel {
         do {
-            return try await bootstrap(group, loops, certificates).bind(host: host, port: port).get()
+            return try await bootstrap(group, state, loops, certificates).bind(host: host, port: port).get()
         } catch let error as IOError {
             throw ServerStartFault(description: "cannot listen on \(host):\(port): \(String(cString: strerror(error.errnoCode)))")
         }
     }
 
     private static func bootstrap(
-        _ group: MultiThreadedEventLoopGroup, _ loops: [LoopReference], _ certificates: TLSContexts?
+        _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ loops: [LoopReference], _ certificates: TLSContexts?
     ) -> ServerBootstrap {
         ServerBootstrap(group: group)
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state))
+                }
+            }
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)

@@ -34,8 +34,11 @@ package struct ServerConfiguration: Sendable {
     package var idleSecondsMax = 75
     /// A connection that takes nothing of what waits for it is closed after so long.
     package var stallSecondsMax = 300
-    /// Connections of a loop: below what a process may have of descriptors (20,000 on the smallest machines in use).
-    package var connectionsMax = 19_000
+    /// Connections of the process. What it may have of descriptors bounds them besides.
+    package var connectionsMax = 1_000_000
+    /// Steps of TLS handshakes that a loop works on before others have their turn. At a millisecond each (RSA of 2048 bits), 8 hold up a
+    /// subscriber no longer than a page of a slow reader does.
+    package var handshakesPerTurn = 8
     /// A request or the commands of a connection that come faster than they are answered wait in so many bytes.
     package var backlogBytesMax = 64 << 10
     /// One payload. A notification is not a file transfer; an eighth of what a channel keeps.

@@ -83,8 +83,7 @@ extension Connection {
                 respond(number, exchange, problem.response, problem.json)
             }
         }
-        // The streams end first; the last one that closes takes the connection with it.
-        exchange.isLeaving = true
-        if exchange.streams.isEmpty { leaveHTTP2(exchange) } else { flushHTTP2() }
+        leaveHTTP2(exchange)
+        flushHTTP2()
     }
 }

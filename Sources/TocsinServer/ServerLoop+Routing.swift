@@ -155,7 +155,8 @@ extension ServerLoop {
             var sum = LoopCounters()
             for counters in all { sum.add(counters) }
             let text = sum.exposition(
-                head: loop.server.log.head, store: loop.server.log.statistics, isStoreFailed: loop.server.log.fault != nil,
+                head: loop.server.log.head, connectionsRefused: loop.server.connectionsRefused, store: loop.server.log.statistics,
+                isStoreFailed: loop.server.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - loop.server.startedMilliseconds) / 1000,
                 isDraining: loop.server.isDraining
             )

@@ -35,6 +35,10 @@ package final class ServerLoop {
     var readsAhead: [(head: UInt64, handle: RequestHandle, body: (ServerLoop) throws(Problem) -> Void)] = []
     private var tickTask: RepeatedTask?
     private var sharedPages = SharedPages()
+    /// Handshakes that may still be worked on before others have their turn, and connections that wait for that.
+    private var handshakesLeft = 0
+    private var isHandshakeTurn = false
+    private var waitingHandshakes: [Connection] = []
     /// Subscribers that chose a rate, by the time between two turns in milliseconds.
     var paceGroups: [Int64: PaceGroup] = [:]
     /// Subscribers that named a user, and which of them have to be told a new count.
@@ -86,10 +90,7 @@ package final class ServerLoop {
 
     /// - Returns: its place; nil if there are too many.
     func add(_ connection: Connection) -> UInt32? {
-        guard counters.connections < server.configuration.connectionsMax else {
-            counters.connectionsRefused += 1
-            return nil
-        }
+        guard server.admit() else { return nil }
         counters.connections += 1
         counters.connectionsAccepted += 1
         if let reused = unusedConnections.popLast() {
@@ -105,6 +106,7 @@ package final class ServerLoop {
         connections[Int(connection.index)] = nil
         unusedConnections.append(connection.index)
         counters.connections -= 1
+        server.leave()
     }
 
     // MARK: subscribers
@@ -226,6 +228,36 @@ package final class ServerLoop {
             eventLoop.execute { bound.value.0.readOn(bound.value.1) }
         } else {
             eventLoop.scheduleTask(in: .milliseconds(milliseconds)) { bound.value.0.readOn(bound.value.1) }
+        }
+    }
+
+    // MARK: handshakes
+
+    /// Whether a step of a TLS handshake may be made now. If not, the connection is called when it may.
+    ///
+    /// A step may take a millisecond of public-key arithmetic: a flood of them must not hold up the subscribers.
+    func mayShakeHands(_ connection: Connection) -> Bool {
+        if !isHandshakeTurn {
+            isHandshakeTurn = true
+            handshakesLeft = server.configuration.handshakesPerTurn
+            nextHandshakeTurn()
+        }
+        guard handshakesLeft > 0 else {
+            waitingHandshakes.append(connection)
+            return false
+        }
+        handshakesLeft -= 1
+        return true
+    }
+
+    private func nextHandshakeTurn() {
+        let bound = bind(self)
+        eventLoop.scheduleTask(in: .milliseconds(1)) {
+            let loop = bound.value
+            loop.isHandshakeTurn = false
+            let waiting = loop.waitingHandshakes
+            loop.waitingHandshakes = []
+            for connection in waiting { connection.continueHandshake() }
         }
     }
 

@@ -12,6 +12,10 @@ package final class ServerState: Sendable {
     let pages: [String: StaticPage]
     let startedMilliseconds = Clock.monotonicMilliseconds()
     private let draining = Atomic<Bool>(false)
+    private let connections = Atomic<Int>(0)
+    private let refused = Atomic<Int>(0)
+    /// Connections of the whole process; known when it listens.
+    private let connectionsMax: Atomic<Int>
     private let loopsBox = Mutex<[LoopReference]>([])
 
     init(configuration: ServerConfiguration, log: EmbeddedLog, logger: Logger, version: String, pages: [String: StaticPage]) {
@@ -20,7 +24,32 @@ package final class ServerState: Sendable {
         self.logger = logger
         self.version = version
         self.pages = pages
+        connectionsMax = Atomic(configuration.connectionsMax)
     }
+
+    /// Keeps the connections below what the process may have of descriptors besides those that it has now.
+    func limitConnections() {
+        let free = SystemCall.descriptorsMax() - SystemCall.descriptorsOpen() - Self.descriptorsKept
+        connectionsMax.store(max(1, min(configuration.connectionsMax, free)), ordering: .relaxed)
+    }
+
+    /// For the store's files, and for what is accepted and only then refused.
+    private static let descriptorsKept = 24
+
+    /// - Returns: false, and counts it, if there are too many connections.
+    func admit() -> Bool {
+        if connections.add(1, ordering: .relaxed).newValue <= connectionsMax.load(ordering: .relaxed) { return true }
+        leave()
+        noteRefused(1)
+        return false
+    }
+
+    func leave() { connections.subtract(1, ordering: .relaxed) }
+
+    func noteRefused(_ count: Int) { refused.add(count, ordering: .relaxed) }
+
+    /// Connections that were ended at once, for want of room.
+    var connectionsRefused: Int { refused.load(ordering: .relaxed) }
 
     /// The server goes down: it answers what it has, and takes nobody new.
     var isDraining: Bool { draining.load(ordering: .relaxed) }

@@ -15,6 +15,41 @@ enum SystemCall {
         Glibc.recv(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
     }
 
+    /// - Returns: -1 if there is none.
+    static func openNothing() -> Int32 {
+        Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC)
+    }
+
+    static func close(_ descriptor: Int32) {
+        _ = Glibc.close(descriptor)
+    }
+
+    /// Takes a connection off a listener, only to end it.
+    ///
+    /// - Returns: false if there was none.
+    static func acceptAndClose(_ listener: Int32) -> Bool {
+        let descriptor = Glibc.accept(listener, nil, nil)
+        guard descriptor >= 0 else { return false }
+        _ = Glibc.close(descriptor)
+        return true
+    }
+
+    /// How many descriptors this process may have.
+    static func descriptorsMax() -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        return Int(clamping: limit.rlim_cur)
+    }
+
+    /// How many it has now.
+    static func descriptorsOpen() -> Int {
+        guard let folder = opendir("/proc/self/fd") else { return 64 }
+        defer { closedir(folder) }
+        var count = 0
+        while readdir(folder) != nil { count += 1 }
+        return count - 3  // ".", "..", and the folder's own
+    }
+
     static func shutDownWriting(_ descriptor: Int32) {
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
     }

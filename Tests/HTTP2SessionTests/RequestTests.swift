@@ -201,7 +201,7 @@ import Testing
         let frames = RawFrame.parse(HTTP2ServerSession(limits: HTTP2Limits()).sendAll())
         #expect(frames[0].kind == RawFrame.Kind.settings)
         let pairs = stride(from: 0, to: frames[0].payload.count, by: 6).map { Array(frames[0].payload[$0..<$0 + 6]) }
-        #expect(pairs == [[0, 3, 0, 0, 0, 128], [0, 9, 0, 0, 0, 1], [0, 6, 0, 0, 64, 0]])
+        #expect(pairs == [[0, 3, 0, 0, 0, 128], [0, 9, 0, 0, 0, 1], [0, 8, 0, 0, 0, 1], [0, 6, 0, 0, 64, 0]])
         #expect(frames[1] == .windowUpdate(0, (1 << 20) - 65535))
     }
 }
