@@ -24,6 +24,7 @@ let package = Package(
 
         // Codecs: bytes in, values out. Siblings; none imports another.
         .target(name: "JSONCodec"),
+        .target(name: "CBORCodec"),
         .target(name: "WebSocketCodec", dependencies: ["CZlib"]),
         .target(name: "EventStreamCodec"),
         .target(name: "HTTP1Codec", dependencies: [.product(name: "HTTPTypes", package: "swift-http-types")]),
@@ -52,7 +53,7 @@ let package = Package(
         .target(
             name: "Transports",
             dependencies: [
-                "NotificationCore", "JSONCodec", "WebSocketCodec", "EventStreamCodec",
+                "NotificationCore", "JSONCodec", "CBORCodec", "WebSocketCodec", "EventStreamCodec",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
             ]
         ),
@@ -119,7 +120,7 @@ let package = Package(
         .testTarget(
             name: "TransportsTests",
             dependencies: [
-                "Transports", "NotificationCore", "JSONCodec", "WebSocketCodec", "EventStreamCodec", "TestSupport",
+                "Transports", "NotificationCore", "JSONCodec", "CBORCodec", "WebSocketCodec", "EventStreamCodec", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
             ]
         ),

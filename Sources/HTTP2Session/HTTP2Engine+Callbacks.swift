@@ -10,7 +10,12 @@ private func with<Result>(_ user: UnsafeMutableRawPointer?, _ body: (HTTP2Engine
 extension HTTP2Engine {
     static func setCallbacks(_ callbacks: OpaquePointer) {
         nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks) { _, header, user in
-            with(user) { $0.beginFrame(header!.pointee) }
+            with(user) { if $0.role == .server { $0.beginFrame(header!.pointee) } }
+            return 0
+        }
+        nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks) { _, frame, _, user in
+            // A stream that nghttp2 refuses before anything of ours knows it.
+            with(user) { $0.noteReset(frame!.pointee.hd.stream_id) }
             return 0
         }
         nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks) { _, frame, user in
@@ -59,23 +64,10 @@ extension HTTP2Engine {
 
     // MARK: Coming in
 
-    /// nghttp2 passes over HEADERS on a lower number than the highest, since they may be trailers of a stream that was just reset. Those on
-    /// a number that never was a stream are an error of the connection.
-    private func beginFrame(_ header: nghttp2_frame_hd) {
-        guard role == .server, nghttp2_frame_type(UInt32(header.type)) == NGHTTP2_HEADERS, header.stream_id % 2 == 1 else { return }
-        if header.stream_id > lastPeerStream + 2 || lastPeerStream == 0 && header.stream_id > 1 {
-            passedOver.append((lastPeerStream == 0 ? 1 : lastPeerStream + 2)...(header.stream_id - 2))
-            if passedOver.count > 16 { passedOver.removeFirst() }
-        } else if header.stream_id < lastPeerStream, passedOver.contains(where: { $0.contains(header.stream_id) }) {
-            faultMarked = faultMarked ?? .streamNumberOutOfOrder
-        }
-    }
-
     private func beginHeaders(_ frame: UnsafePointer<nghttp2_frame>) {
         block = HeaderBlock()
         guard role == .server, frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST else { return }
         let stream = HTTP2Stream(id: frame.pointee.hd.stream_id)
-        lastPeerStream = stream.id
         streams[stream.id] = stream
         nghttp2_session_set_stream_user_data(session, stream.id, Unmanaged.passUnretained(stream).toOpaque())
     }
@@ -145,6 +137,11 @@ extension HTTP2Engine {
                 stream.flags.insert(.discarding)
                 check(nghttp2_submit_rst_stream(session, 0, stream.id, NGHTTP2_PROTOCOL_ERROR.rawValue))
             }
+        case .server where stream.flags.contains(.tunnel):
+            // Only DATA and what ends or widens the stream may be sent on a tunnel (RFC 9113 8.5).
+            stream.flags.insert(.discarding)
+            check(nghttp2_submit_rst_stream(session, 0, stream.id, NGHTTP2_PROTOCOL_ERROR.rawValue))
+            return
         case .server:
             break  // trailers: nothing of ours is in them
         }
@@ -191,6 +188,7 @@ extension HTTP2Engine {
             // Answered before the whole request was here: the rest of it is not wanted (RFC 9113 8.1).
             check(nghttp2_submit_rst_stream(session, 0, stream.id, NGHTTP2_NO_ERROR.rawValue))
         case NGHTTP2_RST_STREAM:
+            noteReset(header.stream_id)
             countResetSent()
         case NGHTTP2_GOAWAY:
             let code = frame.pointee.goaway.error_code

@@ -54,9 +54,8 @@ final class HTTP2Engine {
     var faultMarked: HTTP2Fault?
     private(set) var isDead = false
     private var lastWords: [UInt8] = []
-    var lastPeerStream: HTTP2StreamID = 0
-    /// Stream numbers that the peer passed over, which it may not use any more; the newest few ranges. An honest peer has none.
-    var passedOver: [ClosedRange<HTTP2StreamID>] = []
+    private var priorities = PriorityWatch()
+    private var numbers = StreamNumbers()
 
     private var resetsReceived: TokenBucket
     private var resetsSent: TokenBucket
@@ -92,6 +91,10 @@ final class HTTP2Engine {
         var start = 0
         while start < bytes.count {
             let end = min(start + 16384, bytes.count)
+            if role == .server {
+                priorities.read(UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+                if priorities.isBroken { faultMarked = faultMarked ?? .connectionError(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
+            }
             let taken = nghttp2_session_mem_recv(session, bytes.baseAddress! + start, end - start)
             guard taken >= 0 else {
                 die(Int32(taken))
@@ -197,9 +200,27 @@ final class HTTP2Engine {
     private func terminateIfMarked() -> Bool {
         guard let marked = faultMarked, fault == nil, !isDead else { return false }
         fault = marked
-        let isFlood = marked != .streamNumberOutOfOrder
-        terminate(errorCode: isFlood ? NGHTTP2_ENHANCE_YOUR_CALM.rawValue : NGHTTP2_PROTOCOL_ERROR.rawValue)
+        if case .connectionError(let code) = marked {
+            terminate(errorCode: code)
+        } else {
+            terminate(errorCode: NGHTTP2_ENHANCE_YOUR_CALM.rawValue)
+        }
         return true
+    }
+
+    /// What the peer may still send on a stream that we have reset is not its fault.
+    func noteReset(_ id: HTTP2StreamID) {
+        numbers.noteReset(id)
+    }
+
+    /// The highest number of a stream that the peer opened.
+    var lastPeerStream: HTTP2StreamID { numbers.last }
+
+    /// A frame of the client begins.
+    func beginFrame(_ header: nghttp2_frame_hd) {
+        let isOpen = streams[header.stream_id] != nil
+        guard let code = numbers.begin(nghttp2_frame_type(UInt32(header.type)), header.stream_id, isOpen: isOpen) else { return }
+        faultMarked = faultMarked ?? .connectionError(code: code)
     }
 
     func countResetReceived() {

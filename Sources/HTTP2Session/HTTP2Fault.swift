@@ -4,8 +4,6 @@ package enum HTTP2Fault: Error, Hashable, Sendable {
     case badPreface
     /// The peer broke the protocol in a way that ends the connection (RFC 9113 5.4.1); the error code of our GOAWAY.
     case connectionError(code: UInt32)
-    /// A HEADERS frame on a stream number below the highest that was never opened (RFC 9113 5.1.1).
-    case streamNumberOutOfOrder
     /// More resets from the peer than `resetBurst` and `resetsPerSecond` allow.
     case tooManyResets
     /// The peer made us reset more streams than `resetBurst` and `resetsPerSecond` allow.

@@ -94,9 +94,11 @@ extension ServerLoop {
         do throws(WebSocketHandshake.Refusal) {
             return try WebSocketHandshake.Request(request, isTunnel: handle.isTunnel)
         } catch {
+            // 426 comes with Upgrade (RFC 9110 section 15.5.22), which HTTP/2 does not have.
+            let status = handle.isTunnel && error.status == 426 ? 400 : error.status
             var problem = Problem(
-                error.status == 426 ? "upgrade-required" : "bad-handshake",
-                error.status == 426 ? "WebSocket version not served" : "Not a WebSocket handshake", status: error.status,
+                status == 426 ? "upgrade-required" : "bad-handshake",
+                error.status == 426 ? "WebSocket version not served" : "Not a WebSocket handshake", status: status,
                 detail: error.reason
             )
             problem.fields = Dictionary(error.fields.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
@@ -104,23 +106,27 @@ extension ServerLoop {
         }
     }
 
+    private static let binarySubprotocol = "tocsin.v1.cbor"
+    private static let subprotocols = ["tocsin.v1", binarySubprotocol]
+
     private func openWebSocket(
         _ handshake: WebSocketHandshake.Request, _ wanted: SubscribeRequest, _ unread: Int?, _ handle: RequestHandle
     ) {
         let connection = handle.connection
         let deflate = server.configuration.compresses ? PerMessageDeflate.accept(handshake.extensions) : nil
+        let subprotocol = WebSocketHandshake.subprotocol(offered: handshake.subprotocols, supported: Self.subprotocols)
         let (id, position) = enter(wanted)
         var options = wanted.readingOptions
         options.isPaced = false
         let adapter = WebSocketAdapter(
             subscriber: id, options: options, limits: WebSocketLimits(messageBytesMax: server.configuration.messageBytesMax),
-            shape: .webSocket(deflate), compression: compression
+            shape: .webSocket(deflate, isBinary: subprotocol == Self.binarySubprotocol), compression: compression
         )
         let hello = ControlObject.hello(
             session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
         )
         var (session, out, early) = connection.acceptWebSocket(
-            adapter, handshake, deflate, supported: ["tocsin.v1"], heartbeatSeconds: wanted.heartbeatSeconds, handle
+            adapter, handshake, deflate, supported: Self.subprotocols, heartbeatSeconds: wanted.heartbeatSeconds, handle
         )
         guard let session else { return hub.unsubscribe(id) }
         adapter.shape.append(control: hello, event: "hello", to: &out)

@@ -1,3 +1,4 @@
+import CBORCodec
 package import NotificationCore
 package import WebSocketCodec
 
@@ -32,6 +33,7 @@ package struct WebSocketAdapter {
     private var decoder: WebSocketDecoder
     private let compression: WireCompression
     private let isEcho: Bool
+    private let messageBytesMax: Int
     private var isClosing = false
 
     /// - Parameters:
@@ -46,6 +48,7 @@ package struct WebSocketAdapter {
         self.options = options
         self.shape = shape
         self.compression = compression
+        messageBytesMax = limits.messageBytesMax
         decoder = WebSocketDecoder(role: .server, limits: limits, inflater: shape.isDeflated ? compression.inflater : nil)
     }
 
@@ -116,16 +119,18 @@ package struct WebSocketAdapter {
         case .binary(let bytes) where isEcho:
             shape.append(message: bytes, .binary, compression, to: &out)
         case .text(let text):
-            do throws(WebSocketCommand.Refusal) {
-                guard let command = try WebSocketCommand.read(text) else {
-                    return close(.invalidPayload, "not JSON", &out)
+            guard !shape.isBinary else { return close(.unsupportedData, "tocsin.v1.cbor is binary", &out) }
+            handle(command: text, hub, knownHead, limits, &actions, &out)
+        case .binary(let bytes):
+            guard shape.isBinary else { return close(.unsupportedData, "tocsin.v1 is text", &out) }
+            do throws(CBORFault) {
+                let text = try bytes.withUnsafeBufferPointer { bytes throws(CBORFault) in
+                    try CBORDecoder.json(UnsafeRawBufferPointer(bytes), limits: CBORLimits(outputBytesMax: 2 * messageBytesMax))
                 }
-                try perform(command, hub, knownHead, limits, &actions, &out)
+                handle(command: text, hub, knownHead, limits, &actions, &out)
             } catch {
-                reply(WebSocketReply.refused(error.id, code: error.code, message: error.message), &out)
+                close(.invalidPayload, "not CBOR: \(error.description)", &out)
             }
-        case .binary:
-            close(.unsupportedData, "tocsin.v1 is text", &out)
         case .ping(let payload):
             WebSocketEncoder.frame(.pong, payload, into: &out)
         case .pong(let payload):
@@ -133,6 +138,17 @@ package struct WebSocketAdapter {
         case .close(let code, _):
             isClosing = true
             WebSocketEncoder.close(code ?? .normalClosure, reason: "", into: &out)
+        }
+    }
+
+    private mutating func handle(
+        command text: [UInt8], _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action], _ out: inout [UInt8]
+    ) {
+        do throws(WebSocketCommand.Refusal) {
+            guard let command = try WebSocketCommand.read(text) else { return close(.invalidPayload, "not JSON", &out) }
+            try perform(command, hub, knownHead, limits, &actions, &out)
+        } catch {
+            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message), &out)
         }
     }
 

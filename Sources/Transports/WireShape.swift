@@ -1,3 +1,4 @@
+import CBORCodec
 import EventStreamCodec
 package import NotificationCore
 package import WebSocketCodec
@@ -6,6 +7,7 @@ package import WebSocketCodec
 ///
 ///     webSocket                  header {…}
 ///     webSocketDeflated          header DEFLATE of {…}, if that is shorter (permessage-deflate, RFC 7692)
+///     webSocketBinary…           the same with the object in CBOR (RFC 8949), in binary frames
 ///     eventStream                id: POSITION ⏎ data: {…} ⏎ ⏎
 ///     eventStreamRaw             id: POSITION ⏎ event: EVENT ⏎ data: PAYLOAD ⏎ ⏎
 ///     eventStream…Chunked        the same as one chunk of HTTP/1.1: SIZE CRLF … CRLF
@@ -14,6 +16,9 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
     case webSocketDeflated
     /// The same for clients that asked for a small window.
     case webSocketDeflatedSmall
+    case webSocketBinary
+    case webSocketBinaryDeflated
+    case webSocketBinaryDeflatedSmall
     case eventStream
     case eventStreamChunked
     case eventStreamRaw
@@ -28,48 +33,59 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
         }
     }
 
-    /// - Parameter deflate: what was negotiated; nil: messages go out as they are.
-    package static func webSocket(_ deflate: PerMessageDeflate?) -> WireShape {
-        guard let deflate else { return .webSocket }
-        return deflate.serverWindowBits == 15 ? .webSocketDeflated : .webSocketDeflatedSmall
+    /// - Parameters:
+    ///   - deflate: what was negotiated; nil: messages go out as they are.
+    ///   - isBinary: objects are CBOR.
+    package static func webSocket(_ deflate: PerMessageDeflate?, isBinary: Bool = false) -> WireShape {
+        guard let deflate else { return isBinary ? .webSocketBinary : .webSocket }
+        if deflate.serverWindowBits == 15 { return isBinary ? .webSocketBinaryDeflated : .webSocketDeflated }
+        return isBinary ? .webSocketBinaryDeflatedSmall : .webSocketDeflatedSmall
     }
 
     package var isWebSocket: Bool {
         switch self {
-        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: true
+        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall, .webSocketBinary, .webSocketBinaryDeflated,
+            .webSocketBinaryDeflatedSmall:
+            true
         case .eventStream, .eventStreamChunked, .eventStreamRaw, .eventStreamRawChunked: false
         }
     }
 
-    package var isDeflated: Bool { self == .webSocketDeflated || self == .webSocketDeflatedSmall }
+    package var isBinary: Bool {
+        self == .webSocketBinary || self == .webSocketBinaryDeflated || self == .webSocketBinaryDeflatedSmall
+    }
+
+    package var isDeflated: Bool { isWebSocket && self != .webSocket && self != .webSocketBinary }
 
     package var isChunked: Bool { self == .eventStreamChunked || self == .eventStreamRawChunked }
 
     private var isRaw: Bool { self == .eventStreamRaw || self == .eventStreamRawChunked }
 
     package func append(_ notification: Notification, epoch: LogEpoch, _ compression: WireCompression, to out: inout [UInt8]) {
-        switch self {
-        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall:
+        if isWebSocket {
             appendFrame(notification.object, compression, to: &out)
-        case .eventStream, .eventStreamRaw:
-            appendEvent(notification, epoch, to: &out)
-        case .eventStreamChunked, .eventStreamRawChunked:
+        } else if isChunked {
             Chunk.append(to: &out) { appendEvent(notification, epoch, to: &$0) }
+        } else {
+            appendEvent(notification, epoch, to: &out)
         }
     }
 
     /// One message of a WebSocket, whatever is in it.
     func append(message: [UInt8], _ opcode: WebSocketOpcode, _ compression: WireCompression, to out: inout [UInt8]) {
         switch self {
-        case .webSocketDeflated: compression.deflater.frame(opcode, message, into: &out)
-        case .webSocketDeflatedSmall: compression.smallDeflater.frame(opcode, message, into: &out)
+        case .webSocketDeflated, .webSocketBinaryDeflated: compression.deflater.frame(opcode, message, into: &out)
+        case .webSocketDeflatedSmall, .webSocketBinaryDeflatedSmall: compression.smallDeflater.frame(opcode, message, into: &out)
         default: WebSocketEncoder.frame(opcode, message, into: &out)
         }
     }
 
     /// One object as a message of a WebSocket.
     private func appendFrame(_ object: [UInt8], _ compression: WireCompression, to out: inout [UInt8]) {
-        append(message: object, .text, compression, to: &out)
+        guard isBinary else { return append(message: object, .text, compression, to: &out) }
+        var message: [UInt8] = []
+        object.withUnsafeBytes { CBOREncoder.transcode(json: $0, into: &message) }
+        append(message: message, .binary, compression, to: &out)
     }
 
     private func append(_ gap: Gap, to out: inout [UInt8]) {
@@ -89,10 +105,16 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
             out.append(contentsOf: object)
             out.append(contentsOf: "\n\n".utf8)
         }
-        switch self {
-        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: WebSocketEncoder.frame(.text, object, into: &out)
-        case .eventStream, .eventStreamRaw: appendControl(&out)
-        case .eventStreamChunked, .eventStreamRawChunked: Chunk.append(to: &out, appendControl)
+        if isBinary {
+            var message: [UInt8] = []
+            object.withUnsafeBytes { CBOREncoder.transcode(json: $0, into: &message) }
+            WebSocketEncoder.frame(.binary, message, into: &out)
+        } else if isWebSocket {
+            WebSocketEncoder.frame(.text, object, into: &out)
+        } else if isChunked {
+            Chunk.append(to: &out, appendControl)
+        } else {
+            appendControl(&out)
         }
     }
 
@@ -143,10 +165,12 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
             }
             out.append(contentsOf: "\n\n".utf8)
         }
-        switch self {
-        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: appendFrame(object, compression, to: &out)
-        case .eventStream, .eventStreamRaw: appendMarked(&out)
-        case .eventStreamChunked, .eventStreamRawChunked: Chunk.append(to: &out, appendMarked)
+        if isWebSocket {
+            appendFrame(object, compression, to: &out)
+        } else if isChunked {
+            Chunk.append(to: &out, appendMarked)
+        } else {
+            appendMarked(&out)
         }
     }
 

@@ -1,3 +1,4 @@
+import CBORCodec
 import EventStreamCodec
 import JSONCodec
 import TestSupport
@@ -56,7 +57,7 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
     /// What a client of that shape reads.
     private func read(_ bytes: [UInt8], _ shape: WireShape) throws -> [String] {
         switch shape {
-        case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall:
+        case _ where shape.isWebSocket:
             var decoder = WebSocketDecoder(
                 role: .client, limits: WebSocketLimits(messageBytesMax: 1 << 20), inflater: shape.isDeflated ? MessageInflater() : nil
             )
@@ -70,6 +71,11 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
                     consumed += taken
                     guard let event else { break }
                     if case .text(let text) = event { texts.append(String(decoding: text, as: UTF8.self)) }
+                    if case .binary(let bytes) = event {
+                        let limits = CBORLimits(outputBytesMax: 1 << 20)
+                        texts.append(
+                            String(decoding: try bytes.withUnsafeBytes { try CBORDecoder.json($0, limits: limits) }, as: UTF8.self))
+                    }
                 }
             }
             return texts
@@ -106,9 +112,9 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
             let object = String(decoding: notification.object, as: UTF8.self)
             let data = String(decoding: notification.object[notification.data], as: UTF8.self)
             switch shape {
-            case .webSocket, .webSocketDeflated, .webSocketDeflatedSmall: #expect(read[index] == object)
+            case _ where shape.isWebSocket: #expect(read[index] == object)
             case .eventStream, .eventStreamChunked: #expect(read[index] == "000000000abc.\(index + 1)|message|\(object)")
-            case .eventStreamRaw, .eventStreamRawChunked: #expect(read[index] == "000000000abc.\(index + 1)|goal|\(data)")
+            default: #expect(read[index] == "000000000abc.\(index + 1)|goal|\(data)")
             }
         }
         #expect(read.count == 3)

@@ -1,0 +1,297 @@
+/// JSON (RFC 8259) to CBOR (RFC 8949), for the binary subprotocol: the objects that the server makes as JSON text, as maps with the same
+/// names in the same order.
+///
+///     JSON                                           CBOR, in preferred serialization (section 4.1)
+///     whole number without fraction and exponent     major type 0 or 1; beyond 64 bits a bignum (tags 2 and 3) of at most 128 bytes
+///     other number                                   the shortest float that is the nearest double
+///     string                                         text, escapes resolved; a lone surrogate becomes U+FFFD
+///     array, object                                  array, map of known length
+///     true, false, null                              the same
+///
+/// This is section 6.2 as it stands there. Beyond the range of a double, which JSON allows and the bignums here end with, a number
+/// becomes an infinity, as it does in readers of JSON that have doubles. `-0` is the whole number 0, `-0.0` the float.
+///
+/// **Lengths.** A map says how many pairs it has before the first of them. One byte is put in its place; when the map ends it is set,
+/// and what the map holds moves up if its length needs more. So a byte is moved at most once for each array or map of more than 23
+/// items around it.
+///
+/// **Data.** In the outermost object `"encoding":"base64"` says that `"data"` is bytes: they become a byte string, and the member goes.
+/// The server writes "encoding" first. Where it comes last, all is done once more with that known; and where "data" turns out not to be
+/// base64, once more with both left as they are.
+///
+/// **Names twice.** JSON text may have a name twice in an object, a map may not (section 5.6). The last one counts, as nearly all
+/// readers of JSON have it, and the others are left out.
+package enum CBOREncoder {
+    /// Appends the CBOR of one JSON text.
+    ///
+    /// Allocates nothing but room in `out` and two small stacks, except for numbers with an exponent beyond 27 or that lie very near to
+    /// the middle between two doubles, and for objects with many names or with a name twice.
+    ///
+    /// - Parameters:
+    ///   - json: a JSON text that was checked. Anything else may trap.
+    ///   - bytesOfData: whether "data" and "encoding" of the outermost object are what the protocol says they are.
+    package static func transcode(json: UnsafeRawBufferPointer, bytesOfData: Bool = true, into out: inout [UInt8]) {
+        reserve(json.count, in: &out)
+        let countBefore = out.count
+        var rule = bytesOfData ? DataRule.unknown : .text
+        while true {
+            var transcoder = Transcoder(json: json, rule: rule)
+            transcoder.run(&out)
+            guard let better = transcoder.ruleToUse else { break }
+            out.removeSubrange(countBefore...)
+            rule = better
+        }
+    }
+
+    /// Makes room for about as many bytes as the text has. Grows by a factor, so that many texts may go into one array.
+    private static func reserve(_ bytes: Int, in out: inout [UInt8]) {
+        let wanted = out.count + bytes + bytes / 64 + 16
+        if out.capacity < wanted { out.reserveCapacity(out.isEmpty ? wanted : max(wanted, 2 * out.capacity)) }
+    }
+}
+
+/// What "data" of the outermost object is.
+private enum DataRule {
+    /// Text, until "encoding" says otherwise.
+    case unknown
+    case base64
+    case text
+}
+
+/// Walks over the text once. What it is inside of is a stack of its own, so depth costs no stack frame.
+///
+///     value ──scalar──> afterValue
+///       ├─ { ──> name, colon ──> value                 } at once: afterValue
+///       └─ [ ──> value                                 ] at once: afterValue
+///     afterValue ── , ──> name, colon or value         } ] ──> afterValue         outside of everything: the end
+///
+/// The buffer's subscript checks nothing in a release build, so every read here has its own check against `count` before it.
+private struct Transcoder {
+    /// An array or object that is open.
+    private struct Open {
+        /// Where its head is in the output.
+        var start: Int
+        var items = 0
+        /// Where its names begin in `names`.
+        var firstName: Int
+        var isObject: Bool
+    }
+
+    /// Which member of the outermost object a value belongs to.
+    private enum Member {
+        case data, encoding, other
+    }
+
+    private let json: UnsafeRawBufferPointer
+    private var at = 0
+    private var open: [Open] = []
+    private var names = NameStack()
+    private var member = Member.other
+    /// Where the name of that member begins in the output.
+    private var memberStart = 0
+    private var rule: DataRule
+    private var hasData = false
+    /// Set when the text has to be done again, by another rule.
+    private(set) var ruleToUse: DataRule?
+
+    init(json: UnsafeRawBufferPointer, rule: DataRule) {
+        self.json = json
+        self.rule = rule
+    }
+
+    mutating func run(_ out: inout [UInt8]) {
+        while true {
+            let isComplete = value(&out)
+            if ruleToUse != nil { return }
+            if isComplete, !endValue(&out) { break }
+        }
+        skipWhiteSpace()
+        precondition(at == json.count, "not a checked text")
+    }
+
+    // MARK: Structure
+
+    @inline(__always)
+    private mutating func skipWhiteSpace() {
+        while at < json.count, json[at] <= 0x20 { at &+= 1 }
+    }
+
+    /// The next byte, which has to be there.
+    @inline(__always)
+    private func byte() -> UInt8 {
+        precondition(at < json.count, "not a checked text")
+        return json[at]
+    }
+
+    /// Writes a scalar, an empty array or object, or the beginning of one that is not empty.
+    ///
+    /// - Returns: whether a value is complete; otherwise the next thing is another value.
+    private mutating func value(_ out: inout [UInt8]) -> Bool {
+        skipWhiteSpace()
+        if !open.isEmpty { open[open.count - 1].items += 1 }
+        let first = byte()
+        switch first {
+        case UInt8(ascii: "\""):
+            if member == .other || open.count != 1 { text(&out) } else { textOfMember(&out) }
+        case UInt8(ascii: "{"), UInt8(ascii: "["):
+            let isObject = first == UInt8(ascii: "{")
+            open.append(Open(start: out.count, firstName: names.count, isObject: isObject))
+            out.append(0)
+            at += 1
+            skipWhiteSpace()
+            if byte() == Self.end(isObject) {
+                at += 1
+                close(&out)
+                return true
+            }
+            if isObject { name(&out) }
+            return false
+        case UInt8(ascii: "t"): literal(4, 0xf5, &out)
+        case UInt8(ascii: "f"): literal(5, 0xf4, &out)
+        case UInt8(ascii: "n"): literal(4, 0xf6, &out)
+        default: number(&out)
+        }
+        return true
+    }
+
+    /// Reads what follows a value: ends, and then a comma.
+    ///
+    /// - Returns: whether another value follows; otherwise the outermost one is complete.
+    private mutating func endValue(_ out: inout [UInt8]) -> Bool {
+        while let innermost = open.last {
+            skipWhiteSpace()
+            let next = byte()
+            at += 1
+            if next == UInt8(ascii: ",") {
+                if innermost.isObject { name(&out) }
+                return true
+            }
+            precondition(next == Self.end(innermost.isObject), "not a checked text")
+            close(&out)
+        }
+        return false
+    }
+
+    private static func end(_ isObject: Bool) -> UInt8 { isObject ? UInt8(ascii: "}") : UInt8(ascii: "]") }
+
+    private mutating func close(_ out: inout [UInt8]) {
+        var closed = open.removeLast()
+        if closed.isObject {
+            if names.hasRepeated(from: closed.firstName, in: out) {
+                closed.items = names.dropRepeated(from: closed.firstName, in: &out)
+            }
+            names.removeLast(names.count - closed.firstName)
+            if open.isEmpty, rule == .base64, !hasData { ruleToUse = .text }
+        }
+        CBORWriter.setHead(closed.isObject ? CBORMajor.map : CBORMajor.array, closed.items, at: closed.start, in: &out)
+    }
+
+    private mutating func literal(_ count: Int, _ head: UInt8, _ out: inout [UInt8]) {
+        precondition(json.count - at >= count, "not a checked text")
+        out.append(head)
+        at += count
+    }
+
+    // MARK: Members
+
+    /// A member's name and the colon after it.
+    private mutating func name(_ out: inout [UInt8]) {
+        skipWhiteSpace()
+        let start = out.count
+        text(&out)
+        names.push(from: start, in: out)
+        if open.count == 1 {
+            memberStart = start
+            member = rule == .text ? .other : Self.member(out, start)
+        }
+        skipWhiteSpace()
+        precondition(byte() == UInt8(ascii: ":"), "not a checked text")
+        at += 1
+    }
+
+    private static func member(_ out: [UInt8], _ start: Int) -> Member {
+        let name = out[(start + 1)...]
+        if name.count == 4, name.elementsEqual("data".utf8) { return .data }
+        return name.count == 8 && name.elementsEqual("encoding".utf8) ? .encoding : .other
+    }
+
+    /// The string that is "data" or "encoding" of the outermost object.
+    private mutating func textOfMember(_ out: inout [UInt8]) {
+        let start = at + 1
+        let end = ByteScan.firstQuoteOrBackslash(in: json, from: start)
+        precondition(end < json.count, "not a checked text")
+        let inner = UnsafeRawBufferPointer(rebasing: json[start..<end])
+        let isPlain = json[end] == UInt8(ascii: "\"")
+        if member == .encoding {
+            guard isPlain, inner.elementsEqual("base64".utf8) else { return text(&out) }
+            // It comes after "data".
+            if hasData, rule == .unknown { ruleToUse = .base64 }
+            rule = .base64
+            at = end + 1
+            open[0].items -= 1
+            names.removeLast(1)
+            out.removeSubrange(memberStart...)
+        } else {
+            hasData = true
+            guard rule == .base64 else { return text(&out) }
+            guard isPlain, let count = Base64.bytes(letters: inner) else { return ruleToUse = .text }
+            CBORWriter.appendHead(CBORMajor.bytes, UInt64(count), to: &out)
+            guard Base64.decode(inner, into: &out) else { return ruleToUse = .text }
+            at = end + 1
+        }
+    }
+
+    // MARK: Scalars
+
+    private mutating func text(_ out: inout [UInt8]) {
+        precondition(byte() == UInt8(ascii: "\""), "not a checked text")
+        let start = at + 1
+        let end = ByteScan.firstQuoteOrBackslash(in: json, from: start)
+        precondition(end < json.count, "not a checked text")
+        if json[end] == UInt8(ascii: "\"") {
+            CBORWriter.appendHead(CBORMajor.text, UInt64(end - start), to: &out)
+            out.append(contentsOf: UnsafeRawBufferPointer(rebasing: json[start..<end]))
+            at = end + 1
+        } else {
+            // Twice: for the length, and for the text.
+            var length = 0
+            at = JSONEscapes.forEachPiece(json, from: start) { length += $0.count }
+            CBORWriter.appendHead(CBORMajor.text, UInt64(length), to: &out)
+            _ = JSONEscapes.forEachPiece(json, from: start) { out.append(contentsOf: $0) }
+        }
+    }
+
+    private mutating func number(_ out: inout [UInt8]) {
+        let start = at
+        let number = JSONNumber(json, from: start)
+        at = number.end
+        if !number.isWhole {
+            CBORWriter.appendFloat(number.double(UnsafeRawBufferPointer(rebasing: json[start..<at])), to: &out)
+        } else if number.exponent == 0 {
+            let isBelowZero = number.isNegative && number.digits > 0
+            CBORWriter.appendHead(
+                isBelowZero ? CBORMajor.negative : CBORMajor.unsigned, isBelowZero ? number.digits - 1 : number.digits, to: &out
+            )
+        } else {
+            let digits = json[(number.isNegative ? start + 1 : start)..<at]
+            longNumber(isNegative: number.isNegative, UnsafeRawBufferPointer(rebasing: digits), &out)
+        }
+    }
+
+    /// A whole number of more than 19 digits.
+    private func longNumber(isNegative: Bool, _ digits: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
+        let infinity = isNegative ? -Double.infinity : .infinity
+        guard digits.count <= Bignum.digitsMax else { return CBORWriter.appendFloat(infinity, to: &out) }
+        var number = Bignum(digits: digits)
+        if isNegative { number.subtractOne() }
+        if let word = number.word {
+            CBORWriter.appendHead(isNegative ? CBORMajor.negative : CBORMajor.unsigned, word, to: &out)
+        } else if number.byteCount <= CBORLimits.bignumBytesMax {
+            CBORWriter.appendHead(CBORMajor.tag, isNegative ? CBORTag.negativeBignum : CBORTag.unsignedBignum, to: &out)
+            CBORWriter.appendHead(CBORMajor.bytes, UInt64(number.byteCount), to: &out)
+            number.appendBytes(to: &out)
+        } else {
+            CBORWriter.appendFloat(infinity, to: &out)
+        }
+    }
+}

@@ -1,0 +1,101 @@
+/// The names of all maps that are open, innermost last, as places in the output: what was written there for a name is the same bytes
+/// for the same name. Tells whether a map has a name twice.
+///
+/// Few names are compared each with each, by their first eight bytes, which differ nearly always; many go through a table of hashes
+/// whose function differs from process to process, so that nobody can send names that all meet.
+struct NameStack {
+    struct Name {
+        var start: Int
+        var end: Int
+        /// Its first eight bytes, or all of it and zeros.
+        var beginning: UInt64
+    }
+
+    /// Up to so many names: 120 comparisons of two words.
+    private static let fewMax = 16
+
+    private var names: [Name] = []
+
+    var count: Int { names.count }
+
+    /// - Parameter start: where the name begins that `out` ends with.
+    mutating func push(from start: Int, in out: [UInt8]) {
+        let end = out.count
+        let beginning = out.withUnsafeBytes { bytes -> UInt64 in
+            if end &- start >= 8 { return ByteScan.word(bytes, start) }
+            var word: UInt64 = 0
+            for index in start..<end { word = word << 8 | UInt64(bytes[index]) }
+            return word
+        }
+        names.append(Name(start: start, end: end, beginning: beginning))
+    }
+
+    mutating func removeLast(_ count: Int) { names.removeLast(count) }
+
+    /// Whether a name is twice among those from `first` on.
+    func hasRepeated(from first: Int, in out: [UInt8]) -> Bool {
+        guard names.count - first > 1 else { return false }
+        return out.withUnsafeBytes { out in
+            names.withUnsafeBufferPointer { all in
+                let names = UnsafeBufferPointer(rebasing: all[first...])
+                return names.count <= Self.fewMax ? Self.hasRepeatedAmongFew(names, out) : Self.hasRepeatedAmongMany(names, out)
+            }
+        }
+    }
+
+    /// Takes out of the output the members from `first` on whose name comes again later. Their values begin where the names end, and
+    /// the last one ends where the output does.
+    ///
+    /// - Returns: how many members are left.
+    func dropRepeated(from first: Int, in out: inout [UInt8]) -> Int {
+        let own = names[first...]
+        var last: [ArraySlice<UInt8>: Int] = [:]
+        for (index, name) in zip(own.indices, own) { last[out[name.start..<name.end]] = index }
+        let kept = last.values.sorted()
+        var compacted: [UInt8] = []
+        for index in kept {
+            let end = index + 1 < names.count ? names[index + 1].start : out.count
+            compacted.append(contentsOf: out[names[index].start..<end])
+        }
+        out.replaceSubrange(names[first].start..., with: compacted)
+        return kept.count
+    }
+
+    private static func hasRepeatedAmongFew(_ names: UnsafeBufferPointer<Name>, _ out: UnsafeRawBufferPointer) -> Bool {
+        for later in 1..<names.count {
+            let beginning = names[later].beginning
+            for earlier in 0..<later where names[earlier].beginning == beginning {
+                if areEqual(names[earlier], names[later], out) { return true }
+            }
+        }
+        return false
+    }
+
+    private static func hasRepeatedAmongMany(_ names: UnsafeBufferPointer<Name>, _ out: UnsafeRawBufferPointer) -> Bool {
+        // At most half full. A place holds the index of a name, plus one.
+        let places = 1 << (Int.bitWidth - (2 * names.count - 1).leadingZeroBitCount)
+        return withUnsafeTemporaryAllocation(of: UInt32.self, capacity: places) { table in
+            table.initialize(repeating: 0)
+            for (index, name) in names.enumerated() {
+                var hasher = Hasher()
+                hasher.combine(bytes: bytes(name, out))
+                var place = hasher.finalize() & (places - 1)
+                while table[place] != 0 {
+                    if areEqual(names[Int(table[place]) - 1], name, out) { return true }
+                    place = (place + 1) & (places - 1)
+                }
+                table[place] = UInt32(index + 1)
+            }
+            return false
+        }
+    }
+
+    private static func areEqual(_ one: Name, _ other: Name, _ out: UnsafeRawBufferPointer) -> Bool {
+        guard one.beginning == other.beginning, one.end - one.start == other.end - other.start else { return false }
+        return bytes(one, out).elementsEqual(bytes(other, out))
+    }
+
+    private static func bytes(_ name: Name, _ out: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: out[name.start..<name.end])
+    }
+}
