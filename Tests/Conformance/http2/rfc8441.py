@@ -1,0 +1,1 @@
+"""WebSocket over HTTP/2 (RFC 8441)."""
