@@ -27,6 +27,8 @@ def run(case: Case, target: Target) -> tuple[bool, str]:
         return False, str(unmet)
     except OSError as error:
         return False, f"no connection: {error}"
+    except Exception as error:
+        return False, f"the case is broken: {error!r}"
 
 
 def arguments() -> argparse.Namespace:

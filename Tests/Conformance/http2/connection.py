@@ -83,10 +83,10 @@ def describe(event: Event) -> str:
             return f"GOAWAY {wire.error_name(event.error_code)}{said}"
         case frames.RstStreamFrame():
             return f"RST_STREAM {wire.error_name(event.error_code)} on stream {event.stream_id}"
-        case frames.ExtensionFrame():
+        case frames.Frame() if event.type not in wire.FrameType._value2member_map_:
             return f"frame of type {event.type}"
         case _:
-            name = type(event).__name__.removesuffix("Frame").upper()
+            name = wire.FrameType(event.type).name
             return f"{name} ({event.body_len} bytes, flags {sorted(event.flags)}, stream {event.stream_id})"
 
 
@@ -100,6 +100,8 @@ class Connection:
         self.returns_windows = True
         # The header list that came last.
         self.header_list: list[tuple[str, str]] = []
+        # What may be sent on the connection as a whole; who sends much takes it off.
+        self.send_window = wire.WINDOW_DEFAULT
         self._decoder = Decoder()
         self._block = b""
         self._windows: dict[int, int] = {}
@@ -232,6 +234,8 @@ class Connection:
 
     def _note(self, event: frames.Frame) -> None:
         match event:
+            case frames.WindowUpdateFrame() if event.stream_id == 0:
+                self.send_window += event.window_increment
             case frames.HeadersFrame() | frames.ContinuationFrame() | frames.PushPromiseFrame():
                 self._block += event.data
                 if "END_HEADERS" in event.flags:
