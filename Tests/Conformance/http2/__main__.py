@@ -9,33 +9,14 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import generic, starting, streams, definitions, messages, compression, rfc8441  # the order of the table
-from .case import CASES, Case
-from .connection import Connection, Target, Unmet
-
-SUITES = (generic, starting, streams, definitions, messages, compression, rfc8441)
-
-
-def run(case: Case, target: Target) -> tuple[bool, str]:
-    """Whether the case passed, and what was seen."""
-    try:
-        with Connection(target) as conn:
-            if case.handshake:
-                conn.handshake()
-            return True, case.body(conn) or ""
-    except Unmet as unmet:
-        return False, str(unmet)
-    except OSError as error:
-        return False, f"no connection: {error}"
-    except Exception as error:
-        return False, f"the case is broken: {error!r}"
+from .table import CASES, Target, run
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m http2", description="HTTP/2 conformance of a server")
     parser.add_argument("--url", default="http://127.0.0.1:8080/", help="what is asked for; default %(default)s")
     parser.add_argument("--tls", action="store_true", help="TLS with ALPN h2, as https in the URL; certificates are not checked")
-    parser.add_argument("--only", action="append", metavar="ID", help="a case, section or suite (http2/6.5.2/1, http2/6.5, hpack); repeatable")
+    parser.add_argument("--only", action="append", metavar="ID", help="a case, section or suite, as http2/6.5/1, http2/6.5, hpack; repeatable")
     parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="how long silence is waited out; default %(default)s")
     parser.add_argument("--exact", action="store_true", help="a closed connection does not stand for an error code")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")

@@ -58,11 +58,12 @@ class Stream:
 class Session:
     """The preface is sent by this: the connection comes fresh."""
 
-    def __init__(self, conn: Connection, window: int = wire.WINDOW_DEFAULT):
+    def __init__(self, conn: Connection, window: int = wire.WINDOW_DEFAULT, connection_window: int = WINDOW_LARGE):
         self.conn = conn
         self.streams: dict[int, Stream] = {}
         self.window = window
-        self.receive_window = WINDOW_LARGE
+        self.receive_window = wire.WINDOW_DEFAULT
+        self.returns_window = connection_window == WINDOW_LARGE
         self.goaway: frames.GoAwayFrame | None = None
         self.pongs: list[bytes] = []
         self.settings_seen: list[dict[int, int]] = []
@@ -70,7 +71,8 @@ class Session:
         conn.returns_windows = False
         conn.handshake((Setting.INITIAL_WINDOW_SIZE, window))
         self.settings_seen.append(dict(conn.settings))
-        conn.send(wire.window_update(0, WINDOW_LARGE - wire.WINDOW_DEFAULT))
+        if connection_window > self.receive_window:
+            self.grant_connection(connection_window - self.receive_window)
 
     # Reading.
 
@@ -85,10 +87,11 @@ class Session:
             self._take(event)
 
     def round_trip(self) -> None:
-        """Reads what the server had to say so far: PING is answered in order."""
-        payload = os.urandom(8)
-        self.conn.send(wire.ping(payload))
-        self.wait("PING with ACK", lambda: payload in self.pongs)
+        """Reads what the server had to say so far. Twice, since the answer to PING may overtake other frames (RFC 9113, 6.7)."""
+        for _ in range(2):
+            payload = os.urandom(8)
+            self.conn.send(wire.ping(payload))
+            self.wait("PING with ACK", lambda: payload in self.pongs)
 
     def _take(self, event: frames.Frame) -> None:
         match event:
@@ -142,9 +145,8 @@ class Session:
             raise Unmet(f"{describe(event)}: more than the window allows")
         if length and stream.returns_window and "END_STREAM" not in event.flags:
             self.grant(stream, length)
-        if self.receive_window < WINDOW_LARGE // 2:
-            self.conn.send(wire.window_update(0, WINDOW_LARGE - self.receive_window))
-            self.receive_window = WINDOW_LARGE
+        if self.returns_window and self.receive_window < WINDOW_LARGE // 2:
+            self.grant_connection(WINDOW_LARGE - self.receive_window)
 
     @property
     def _initial(self) -> int:
@@ -155,6 +157,10 @@ class Session:
     def grant(self, stream: Stream, count: int) -> None:
         stream.receive_window += count
         self.conn.send(wire.window_update(stream.id, count))
+
+    def grant_connection(self, count: int) -> None:
+        self.receive_window += count
+        self.conn.send(wire.window_update(0, count))
 
     def open(self, fields: list[tuple[str, str]], end_stream: bool) -> Stream:
         stream = Stream(self._next_id, self._initial, self.window)
@@ -197,12 +203,6 @@ class Session:
     def is_alive(self) -> None:
         """The connection still serves requests."""
         if (answer := self.fetch("GET", self.conn.target.path)).status != "200":
-            raise Unmet(f"the connection does not go on: {answer}")
-
-    def is_alive_without_body(self) -> None:
-        """The same where no window is open for an answer's body."""
-        answer = self.fetch("HEAD", self.conn.target.path)
-        if answer.status != "200":
             raise Unmet(f"the connection does not go on: {answer}")
 
     # WebSockets (RFC 8441, 5).
