@@ -16,7 +16,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m http2", description="HTTP/2 conformance of a server")
     parser.add_argument("--url", default="http://127.0.0.1:8080/", help="what is asked for; default %(default)s")
     parser.add_argument("--tls", action="store_true", help="TLS with ALPN h2, as https in the URL; certificates are not checked")
-    parser.add_argument("--only", action="append", metavar="ID", help="a case, section or suite, as http2/6.5/1, http2/6.5, hpack; repeatable")
+    parser.add_argument("--only", action="append", metavar="ID", help="a case, section or suite, as http2/6.5/1 or hpack; repeatable")
     parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="how long silence is waited out; default %(default)s")
     parser.add_argument("--exact", action="store_true", help="a closed connection does not stand for an error code")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")

@@ -22,6 +22,8 @@ from .wire import FrameType
 # Silence is what most of the defects look like.
 TIMEOUT_SECONDS = 0.15
 
+PREFACE_SETTING = (wire.Setting.INITIAL_WINDOW_SIZE, wire.WINDOW_DEFAULT)
+
 # What a server does with one frame: the bytes of its answer, or None to close the connection.
 Manners = Callable[[int, int, int, bytes], bytes | None]
 
@@ -34,6 +36,11 @@ def acknowledge(kind: int, flags: int, payload: bytes) -> bytes:
 def deaf(kind: int, flags: int, stream: int, payload: bytes) -> bytes | None:
     """Acknowledges SETTINGS, and says nothing more."""
     return acknowledge(kind, flags, payload)
+
+
+def forgetful(kind: int, flags: int, stream: int, payload: bytes) -> bytes | None:
+    """Acknowledges the SETTINGS of the preface only."""
+    return wire.settings_ack() if kind == FrameType.SETTINGS and wire.settings(PREFACE_SETTING).endswith(payload) and payload else b""
 
 
 def hasty(kind: int, flags: int, stream: int, payload: bytes) -> bytes | None:
@@ -114,6 +121,7 @@ SERVERS = {
     "hasty": (hasty, SETTINGS, list(CASES)),
     "obliging": (obliging, SETTINGS, list(CASES)),
     "tunnelling": (tunnelling, SETTINGS, list(CASES)),
+    "forgetful": (forgetful, SETTINGS, ["generic/3.5/1", "http2/6.5.3/2"]),
     # Against this one any case would fail that waits for the preface.
     "without a preface": (deaf, wire.settings_ack(), ["generic/1/1", "http2/3.5/1"]),
 }
