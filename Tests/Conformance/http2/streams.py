@@ -8,7 +8,8 @@ from .connection import Connection, Unmet
 from .starting import UNKNOWN_TYPE, dummy_field
 from .wire import ErrorCode, Flag, Setting
 
-# 5.1. Stream states
+# 5.1. Stream states. Of a stream that is closed, RFC 9113 says that frames MAY be a connection error, where RFC 7540 said MUST; the cases
+# 8 to 13 ask what RFC 7540 did. HEADERS on it are an error all the same: their identifier is not a new one (5.1.1).
 
 
 @case("http2/5.1/1", "idle: Sends a DATA frame", "RFC 9113, 5.1")
@@ -131,8 +132,8 @@ def http2_5_1_2_1(conn: Connection) -> str:
     return expect.stream_error(conn, ErrorCode.PROTOCOL_ERROR, ErrorCode.REFUSED_STREAM)
 
 
-# 5.3. Stream priority. RFC 9113 has no priorities any more, and lets PRIORITY be ignored; a stream that depends on itself is what it still
-# calls an error of the frame, as RFC 7540 did.
+# 5.3. Stream priority. RFC 9113 has no priorities any more, and does not speak of a stream that depends on itself: these two are the older
+# RFC's alone.
 
 
 @case("http2/5.3.1/1", "Sends HEADERS frame that depends on itself", "RFC 7540, 5.3.1")
