@@ -10,7 +10,9 @@ private func with<Result>(_ user: UnsafeMutableRawPointer?, _ body: (HTTP2Engine
 extension HTTP2Engine {
     static func setCallbacks(_ callbacks: OpaquePointer) {
         nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks) { _, header, user in
-            with(user) { if $0.role == .server { $0.beginFrame(header!.pointee) } }
+            // (DATA on a closed stream does not come here: nghttp2 drops it before.)
+            guard header!.pointee.type == UInt8(NGHTTP2_HEADERS.rawValue) else { return 0 }
+            with(user) { if $0.role == .server { $0.begin(NGHTTP2_HEADERS, header!.pointee.stream_id) } }
             return 0
         }
         nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks) { _, frame, _, user in

@@ -54,7 +54,7 @@ final class HTTP2Engine {
     var faultMarked: HTTP2Fault?
     private(set) var isDead = false
     private var lastWords: [UInt8] = []
-    private var priorities = PriorityWatch()
+    private var watch = FrameWatch()
     private var numbers = StreamNumbers()
 
     private var resetsReceived: TokenBucket
@@ -90,10 +90,9 @@ final class HTTP2Engine {
         // In slices, so that a flood is noticed soon after its bucket has run dry, however much was read at once.
         var start = 0
         while start < bytes.count {
-            let end = min(start + 16384, bytes.count)
+            var end = min(start + 16384, bytes.count)
             if role == .server {
-                priorities.read(UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
-                if priorities.isBroken { faultMarked = faultMarked ?? .connectionError(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
+                end = start + watch.read(UnsafeRawBufferPointer(rebasing: bytes[start..<end])) { streams[$0] != nil }
             }
             let taken = nghttp2_session_mem_recv(session, bytes.baseAddress! + start, end - start)
             guard taken >= 0 else {
@@ -103,6 +102,8 @@ final class HTTP2Engine {
             precondition(taken == end - start, "no callback pauses the session")
             start = end
             if isDead { break }
+            if watch.isPriorityBroken { faultMarked = faultMarked ?? .connectionError(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
+            if let suspect = watch.suspect { begin(NGHTTP2_DATA, suspect) }
             if faultMarked == nil, nghttp2_session_get_outbound_queue_size(session) > limits.outboundFramesMax {
                 faultMarked = .tooManyFramesWaiting
             }
@@ -217,9 +218,8 @@ final class HTTP2Engine {
     var lastPeerStream: HTTP2StreamID { numbers.last }
 
     /// A frame of the client begins.
-    func beginFrame(_ header: nghttp2_frame_hd) {
-        let isOpen = streams[header.stream_id] != nil
-        guard let code = numbers.begin(nghttp2_frame_type(UInt32(header.type)), header.stream_id, isOpen: isOpen) else { return }
+    func begin(_ kind: nghttp2_frame_type, _ id: HTTP2StreamID) {
+        guard let code = numbers.begin(kind, id, isOpen: streams[id] != nil) else { return }
         faultMarked = faultMarked ?? .connectionError(code: code)
     }
 

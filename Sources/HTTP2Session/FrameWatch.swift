@@ -1,10 +1,14 @@
-/// Looks for PRIORITY frames on stream 0 (RFC 9113 6.3) and for streams that depend on themselves (RFC 7540 5.3.1), in the bytes of a
-/// client as they come. nghttp2 skips these frames once it has been told that priorities are not used.
+/// Looks, in the bytes of a client as they come, for frames that nghttp2 passes over without a word:
+///
+/// - PRIORITY on stream 0 (RFC 9113 6.3), or of a stream that depends on itself (RFC 7540 5.3.1);
+/// - DATA on a stream that is not open.
 ///
 /// It costs a step per frame, not per byte.
-struct PriorityWatch {
-    /// Nothing is looked at after the first such frame.
-    private(set) var isBroken = false
+struct FrameWatch {
+    /// There was such a PRIORITY. Nothing is looked at after it.
+    private(set) var isPriorityBroken = false
+    /// DATA has come on this stream, which was not open then. It may have been opened by bytes that nghttp2 has not been given yet.
+    private(set) var suspect: HTTP2StreamID?
 
     /// Bytes to pass over: the preface, then payloads.
     private var skip = prefaceBytes
@@ -14,11 +18,17 @@ struct PriorityWatch {
 
     private static let headerBytes = 9
     private static let prefaceBytes = 24
+    private static let dataType: UInt8 = 0
     private static let priorityType: UInt8 = 2
 
-    mutating func read(_ bytes: UnsafeRawBufferPointer) {
+    /// Reads until the header of a suspect frame has come, or to the end.
+    ///
+    /// - Returns: how many bytes were read.
+    mutating func read(_ bytes: UnsafeRawBufferPointer, isOpen: (HTTP2StreamID) -> Bool) -> Int {
+        suspect = nil
+        if isPriorityBroken { return bytes.count }
         var offset = 0
-        while offset < bytes.count, !isBroken {
+        while offset < bytes.count, suspect == nil {
             if skip > 0 {
                 let passed = min(skip, bytes.count - offset)
                 skip -= passed
@@ -28,19 +38,21 @@ struct PriorityWatch {
             let taken = min(headerCount - header.count, bytes.count - offset)
             header.append(contentsOf: bytes[offset..<offset + taken])
             offset += taken
-            if header.count == headerCount { look() }
+            if header.count == headerCount { look(isOpen) }
         }
+        return offset
     }
 
-    private mutating func look() {
+    private mutating func look(_ isOpen: (HTTP2StreamID) -> Bool) {
         let length = Int(header[0]) << 16 | Int(header[1]) << 8 | Int(header[2])
         if header[3] == Self.priorityType {
             if length >= 4, headerCount == Self.headerBytes {
                 headerCount += 4
                 return
             }
-            isBroken = number(at: 5) == 0 || headerCount > Self.headerBytes && number(at: 9) == number(at: 5)
+            isPriorityBroken = number(at: 5) == 0 || headerCount > Self.headerBytes && number(at: 9) == number(at: 5)
         }
+        if header[3] == Self.dataType, !isOpen(number(at: 5)) { suspect = number(at: 5) }
         skip = length - (headerCount - Self.headerBytes)
         headerCount = Self.headerBytes
         header.removeAll(keepingCapacity: true)
