@@ -6,9 +6,13 @@
 
 #include <openssl/asn1.h>
 #include <openssl/bio.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/ocsp.h>
+#include <openssl/params.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -18,6 +22,11 @@ static const uint64_t COpenSSL_OP_NO_RENEGOTIATION = SSL_OP_NO_RENEGOTIATION;
 static const uint64_t COpenSSL_OP_NO_COMPRESSION = SSL_OP_NO_COMPRESSION;
 static const uint64_t COpenSSL_OP_CIPHER_SERVER_PREFERENCE = SSL_OP_CIPHER_SERVER_PREFERENCE;
 static const uint64_t COpenSSL_OP_PRIORITIZE_CHACHA = SSL_OP_PRIORITIZE_CHACHA;
+static const uint64_t COpenSSL_OP_ENABLE_MIDDLEBOX_COMPAT = SSL_OP_ENABLE_MIDDLEBOX_COMPAT;
+static const uint64_t COpenSSL_OP_NO_TICKET = SSL_OP_NO_TICKET;
+
+// Macro over other macros, some of which the importer skips.
+static const unsigned long COpenSSL_XN_FLAG_RFC2253 = XN_FLAG_RFC2253;
 
 // Macro over SSL_CTX_ctrl.
 static inline int COpenSSL_SSL_CTX_set_min_proto_version(SSL_CTX *context, int version) {
@@ -42,6 +51,31 @@ static inline void COpenSSL_SSL_CTX_set_session_cache_mode(SSL_CTX *context, lon
 // Macro over SSL_CTX_ctrl.
 static inline int COpenSSL_SSL_CTX_set1_groups_list(SSL_CTX *context, const char *list) {
     return (int)SSL_CTX_set1_groups_list(context, list);
+}
+
+// Macro over SSL_CTX_ctrl, with a cast that drops const.
+static inline int COpenSSL_SSL_CTX_set1_sigalgs_list(SSL_CTX *context, const char *list) {
+    return (int)SSL_CTX_set1_sigalgs_list(context, list);
+}
+
+// Macro over SSL_CTX_ctrl.
+static inline void COpenSSL_SSL_CTX_set_max_cert_list(SSL_CTX *context, long bytes) {
+    SSL_CTX_set_max_cert_list(context, bytes);
+}
+
+// Macro over SSL_CTX_callback_ctrl, which casts the function to one without arguments.
+static inline void COpenSSL_SSL_CTX_set_tlsext_status_cb(SSL_CTX *context, int (*callback)(SSL *, void *)) {
+    SSL_CTX_set_tlsext_status_cb(context, callback);
+}
+
+// Macro over SSL_CTX_ctrl.
+static inline void COpenSSL_SSL_CTX_set_tlsext_status_arg(SSL_CTX *context, void *argument) {
+    SSL_CTX_set_tlsext_status_arg(context, argument);
+}
+
+// Macro over SSL_ctrl. The session takes the bytes, which OPENSSL_malloc gave.
+static inline void COpenSSL_SSL_set_tlsext_status_ocsp_resp(SSL *session, unsigned char *bytes, long count) {
+    SSL_set_tlsext_status_ocsp_resp(session, bytes, count);
 }
 
 // Macro over SSL_CTX_callback_ctrl, which casts the function to one without arguments.

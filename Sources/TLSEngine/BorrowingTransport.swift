@@ -10,6 +10,10 @@ import Synchronization
 struct BorrowingTransport {
     private var input: UnsafeRawBufferPointer
     private let output: UnsafeMutablePointer<[UInt8]>
+    /// How many more bytes OpenSSL is given; behind them it has to wait.
+    var allowance = Int.max
+    /// How many more records OpenSSL may begin to read; then it is given no more bytes.
+    var recordAllowance = Int.max
 
     /// How many bytes OpenSSL has not read yet.
     var inputLeft: Int { input.count }
@@ -19,19 +23,35 @@ struct BorrowingTransport {
         self.output = output
     }
 
+    private mutating func take(_ destination: UnsafeMutableRawPointer, _ count: Int) -> Int {
+        let taken = min(count, input.count, allowance)
+        guard taken > 0 else { return 0 }
+        destination.copyMemory(from: input.baseAddress!, byteCount: taken)
+        input = UnsafeRawBufferPointer(rebasing: input[taken...])
+        allowance -= taken
+        return taken
+    }
+
+    private mutating func beginRecord() {
+        recordAllowance -= 1
+        if recordAllowance < 0 {
+            allowance = 0
+        }
+    }
+
     /// Lends `input` and `output` to `bio` while `body` runs.
     static func lend<Result>(
         _ input: UnsafeRawBufferPointer,
         _ output: inout [UInt8],
         to bio: OpaquePointer,
-        _ body: (UnsafePointer<BorrowingTransport>) -> Result
+        _ body: (UnsafeMutablePointer<BorrowingTransport>) -> Result
     ) -> Result {
         withUnsafeMutablePointer(to: &output) { output in
             var transport = BorrowingTransport(input: input, output: output)
             return withUnsafeMutablePointer(to: &transport) { transport in
                 BIO_set_data(bio, transport)
                 defer { BIO_set_data(bio, nil) }
-                return body(UnsafePointer(transport))
+                return body(transport)
             }
         }
     }
@@ -40,6 +60,19 @@ struct BorrowingTransport {
     static func makeBIO() -> OpaquePointer {
         guard let bio = BIO_new(method) else { preconditionFailure("out of memory") }
         return bio
+    }
+
+    /// Makes sessions of `context` count the records that they read against `recordAllowance`: OpenSSL itself reads any number of records
+    /// that bring no data, as long as there are bytes.
+    static func countRecords(in context: OpaquePointer) {
+        SSL_CTX_set_msg_callback(context) { isWritten, _, kind, _, _, session, _ in
+            guard isWritten == 0, kind == SSL3_RT_HEADER, let bio = SSL_get_rbio(session) else { return }
+            BorrowingTransport.of(bio)?.pointee.beginRecord()
+        }
+    }
+
+    private static func of(_ bio: OpaquePointer) -> UnsafeMutablePointer<BorrowingTransport>? {
+        BIO_get_data(bio)?.assumingMemoryBound(to: BorrowingTransport.self)
     }
 
     /// How many BIOs are alive in the process; each belongs to one session.
@@ -64,21 +97,17 @@ struct BorrowingTransport {
         BIO_meth_set_read_ex(method) { bio, destination, count, done in
             guard let bio, let destination, let done else { return 0 }
             COpenSSL_BIO_clear_retry_flags(bio)
-            guard let transport = BIO_get_data(bio)?.assumingMemoryBound(to: BorrowingTransport.self), !transport.pointee.input.isEmpty
-            else {
+            guard let transport = BorrowingTransport.of(bio), case let taken = transport.pointee.take(destination, count), taken > 0 else {
                 COpenSSL_BIO_set_retry_read(bio)
                 return 0
             }
-            let taken = min(count, transport.pointee.input.count)
-            UnsafeMutableRawPointer(destination).copyMemory(from: transport.pointee.input.baseAddress!, byteCount: taken)
-            transport.pointee.input = UnsafeRawBufferPointer(rebasing: transport.pointee.input[taken...])
             done.pointee = taken
             return 1
         }
         BIO_meth_set_write_ex(method) { bio, source, count, done in
             guard let bio, let source, let done else { return 0 }
             COpenSSL_BIO_clear_retry_flags(bio)
-            guard let transport = BIO_get_data(bio)?.assumingMemoryBound(to: BorrowingTransport.self) else { return 0 }
+            guard let transport = BorrowingTransport.of(bio) else { return 0 }
             transport.pointee.output.pointee.append(contentsOf: UnsafeRawBufferPointer(start: source, count: count))
             done.pointee = count
             return 1

@@ -14,6 +14,8 @@ final class LoadedCertificate {
     let notAfter: Int64
     /// `EVP_PKEY_RSA`, `EVP_PKEY_EC`, ...: an `SSL_CTX` holds one certificate of each kind.
     let keyKind: Int32
+    /// To be stapled; it is about `leaf`.
+    private(set) var ocspResponse: OCSPResponse?
 
     /// - Parameters:
     ///   - files: where to read.
@@ -32,7 +34,7 @@ final class LoadedCertificate {
             throw error
         }
         names = Self.names(of: certificates.leaf)
-        notAfter = Self.secondsSince1970(X509_get0_notAfter(certificates.leaf))
+        notAfter = ASN1Time.secondsSince1970(X509_get0_notAfter(certificates.leaf))
         keyKind = EVP_PKEY_get_base_id(key)
         // From here on every property is set, so `deinit` frees them when something is thrown.
         guard X509_check_private_key(leaf, key) == 1 else {
@@ -43,6 +45,9 @@ final class LoadedCertificate {
             )
         }
         try Self.checkValidity(leaf, file: files.certificateChain, time: time)
+        if let path = files.ocspResponse {
+            ocspResponse = try OCSPResponse(path: path, leaf: leaf, chain: chain, validAt: time)
+        }
     }
 
     deinit {
@@ -52,38 +57,14 @@ final class LoadedCertificate {
     }
 
     private static func checkValidity(_ leaf: OpaquePointer, file: String, time: Int64?) throws(TLSFault) {
-        // Compares with OpenSSL's clock when the pointer is nil. Negative: the certificate's time is in the past.
-        func compare(_ certificateTime: UnsafePointer<ASN1_TIME>?) -> Int32 {
-            guard let time else { return X509_cmp_time(certificateTime, nil) }
-            var seconds = Int(time)
-            return X509_cmp_time(certificateTime, &seconds)
+        let notAfter = X509_get0_notAfter(leaf)
+        if ASN1Time.compare(notAfter, with: time) <= 0 {
+            throw .certificate(file: file, why: "the certificate expired at \(ASN1Time.text(notAfter))")
         }
-        if compare(X509_get0_notAfter(leaf)) <= 0 {
-            throw .certificate(file: file, why: "the certificate expired at \(text(X509_get0_notAfter(leaf)))")
+        let notBefore = X509_get0_notBefore(leaf)
+        if ASN1Time.compare(notBefore, with: time) > 0 {
+            throw .certificate(file: file, why: "the certificate is not valid before \(ASN1Time.text(notBefore))")
         }
-        if compare(X509_get0_notBefore(leaf)) > 0 {
-            throw .certificate(file: file, why: "the certificate is not valid before \(text(X509_get0_notBefore(leaf)))")
-        }
-    }
-
-    /// Such as `2026-11-21 10:00:00Z`.
-    private static func text(_ time: UnsafePointer<ASN1_TIME>?) -> String {
-        guard let memory = BIO_new(BIO_s_mem()) else { return "" }
-        defer { BIO_free(memory) }
-        ASN1_TIME_print_ex(memory, time, UInt(ASN1_DTFLGS_ISO8601))
-        return withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
-            let count = max(0, BIO_read(memory, buffer.baseAddress, Int32(buffer.count)))
-            return String(decoding: buffer[..<Int(count)], as: UTF8.self)
-        }
-    }
-
-    private static func secondsSince1970(_ time: UnsafePointer<ASN1_TIME>?) -> Int64 {
-        let epoch = ASN1_TIME_set(nil, 0)
-        defer { ASN1_STRING_free(epoch) }
-        var days: Int32 = 0
-        var seconds: Int32 = 0
-        guard ASN1_TIME_diff(&days, &seconds, epoch, time) == 1 else { return 0 }
-        return Int64(days) * 86_400 + Int64(seconds)
     }
 
     private static func names(of leaf: OpaquePointer) -> [String] {

@@ -66,7 +66,8 @@ enum PEMFile {
         OPENSSL_sk_pop_free(chain) { X509_free($0.map { OpaquePointer($0) }) }
     }
 
-    private static func open(_ path: String) throws(TLSFault) -> OpaquePointer {
+    /// A BIO that reads a file. The caller frees it.
+    static func open(_ path: String) throws(TLSFault) -> OpaquePointer {
         OpenSSLErrors.clear()
         var status = stat()
         if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { throw .certificate(file: path, why: "Is a directory") }

@@ -1,12 +1,16 @@
-/// The two files of one certificate. Both may name the same file.
+/// The files of one certificate. Chain and key may be in the same file.
 package struct TLSCertificateFiles: Sendable, Hashable {
     /// Path of a PEM file: the certificate, then the intermediate ones that lead to the root, in order.
     package var certificateChain: String
     /// Path of a PEM file: the private key, not encrypted.
     package var privateKey: String
+    /// Path of a DER file: the OCSP response of the certificate (RFC 6960 section 4.2), sent to clients that ask for it while it is current.
+    /// The chain has to hold the issuer, by which the response is checked. nil: none.
+    package var ocspResponse: String?
 
-    package init(certificateChain: String, privateKey: String) {
+    package init(certificateChain: String, privateKey: String, ocspResponse: String? = nil) {
         self.certificateChain = certificateChain
         self.privateKey = privateKey
+        self.ocspResponse = ocspResponse
     }
 }

@@ -17,30 +17,33 @@ package final class TLSContext: @unchecked Sendable {
     /// When the first of the server's certificates expires, in seconds since 1970; nil for a client. Chains are not looked at.
     package let notAfter: Int64?
 
+    /// What to look at, though it can be used: chains out of order, OCSP responses that are not current, and the like. Empty for a client.
+    package let warnings: [String]
+
+    let limits: SessionLimits
     private let handles: [ContextHandle]
-    /// The callbacks of the contexts point to these two.
+    /// The callbacks of the contexts point to these.
     private let protocols: ProtocolList
-    private let serverNames: ServerNames?
+    private let callbacks: [AnyObject]
 
     /// For a server.
     ///
     /// - Parameters:
-    ///   - certificates: at least one; the first is for clients that name no server, or an unknown one. Several with the same name and
-    ///     different kinds of key (ECDSA and RSA) serve that name together: each client gets one that it can verify. Of two with the
-    ///     same name and the same kind of key the first counts.
-    ///   - alpn: protocols in order of preference. Clients without ALPN are let in; those with ALPN and none in common are not.
+    ///   - configuration: the files are read now.
+    ///   - ticketKeys: those of the other contexts of this server, so that tickets outlive a reload.
     ///   - time: seconds since 1970 at which the certificates have to be valid; nil is OpenSSL's own clock.
     /// - Throws: `TLSFault.certificate` naming the file, or `.settings`.
     package init(
-        server certificates: [TLSCertificateFiles],
-        alpn: [String] = ["h2", "http/1.1"],
+        server configuration: TLSConfiguration,
+        ticketKeys: SharedTicketKeys = SharedTicketKeys(),
         at time: Int64? = nil
     ) throws(TLSFault) {
-        precondition(!certificates.isEmpty, "a server needs a certificate")
+        precondition(!configuration.certificates.isEmpty, "a server needs a certificate")
         var loaded: [(files: TLSCertificateFiles, certificate: LoadedCertificate)] = []
-        for files in certificates {
+        for files in configuration.certificates {
             loaded.append((files, try LoadedCertificate(files, validAt: time)))
         }
+        let authorities = try ClientAuthorities(configuration.clientCertificates)
         var names: [String] = []
         for name in loaded.flatMap(\.certificate.names) where !names.contains(name) {
             names.append(name)
@@ -53,7 +56,7 @@ package final class TLSContext: @unchecked Sendable {
             if let handle = handlesBySet[set] {
                 return handle
             }
-            let handle = try ContextHandle(isServer: true)
+            let handle = try ContextHandle(isServer: true, minimumVersion: configuration.minimumVersion)
             for index in set {
                 try handle.use(loaded[index].certificate, file: loaded[index].files.certificateChain)
             }
@@ -77,21 +80,47 @@ package final class TLSContext: @unchecked Sendable {
             table.add(name, try handle(for: set(for: name)).pointer)
         }
 
-        protocols = ProtocolList(alpn)
+        protocols = ProtocolList(configuration.alpn)
         let serverNames = ServerNames(table)
+        let ticketRules = TicketRules(authenticationSecondsMax: configuration.authenticationSecondsMax)
+        let staples = StapledResponses(
+            loaded.reduce(into: [:]) { responses, entry in responses[entry.certificate.leaf] = entry.certificate.ocspResponse }
+        )
         for handle in handles {
-            if !alpn.isEmpty {
+            if !protocols.isEmpty {
                 protocols.choose(in: handle.pointer)
             }
             serverNames.choose(in: handle.pointer)
+            authorities.install(in: handle.pointer)
+            handle.offerTickets(seconds: configuration.ticketSecondsMax)
+            ticketKeys.install(in: handle.pointer)
+            ticketRules.install(in: handle.pointer)
+            staples.install(in: handle.pointer)
+            COpenSSL_SSL_CTX_set_max_cert_list(handle.pointer, configuration.handshakeBytesMax)
         }
-        self.serverNames = serverNames
+        callbacks = [serverNames, ticketKeys, ticketRules, staples]
         self.handles = handles
         self.names = names
+        limits = SessionLimits(
+            handshakeBytesMax: configuration.handshakeBytesMax,
+            recordsPerKeyMax: configuration.recordsPerKeyMax
+        )
         pointer = fallback.pointer
         notAfter = loaded.lazy.map(\.certificate.notAfter).min()
+        warnings = loaded.flatMap { $0.certificate.warnings(of: $0.files, at: time) }
         checksServerName = false
         isServer = true
+    }
+
+    /// For a server with the defaults of `TLSConfiguration`.
+    package convenience init(
+        server certificates: [TLSCertificateFiles],
+        alpn: [String] = ["h2", "http/1.1"],
+        at time: Int64? = nil
+    ) throws(TLSFault) {
+        var configuration = TLSConfiguration(certificates: certificates)
+        configuration.alpn = alpn
+        try self.init(server: configuration, at: time)
     }
 
     /// For a client.
@@ -100,8 +129,14 @@ package final class TLSContext: @unchecked Sendable {
     ///   - caFile: path of a PEM file with the roots to trust; nil is those of the system.
     ///   - verifies: whether an untrusted certificate, or one for another name, ends the handshake.
     ///   - alpn: protocols in order of preference; empty offers none.
+    ///   - certificate: shown to servers that ask for one; nil: none.
     /// - Throws: `TLSFault.certificate` naming the file, or `.settings`.
-    package init(clientTrusting caFile: String?, verifies: Bool = true, alpn: [String] = ["h2", "http/1.1"]) throws(TLSFault) {
+    package init(
+        clientTrusting caFile: String?,
+        verifies: Bool = true,
+        alpn: [String] = ["h2", "http/1.1"],
+        certificate: TLSCertificateFiles? = nil
+    ) throws(TLSFault) {
         let handle = try ContextHandle(isServer: false)
         SSL_CTX_set_verify(handle.pointer, verifies ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nil)
         OpenSSLErrors.clear()
@@ -112,18 +147,33 @@ package final class TLSContext: @unchecked Sendable {
         } else if SSL_CTX_set_default_verify_paths(handle.pointer) != 1 {
             throw .settings(OpenSSLErrors.takeText())
         }
+        if let certificate {
+            try handle.use(try LoadedCertificate(certificate, validAt: nil), file: certificate.certificateChain)
+        }
         protocols = ProtocolList(alpn)
         if !protocols.isEmpty {
             protocols.offer(in: handle.pointer)
         }
         pointer = handle.pointer
         handles = [handle]
-        serverNames = nil
+        callbacks = []
         names = []
         notAfter = nil
+        warnings = []
+        limits = SessionLimits()
         checksServerName = verifies
         isServer = false
     }
+}
+
+/// What a peer may do, and what a key may be used for. The defaults are those of a client.
+struct SessionLimits {
+    /// Servers send chains of certificates: OpenSSL takes 100 KB.
+    var handshakeBytesMax = 128 << 10
+    var recordsPerKeyMax = 1 << 23
+    /// Records from the peer in a row that bring no data: empty ones, KeyUpdate, tickets, warnings. As many as BoringSSL allows of
+    /// KeyUpdate and OpenSSL of empty ones. A peer that only listens sends one KeyUpdate in millions of records.
+    let uselessRecordsMax = 32
 }
 
 /// The table behind the SNI callback, which needs an object to point to.

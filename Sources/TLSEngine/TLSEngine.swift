@@ -37,6 +37,11 @@ package final class TLSEngine {
     private var phase = Phase.handshaking
     /// Of the first byte from the peer: whether it can be the method of an HTTP request. nil before it came.
     private var beginsLikeHTTP: Bool?
+    private var handshakeBytesLeft: Int32
+    /// Records in a row without data that the peer may still send.
+    private var uselessRecordsLeft: Int32
+    /// Records that may still be sent with the present key.
+    private var recordsOfKeyLeft: Int32
     /// Whether the peer sent close_notify: nothing more will come, and nothing is missing.
     package private(set) var peerClosed = false
 
@@ -73,6 +78,9 @@ package final class TLSEngine {
         guard let session = SSL_new(context.pointer) else { preconditionFailure("out of memory") }
         self.context = context
         self.session = session
+        handshakeBytesLeft = Int32(clamping: context.limits.handshakeBytesMax)
+        uselessRecordsLeft = Int32(clamping: context.limits.uselessRecordsMax)
+        recordsOfKeyLeft = Int32(clamping: context.limits.recordsPerKeyMax)
         bio = BorrowingTransport.makeBIO()
         // One reference for both directions (SSL_set_bio(3)).
         SSL_set_bio(session, bio, bio)
@@ -116,10 +124,16 @@ package final class TLSEngine {
         }
         let outgoingBefore = outgoing.count
         OpenSSLErrors.clear()
+        var limit: TLSFault?
         let result = BorrowingTransport.lend(ciphertext, &outgoing, to: bio) { transport in
             let stop = advance(transport, plaintext: &plaintext)
+            limit = stop == SSL_ERROR_WANT_READ ? exceededLimit(transport) : nil
             // "Wants more" while there is more would lose bytes. It cannot be, with SSL_MODE_AUTO_RETRY, which is on by default.
             return stop == SSL_ERROR_WANT_READ && transport.pointee.inputLeft > 0 ? SSL_ERROR_SSL : stop
+        }
+        if let limit {
+            phase = .ended
+            throw limit
         }
         switch result {
         case SSL_ERROR_WANT_READ:
@@ -150,6 +164,7 @@ package final class TLSEngine {
         guard phase == .established else { throw .ended }
         guard !plaintext.isEmpty else { return }
         OpenSSLErrors.clear()
+        countRecords(plaintext.count)
         var sent = 0
         let isSent = BorrowingTransport.lend(UnsafeRawBufferPointer(start: nil, count: 0), &outgoing, to: bio) { _ in
             // Without SSL_MODE_ENABLE_PARTIAL_WRITE, and with a transport that takes everything, one call writes all records.
@@ -228,20 +243,62 @@ package final class TLSEngine {
         return String(cString: SSL_CIPHER_get_name(cipher))
     }
 
+    /// Whether the session goes on from an earlier one, by its ticket, so that no certificates were shown.
+    package var isResumed: Bool { SSL_session_reused(session) == 1 }
+
+    /// The certificate of the peer, which has been verified: of a client, if it was asked for one and had it; also in a session that is
+    /// resumed. nil before the handshake is done.
+    package var peerCertificate: PeerCertificate? {
+        guard phase != .handshaking, SSL_get_verify_mode(session) & SSL_VERIFY_PEER != 0, SSL_get_verify_result(session) == X509_V_OK else {
+            return nil
+        }
+        return SSL_get0_peer_certificate(session).map { PeerCertificate($0) }
+    }
+
+    // MARK: - Limits
+
+    /// What the peer has overstepped, if anything.
+    private func exceededLimit(_ transport: UnsafeMutablePointer<BorrowingTransport>) -> TLSFault? {
+        if phase == .handshaking {
+            guard transport.pointee.allowance == 0, transport.pointee.inputLeft > 0 else { return nil }
+            return .handshakeFailed("more than \(context.limits.handshakeBytesMax) bytes before the end of the handshake")
+        }
+        guard transport.pointee.recordAllowance < 0 else { return nil }
+        return .protocolError("more than \(context.limits.uselessRecordsMax) records in a row without data")
+    }
+
+    /// Changes the key before more records are sent with it than is safe (RFC 8446 section 5.5). TLS 1.2 has nothing of the kind.
+    private func countRecords(_ bytes: Int) {
+        let records = (bytes - 1) / Int(SSL3_RT_MAX_PLAIN_LENGTH) + 1
+        if Int(recordsOfKeyLeft) < records, SSL_version(session) == TLS1_3_VERSION {
+            // The peer's key stays. It is said with the next record. Refused while a message of the peer is unfinished: then the next
+            // call, which is refused for that, says so.
+            _ = SSL_key_update(session, SSL_KEY_UPDATE_NOT_REQUESTED)
+            OpenSSLErrors.clear()
+            recordsOfKeyLeft = Int32(clamping: context.limits.recordsPerKeyMax)
+        }
+        recordsOfKeyLeft = max(0, recordsOfKeyLeft - Int32(clamping: records))
+    }
+
     // MARK: - Calls of OpenSSL, inside a loan
 
     /// Goes on with the handshake, and behind it with decrypting, as far as the input reaches; returns why it stopped.
-    private func advance(_ transport: UnsafePointer<BorrowingTransport>, plaintext: inout [UInt8]) -> Int32 {
+    private func advance(_ transport: UnsafeMutablePointer<BorrowingTransport>, plaintext: inout [UInt8]) -> Int32 {
         if phase == .handshaking {
+            transport.pointee.allowance = Int(handshakeBytesLeft)
             let result = SSL_do_handshake(session)
+            handshakeBytesLeft = Int32(clamping: transport.pointee.allowance)
             guard result == 1 else { return SSL_get_error(session, result) }
+            transport.pointee.allowance = .max
             phase = .established
         }
+        transport.pointee.recordAllowance = Int(uselessRecordsLeft)
+        defer { uselessRecordsLeft = Int32(clamping: transport.pointee.recordAllowance) }
         return read(transport, into: &plaintext)
     }
 
     /// Decrypts until the input is used up; returns why it stopped, never `SSL_ERROR_NONE`.
-    private func read(_ transport: UnsafePointer<BorrowingTransport>, into plaintext: inout [UInt8]) -> Int32 {
+    private func read(_ transport: UnsafeMutablePointer<BorrowingTransport>, into plaintext: inout [UInt8]) -> Int32 {
         while true {
             // Room for the rest of a record that is decrypted, or for what the input can give; a record has at most 16 KB.
             let pending = Int(SSL_pending(session))
@@ -264,7 +321,9 @@ package final class TLSEngine {
                     plaintext.append(byte)
                 }
             }
-            if !isRead {
+            if isRead {
+                transport.pointee.recordAllowance = context.limits.uselessRecordsMax
+            } else {
                 return SSL_get_error(session, 0)
             }
         }

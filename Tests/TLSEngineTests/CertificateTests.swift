@@ -160,9 +160,9 @@ struct ReloadTests {
     @Test("Other files can be named, and stay named")
     func otherFiles() throws {
         let contexts = try TLSContexts(server: [TestCertificates.files("ecdsa")])
-        try contexts.reload([TestCertificates.files("wildcard")])
+        try contexts.reload(TLSConfiguration(certificates: [TestCertificates.files("wildcard")]))
         #expect(contexts.current.names == ["b.example", "*.b.example"])
-        #expect(throws: TLSFault.self) { try contexts.reload([TestCertificates.files("missing")]) }
+        #expect(throws: TLSFault.self) { try contexts.reload(TLSConfiguration(certificates: [TestCertificates.files("missing")])) }
         try contexts.reload()
         #expect(contexts.current.names == ["b.example", "*.b.example"])
     }
