@@ -174,6 +174,8 @@ struct SessionLimits {
     /// Records from the peer in a row that bring no data: empty ones, KeyUpdate, tickets, warnings. As many as BoringSSL allows of
     /// KeyUpdate and OpenSSL of empty ones. A peer that only listens sends one KeyUpdate in millions of records.
     let uselessRecordsMax = 32
+    /// The last one may bring data: that is known when it has been read.
+    var recordsUntilData: Int { uselessRecordsMax + 1 }
 }
 
 /// The table behind the SNI callback, which needs an object to point to.

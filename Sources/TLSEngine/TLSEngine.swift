@@ -38,7 +38,7 @@ package final class TLSEngine {
     /// Of the first byte from the peer: whether it can be the method of an HTTP request. nil before it came.
     private var beginsLikeHTTP: Bool?
     private var handshakeBytesLeft: Int32
-    /// Records in a row without data that the peer may still send.
+    /// Records that the peer may still begin before one has to bring data.
     private var uselessRecordsLeft: Int32
     /// Records that may still be sent with the present key.
     private var recordsOfKeyLeft: Int32
@@ -79,7 +79,7 @@ package final class TLSEngine {
         self.context = context
         self.session = session
         handshakeBytesLeft = Int32(clamping: context.limits.handshakeBytesMax)
-        uselessRecordsLeft = Int32(clamping: context.limits.uselessRecordsMax)
+        uselessRecordsLeft = Int32(context.limits.recordsUntilData)
         recordsOfKeyLeft = Int32(clamping: context.limits.recordsPerKeyMax)
         bio = BorrowingTransport.makeBIO()
         // One reference for both directions (SSL_set_bio(3)).
@@ -322,7 +322,7 @@ package final class TLSEngine {
                 }
             }
             if isRead {
-                transport.pointee.recordAllowance = context.limits.uselessRecordsMax
+                transport.pointee.recordAllowance = context.limits.recordsUntilData
             } else {
                 return SSL_get_error(session, 0)
             }
