@@ -46,8 +46,7 @@ final class ContextHandle {
             COpenSSL_SSL_CTX_set1_groups_list(context, Self.groups) == 1,
             COpenSSL_SSL_CTX_set1_sigalgs_list(context, Self.signatureAlgorithms) == 1,
             // No 0-RTT: a replayed request would publish twice (RFC 8446 section 8).
-            SSL_CTX_set_max_early_data(context, 0) == 1,
-            SSL_CTX_set_recv_max_early_data(context, 0) == 1
+            SSL_CTX_set_max_early_data(context, 0) == 1
         else {
             throw .settings(OpenSSLErrors.takeText())
         }

@@ -55,6 +55,10 @@ struct ClientCertificateTests {
         try pair.handshake()
         #expect(pair.server.peerCertificate == nil)
         #expect(LibSSL.namedAuthorities(pair.client) == 0)
+        // Nor is a name given out that nobody asked to verify.
+        let careless = TLSPair(server: try Self.server(.off), client: try TestCertificates.client(verifies: false), version: version)
+        try careless.handshake()
+        #expect(careless.client.peerCertificate == nil)
     }
 
     @Test("A client without a certificate is let in where it is optional", arguments: LibSSL.Version.supported)
@@ -122,6 +126,22 @@ struct ClientCertificateTests {
         #expect(second.server.isResumed)
         #expect(second.server.peerCertificate == first.server.peerCertificate)
         #expect(second.server.peerCertificate != nil)
+    }
+
+    @Test("A session whose client certificate has expired since is not resumed", arguments: LibSSL.Version.supported)
+    func expiredSince(version: LibSSL.Version) throws {
+        let server = try Self.server(.optional(caFile: Self.authority))
+        let client = try Self.client(nil)
+        let first = TLSPair(server: server, client: client, version: version)
+        LibSSL.useCertificate(first.client, "expired")
+        LibSSL.doNotCheckTimes(first.server)
+        try first.handshake()
+        #expect(first.server.peerCertificate?.subject == "CN=expired")
+        let second = TLSPair(server: server, client: client, version: version)
+        LibSSL.resume(second.client, first.client)
+        try second.handshake()
+        #expect(!second.server.isResumed)
+        #expect(second.server.peerCertificate == nil)
     }
 
     @Test("A session of other rules is not resumed, with the same ticket keys", arguments: LibSSL.Version.supported)

@@ -134,6 +134,14 @@ enum LibSSL {
         precondition(find("SSL_use_PrivateKey_file", as: UseFile.self)(engine.session, files.privateKey, 1) == 1)
     }
 
+    /// Makes the session take certificates of any time (X509_V_FLAG_NO_CHECK_TIME).
+    static func doNotCheckTimes(_ engine: TLSEngine) {
+        typealias Get = @convention(c) (OpaquePointer) -> OpaquePointer
+        typealias Set = @convention(c) (OpaquePointer, UInt) -> Int32
+        let parameters = find("SSL_get0_param", as: Get.self)(engine.session)
+        precondition(find("X509_VERIFY_PARAM_set_flags", as: Set.self)(parameters, 0x20_0000) == 1)
+    }
+
     /// How many authorities the server named when it asked for a certificate.
     static func namedAuthorities(_ engine: TLSEngine) -> Int {
         typealias Get = @convention(c) (OpaquePointer) -> OpaquePointer?
