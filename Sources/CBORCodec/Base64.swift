@@ -5,6 +5,13 @@ enum Base64 {
     @inline(__always)
     private static func letter(_ sextet: UInt32) -> UInt8 { alphabet.utf8Start[Int(sextet & 63)] }
 
+    /// What each byte stands for; 255 if it is no letter.
+    private static let values: [UInt8] = {
+        var values = [UInt8](repeating: 255, count: 256)
+        for value in 0..<64 { values[Int(letter(UInt32(value)))] = UInt8(value) }
+        return values
+    }()
+
     /// How many bytes a text stands for whose length and padding are right; nil if they are not.
     static func bytes(letters: UnsafeRawBufferPointer) -> Int? {
         let count = letters.count
@@ -13,41 +20,35 @@ enum Base64 {
         return count / 4 * 3 - (letters[count - 2] == UInt8(ascii: "=") ? 2 : 1)
     }
 
-    /// Appends what a text stands for.
+    /// Writes what a text stands for.
     ///
-    /// - Returns: false if it is not the one right way to write some bytes; something may have been appended then.
-    static func decode(_ letters: UnsafeRawBufferPointer, into out: inout [UInt8]) -> Bool {
+    /// - Parameter out: has room for `bytes(letters:)`, which is not nil.
+    /// - Returns: false if it is not the one right way to write some bytes.
+    static func decode(_ letters: UnsafeRawBufferPointer, to out: UnsafeMutablePointer<UInt8>) -> Bool {
         guard let count = bytes(letters: letters) else { return false }
-        let whole = letters.count - (count % 3 == 0 ? 0 : 4)
-        var at = 0
-        while at < whole {
-            guard let a = value(letters[at]), let b = value(letters[at &+ 1]), let c = value(letters[at &+ 2]),
-                let d = value(letters[at &+ 3])
-            else { return false }
-            let bits = a << 18 | b << 12 | c << 6 | d
-            out.append(UInt8(truncatingIfNeeded: bits >> 16))
-            out.append(UInt8(truncatingIfNeeded: bits >> 8))
-            out.append(UInt8(truncatingIfNeeded: bits))
-            at &+= 4
-        }
-        if count % 3 == 0 { return true }
-        guard let a = value(letters[at]), let b = value(letters[at + 1]) else { return false }
-        out.append(UInt8(truncatingIfNeeded: a << 2 | b >> 4))
-        if count % 3 == 1 { return b & 15 == 0 }
-        guard let c = value(letters[at + 2]) else { return false }
-        out.append(UInt8(truncatingIfNeeded: b << 4 | c >> 2))
-        return c & 3 == 0
-    }
-
-    @inline(__always)
-    private static func value(_ letter: UInt8) -> UInt32? {
-        switch letter {
-        case UInt8(ascii: "A")...UInt8(ascii: "Z"): UInt32(letter - UInt8(ascii: "A"))
-        case UInt8(ascii: "a")...UInt8(ascii: "z"): UInt32(letter - UInt8(ascii: "a") + 26)
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt32(letter - UInt8(ascii: "0") + 52)
-        case UInt8(ascii: "+"): 62
-        case UInt8(ascii: "/"): 63
-        default: nil
+        return values.withUnsafeBufferPointer { values in
+            func value(_ place: Int) -> UInt32 { UInt32(values[Int(letters[place])]) }
+            // What is no letter sets bits that no letter has.
+            var all: UInt32 = 0
+            for group in 0..<count / 3 {
+                let (a, b, c, d) = (value(4 &* group), value(4 &* group &+ 1), value(4 &* group &+ 2), value(4 &* group &+ 3))
+                all |= a | b | c | d
+                let bits = a << 18 | b << 12 | c << 6 | d
+                out[3 &* group] = UInt8(truncatingIfNeeded: bits >> 16)
+                out[3 &* group &+ 1] = UInt8(truncatingIfNeeded: bits >> 8)
+                out[3 &* group &+ 2] = UInt8(truncatingIfNeeded: bits)
+            }
+            if count % 3 > 0 {
+                let last = letters.count - 4
+                let (a, b, c) = (value(last), value(last + 1), count % 3 == 2 ? value(last + 2) : 0)
+                let bits = a << 18 | b << 12 | c << 6
+                all |= a | b | c
+                // The bits that do not make a byte are zero.
+                guard bits & (count % 3 == 2 ? 0xff : 0xffff) == 0 else { return false }
+                out[count - 1] = UInt8(truncatingIfNeeded: bits >> (count % 3 == 2 ? 8 : 16))
+                if count % 3 == 2 { out[count - 2] = UInt8(truncatingIfNeeded: bits >> 16) }
+            }
+            return all < 64
         }
     }
 

@@ -85,7 +85,7 @@ struct Bignum: ~Copyable {
     var byteCount: Int { used == 0 ? 0 : 8 * used - words[used - 1].leadingZeroBitCount / 8 }
 
     /// Most significant byte first.
-    func appendBytes(to out: inout [UInt8]) {
+    func appendBytes(to out: inout ByteSink) {
         for index in stride(from: byteCount - 1, through: 0, by: -1) {
             out.append(UInt8(truncatingIfNeeded: words[index >> 3] >> UInt64(8 * (index & 7))))
         }

@@ -191,7 +191,7 @@ private struct ItemReader {
 
     private mutating func end(_ container: Container) throws(CBORFault) {
         if container.isMap {
-            if names.hasRepeated(from: container.firstName, in: out) { throw .nameRepeated(offset: at) }
+            if out.withUnsafeBytes({ names.hasRepeated(from: container.firstName, in: $0) }) { throw .nameRepeated(offset: at) }
             names.removeLast(names.count - container.firstName)
         }
         try append(container.isMap ? "}" : "]", at)
@@ -204,7 +204,7 @@ private struct ItemReader {
         guard head.major == CBORMajor.text else { throw .nameNotText(offset: head.offset) }
         let start = out.count
         try text(head)
-        names.push(from: start, in: out)
+        out.withUnsafeBytes { names.push(from: start, in: $0) }
         isData = containers.count == 1 && out[start...].elementsEqual("\"data\"".utf8)
         try append(":", head.offset)
     }
@@ -223,7 +223,7 @@ private struct ItemReader {
         try append("\",", head.offset)
         let start = out.count
         try append("\"encoding\"", head.offset)
-        names.push(from: start, in: out)
+        out.withUnsafeBytes { names.push(from: start, in: $0) }
         try append(":\"base64\"", head.offset)
     }
 

@@ -24,29 +24,24 @@
 package enum CBOREncoder {
     /// Appends the CBOR of one JSON text.
     ///
-    /// Allocates nothing but room in `out` and two small stacks, except for numbers with an exponent beyond 27 or that lie very near to
-    /// the middle between two doubles, and for objects with many names or with a name twice.
+    /// Allocates nothing but what `out` needs, memory of three times the text's length (on the stack if that is little), and two small
+    /// stacks; except for numbers with an exponent beyond 27 or that lie very near to the middle between two doubles, and for objects
+    /// with many names or with a name twice.
     ///
     /// - Parameters:
     ///   - json: a JSON text that was checked. Anything else may trap.
     ///   - bytesOfData: whether "data" and "encoding" of the outermost object are what the protocol says they are.
     package static func transcode(json: UnsafeRawBufferPointer, bytesOfData: Bool = true, into out: inout [UInt8]) {
-        reserve(json.count, in: &out)
-        let countBefore = out.count
-        var rule = bytesOfData ? DataRule.unknown : .text
-        while true {
-            var transcoder = Transcoder(json: json, rule: rule)
-            transcoder.run(&out)
-            guard let better = transcoder.ruleToUse else { break }
-            out.removeSubrange(countBefore...)
-            rule = better
+        // What grows most are floats that need eight bytes: `0.1,`. Strings grow by three bytes at most, and only those of 256 or more.
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 3 * json.count + 16) { memory in
+            var rule = bytesOfData ? DataRule.unknown : .text
+            while true {
+                var transcoder = Transcoder(json: json, rule: rule, memory: memory)
+                transcoder.run()
+                guard let better = transcoder.ruleToUse else { return out.append(contentsOf: transcoder.out.bytes) }
+                rule = better
+            }
         }
-    }
-
-    /// Makes room for about as many bytes as the text has. Grows by a factor, so that many texts may go into one array.
-    private static func reserve(_ bytes: Int, in out: inout [UInt8]) {
-        let wanted = out.count + bytes + bytes / 64 + 16
-        if out.capacity < wanted { out.reserveCapacity(out.isEmpty ? wanted : max(wanted, 2 * out.capacity)) }
     }
 }
 
@@ -84,6 +79,7 @@ private struct Transcoder {
 
     private let json: UnsafeRawBufferPointer
     private var at = 0
+    private(set) var out: ByteSink
     private var open: [Open] = []
     private var names = NameStack()
     private var member = Member.other
@@ -94,16 +90,18 @@ private struct Transcoder {
     /// Set when the text has to be done again, by another rule.
     private(set) var ruleToUse: DataRule?
 
-    init(json: UnsafeRawBufferPointer, rule: DataRule) {
+    init(json: UnsafeRawBufferPointer, rule: DataRule, memory: UnsafeMutableBufferPointer<UInt8>) {
         self.json = json
         self.rule = rule
+        out = ByteSink(memory)
+        open.reserveCapacity(8)
     }
 
-    mutating func run(_ out: inout [UInt8]) {
+    mutating func run() {
         while true {
-            let isComplete = value(&out)
+            let isComplete = value()
             if ruleToUse != nil { return }
-            if isComplete, !endValue(&out) { break }
+            if isComplete, !endValue() { break }
         }
         skipWhiteSpace()
         precondition(at == json.count, "not a checked text")
@@ -126,13 +124,13 @@ private struct Transcoder {
     /// Writes a scalar, an empty array or object, or the beginning of one that is not empty.
     ///
     /// - Returns: whether a value is complete; otherwise the next thing is another value.
-    private mutating func value(_ out: inout [UInt8]) -> Bool {
+    private mutating func value() -> Bool {
         skipWhiteSpace()
         if !open.isEmpty { open[open.count - 1].items += 1 }
         let first = byte()
         switch first {
         case UInt8(ascii: "\""):
-            if member == .other || open.count != 1 { text(&out) } else { textOfMember(&out) }
+            if member == .other || open.count != 1 { text() } else { textOfMember() }
         case UInt8(ascii: "{"), UInt8(ascii: "["):
             let isObject = first == UInt8(ascii: "{")
             open.append(Open(start: out.count, firstName: names.count, isObject: isObject))
@@ -141,15 +139,15 @@ private struct Transcoder {
             skipWhiteSpace()
             if byte() == Self.end(isObject) {
                 at += 1
-                close(&out)
+                close()
                 return true
             }
-            if isObject { name(&out) }
+            if isObject { name() }
             return false
-        case UInt8(ascii: "t"): literal(4, 0xf5, &out)
-        case UInt8(ascii: "f"): literal(5, 0xf4, &out)
-        case UInt8(ascii: "n"): literal(4, 0xf6, &out)
-        default: number(&out)
+        case UInt8(ascii: "t"): literal(4, 0xf5)
+        case UInt8(ascii: "f"): literal(5, 0xf4)
+        case UInt8(ascii: "n"): literal(4, 0xf6)
+        default: number()
         }
         return true
     }
@@ -157,36 +155,36 @@ private struct Transcoder {
     /// Reads what follows a value: ends, and then a comma.
     ///
     /// - Returns: whether another value follows; otherwise the outermost one is complete.
-    private mutating func endValue(_ out: inout [UInt8]) -> Bool {
+    private mutating func endValue() -> Bool {
         while let innermost = open.last {
             skipWhiteSpace()
             let next = byte()
             at += 1
             if next == UInt8(ascii: ",") {
-                if innermost.isObject { name(&out) }
+                if innermost.isObject { name() }
                 return true
             }
             precondition(next == Self.end(innermost.isObject), "not a checked text")
-            close(&out)
+            close()
         }
         return false
     }
 
     private static func end(_ isObject: Bool) -> UInt8 { isObject ? UInt8(ascii: "}") : UInt8(ascii: "]") }
 
-    private mutating func close(_ out: inout [UInt8]) {
+    private mutating func close() {
         var closed = open.removeLast()
         if closed.isObject {
-            if names.hasRepeated(from: closed.firstName, in: out) {
+            if names.hasRepeated(from: closed.firstName, in: out.bytes) {
                 closed.items = names.dropRepeated(from: closed.firstName, in: &out)
             }
             names.removeLast(names.count - closed.firstName)
             if open.isEmpty, rule == .base64, !hasData { ruleToUse = .text }
         }
-        CBORWriter.setHead(closed.isObject ? CBORMajor.map : CBORMajor.array, closed.items, at: closed.start, in: &out)
+        out.setHead(closed.isObject ? CBORMajor.map : CBORMajor.array, closed.items, at: closed.start)
     }
 
-    private mutating func literal(_ count: Int, _ head: UInt8, _ out: inout [UInt8]) {
+    private mutating func literal(_ count: Int, _ head: UInt8) {
         precondition(json.count - at >= count, "not a checked text")
         out.append(head)
         at += count
@@ -195,103 +193,136 @@ private struct Transcoder {
     // MARK: Members
 
     /// A member's name and the colon after it.
-    private mutating func name(_ out: inout [UInt8]) {
+    private mutating func name() {
         skipWhiteSpace()
         let start = out.count
-        text(&out)
-        names.push(from: start, in: out)
+        text()
+        names.push(from: start, in: out.bytes)
         if open.count == 1 {
             memberStart = start
-            member = rule == .text ? .other : Self.member(out, start)
+            member = rule == .text ? .other : Self.member(out.bytes, start)
         }
         skipWhiteSpace()
         precondition(byte() == UInt8(ascii: ":"), "not a checked text")
         at += 1
     }
 
-    private static func member(_ out: [UInt8], _ start: Int) -> Member {
-        let name = out[(start + 1)...]
-        if name.count == 4, name.elementsEqual("data".utf8) { return .data }
-        return name.count == 8 && name.elementsEqual("encoding".utf8) ? .encoding : .other
+    /// Which member has the name that the output ends with.
+    private static func member(_ out: UnsafeRawBufferPointer, _ start: Int) -> Member {
+        let name = UnsafeRawBufferPointer(rebasing: out[(start + 1)...])
+        switch name.count {
+        case 4: return name.elementsEqual("data".utf8) ? .data : .other
+        case 8: return name.elementsEqual("encoding".utf8) ? .encoding : .other
+        default: return .other
+        }
     }
 
     /// The string that is "data" or "encoding" of the outermost object.
-    private mutating func textOfMember(_ out: inout [UInt8]) {
+    private mutating func textOfMember() {
         let start = at + 1
         let end = ByteScan.firstQuoteOrBackslash(in: json, from: start)
         precondition(end < json.count, "not a checked text")
         let inner = UnsafeRawBufferPointer(rebasing: json[start..<end])
         let isPlain = json[end] == UInt8(ascii: "\"")
         if member == .encoding {
-            guard isPlain, inner.elementsEqual("base64".utf8) else { return text(&out) }
+            guard isPlain, inner.elementsEqual("base64".utf8) else { return text() }
             // It comes after "data".
             if hasData, rule == .unknown { ruleToUse = .base64 }
             rule = .base64
             at = end + 1
             open[0].items -= 1
             names.removeLast(1)
-            out.removeSubrange(memberStart...)
+            out.removeAll(from: memberStart)
         } else {
             hasData = true
-            guard rule == .base64 else { return text(&out) }
+            guard rule == .base64 else { return text() }
             guard isPlain, let count = Base64.bytes(letters: inner) else { return ruleToUse = .text }
-            CBORWriter.appendHead(CBORMajor.bytes, UInt64(count), to: &out)
-            guard Base64.decode(inner, into: &out) else { return ruleToUse = .text }
+            out.appendHead(CBORMajor.bytes, UInt64(count))
+            guard Base64.decode(inner, to: out.room(count)) else { return ruleToUse = .text }
             at = end + 1
         }
     }
 
     // MARK: Scalars
 
-    private mutating func text(_ out: inout [UInt8]) {
+    private mutating func text() {
         precondition(byte() == UInt8(ascii: "\""), "not a checked text")
         let start = at + 1
         let end = ByteScan.firstQuoteOrBackslash(in: json, from: start)
         precondition(end < json.count, "not a checked text")
         if json[end] == UInt8(ascii: "\"") {
-            CBORWriter.appendHead(CBORMajor.text, UInt64(end - start), to: &out)
-            out.append(contentsOf: UnsafeRawBufferPointer(rebasing: json[start..<end]))
+            out.appendHead(CBORMajor.text, UInt64(end - start))
+            out.append(UnsafeRawBufferPointer(rebasing: json[start..<end]))
             at = end + 1
         } else {
             // Twice: for the length, and for the text.
             var length = 0
             at = JSONEscapes.forEachPiece(json, from: start) { length += $0.count }
-            CBORWriter.appendHead(CBORMajor.text, UInt64(length), to: &out)
-            _ = JSONEscapes.forEachPiece(json, from: start) { out.append(contentsOf: $0) }
+            out.appendHead(CBORMajor.text, UInt64(length))
+            _ = JSONEscapes.forEachPiece(json, from: start) { out.append($0) }
         }
     }
 
-    private mutating func number(_ out: inout [UInt8]) {
+    private mutating func number() {
+        if !shortNumber() { anyNumber() }
+    }
+
+    /// A whole number of at most 18 digits, which most are.
+    ///
+    /// - Returns: false if it is another one; nothing is written then.
+    @inline(__always)
+    private mutating func shortNumber() -> Bool {
+        let isNegative = json[at] == UInt8(ascii: "-")
+        let start = isNegative ? at &+ 1 : at
+        let end = min(json.count, start &+ 18)
+        var position = start
+        var magnitude: UInt64 = 0
+        while position < end, json[position] &- UInt8(ascii: "0") < 10 {
+            magnitude = magnitude &* 10 &+ UInt64(json[position] &- UInt8(ascii: "0"))
+            position &+= 1
+        }
+        if position == start { return false }
+        if position < json.count {
+            let next = json[position]
+            if next == UInt8(ascii: ".") || next | 0x20 == UInt8(ascii: "e") || next &- UInt8(ascii: "0") < 10 { return false }
+        }
+        let isBelowZero = isNegative && magnitude > 0
+        out.appendHead(isBelowZero ? CBORMajor.negative : CBORMajor.unsigned, isBelowZero ? magnitude &- 1 : magnitude)
+        at = position
+        return true
+    }
+
+    private mutating func anyNumber() {
         let start = at
         let number = JSONNumber(json, from: start)
         at = number.end
         if !number.isWhole {
-            CBORWriter.appendFloat(number.double(UnsafeRawBufferPointer(rebasing: json[start..<at])), to: &out)
+            out.appendFloat(number.double(UnsafeRawBufferPointer(rebasing: json[start..<at])))
         } else if number.exponent == 0 {
             let isBelowZero = number.isNegative && number.digits > 0
-            CBORWriter.appendHead(
-                isBelowZero ? CBORMajor.negative : CBORMajor.unsigned, isBelowZero ? number.digits - 1 : number.digits, to: &out
+            out.appendHead(
+                isBelowZero ? CBORMajor.negative : CBORMajor.unsigned, isBelowZero ? number.digits - 1 : number.digits
             )
         } else {
             let digits = json[(number.isNegative ? start + 1 : start)..<at]
-            longNumber(isNegative: number.isNegative, UnsafeRawBufferPointer(rebasing: digits), &out)
+            longNumber(isNegative: number.isNegative, UnsafeRawBufferPointer(rebasing: digits))
         }
     }
 
     /// A whole number of more than 19 digits.
-    private func longNumber(isNegative: Bool, _ digits: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
+    private mutating func longNumber(isNegative: Bool, _ digits: UnsafeRawBufferPointer) {
         let infinity = isNegative ? -Double.infinity : .infinity
-        guard digits.count <= Bignum.digitsMax else { return CBORWriter.appendFloat(infinity, to: &out) }
+        guard digits.count <= Bignum.digitsMax else { return out.appendFloat(infinity) }
         var number = Bignum(digits: digits)
         if isNegative { number.subtractOne() }
         if let word = number.word {
-            CBORWriter.appendHead(isNegative ? CBORMajor.negative : CBORMajor.unsigned, word, to: &out)
+            out.appendHead(isNegative ? CBORMajor.negative : CBORMajor.unsigned, word)
         } else if number.byteCount <= CBORLimits.bignumBytesMax {
-            CBORWriter.appendHead(CBORMajor.tag, isNegative ? CBORTag.negativeBignum : CBORTag.unsignedBignum, to: &out)
-            CBORWriter.appendHead(CBORMajor.bytes, UInt64(number.byteCount), to: &out)
+            out.appendHead(CBORMajor.tag, isNegative ? CBORTag.negativeBignum : CBORTag.unsignedBignum)
+            out.appendHead(CBORMajor.bytes, UInt64(number.byteCount))
             number.appendBytes(to: &out)
         } else {
-            CBORWriter.appendFloat(infinity, to: &out)
+            out.appendFloat(infinity)
         }
     }
 }

@@ -29,58 +29,50 @@ enum CBORTag {
 }
 
 /// Writes heads and floats in their shortest form (section 4.1).
-enum CBORWriter {
+extension ByteSink {
     @inline(__always)
-    static func appendHead(_ major: UInt8, _ argument: UInt64, to out: inout [UInt8]) {
+    mutating func appendHead(_ major: UInt8, _ argument: UInt64) {
         if argument < 24 {
-            out.append(major << 5 | UInt8(truncatingIfNeeded: argument))
+            append(major << 5 | UInt8(truncatingIfNeeded: argument))
         } else {
-            appendLongHead(major, argument, to: &out)
+            let size = Self.argumentBytes(argument)
+            append(Self.longHead(major, size))
+            appendBigEndian(argument, bytes: size)
         }
     }
 
-    private static func appendLongHead(_ major: UInt8, _ argument: UInt64, to out: inout [UInt8]) {
-        let size = argumentBytes(argument)
-        // 1, 2, 4 and 8 bytes are 24, 25, 26 and 27.
-        out.append(major << 5 | UInt8(24 + size.trailingZeroBitCount))
-        appendBigEndian(argument, bytes: size, to: &out)
-    }
-
-    private static func appendBigEndian(_ number: UInt64, bytes: Int, to out: inout [UInt8]) {
-        for shift in stride(from: 8 * (bytes - 1), through: 0, by: -8) { out.append(UInt8(truncatingIfNeeded: number >> UInt64(shift))) }
-    }
-
+    @inline(__always)
     private static func argumentBytes(_ argument: UInt64) -> Int {
         argument <= 0xff ? 1 : argument <= 0xffff ? 2 : argument <= 0xffff_ffff ? 4 : 8
     }
 
+    /// 1, 2, 4 and 8 bytes are 24, 25, 26 and 27.
+    @inline(__always)
+    private static func longHead(_ major: UInt8, _ size: Int) -> UInt8 { major << 5 | UInt8(24 &+ size.trailingZeroBitCount) }
+
     /// Makes a head of the one byte that was put where an array or map begins, now that its length is known. What it holds moves up if
     /// the length does not fit into that byte.
-    static func setHead(_ major: UInt8, _ count: Int, at start: Int, in out: inout [UInt8]) {
-        precondition(count >= 0 && start < out.count)
-        guard count >= 24 else {
-            out[start] = major << 5 | UInt8(count)
-            return
-        }
-        let size = argumentBytes(UInt64(count))
-        out[start] = major << 5 | UInt8(24 + size.trailingZeroBitCount)
-        withUnsafeBytes(of: UInt64(count).bigEndian) { bytes in
-            out.insert(contentsOf: UnsafeRawBufferPointer(rebasing: bytes[(8 - size)...]), at: start + 1)
-        }
+    mutating func setHead(_ major: UInt8, _ length: Int, at place: Int) {
+        let argument = UInt64(length)
+        guard argument >= 24 else { return set(major << 5 | UInt8(argument), at: place) }
+        let size = Self.argumentBytes(argument)
+        set(Self.longHead(major, size), at: place)
+        makeRoom(size, at: place + 1)
+        for index in 0..<size { set(UInt8(truncatingIfNeeded: argument >> UInt64(8 * (size - 1 - index))), at: place + 1 + index) }
     }
 
     /// Appends a number as the shortest of the three floats that is exactly it. Not for NaN.
-    static func appendFloat(_ number: Double, to out: inout [UInt8]) {
+    mutating func appendFloat(_ number: Double) {
         precondition(!number.isNaN)
         if let half = HalfFloat.bits(number) {
-            out.append(CBORMajor.simple << 5 | 25)
-            appendBigEndian(UInt64(half), bytes: 2, to: &out)
+            append(Self.longHead(CBORMajor.simple, 2))
+            appendBigEndian(UInt64(half), bytes: 2)
         } else if Double(Float(number)) == number {
-            out.append(CBORMajor.simple << 5 | 26)
-            appendBigEndian(UInt64(Float(number).bitPattern), bytes: 4, to: &out)
+            append(Self.longHead(CBORMajor.simple, 4))
+            appendBigEndian(UInt64(Float(number).bitPattern), bytes: 4)
         } else {
-            out.append(CBORMajor.simple << 5 | 27)
-            appendBigEndian(number.bitPattern, bytes: 8, to: &out)
+            append(Self.longHead(CBORMajor.simple, 8))
+            appendBigEndian(number.bitPattern, bytes: 8)
         }
     }
 }

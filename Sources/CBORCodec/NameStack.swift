@@ -18,14 +18,18 @@ struct NameStack {
 
     var count: Int { names.count }
 
-    /// - Parameter start: where the name begins that `out` ends with.
-    mutating func push(from start: Int, in out: [UInt8]) {
+    init() { names.reserveCapacity(Self.fewMax) }
+
+    /// - Parameters:
+    ///   - start: where the name begins that the output ends with.
+    ///   - out: the output.
+    mutating func push(from start: Int, in out: UnsafeRawBufferPointer) {
         let end = out.count
-        let beginning = out.withUnsafeBytes { bytes -> UInt64 in
-            if end &- start >= 8 { return ByteScan.word(bytes, start) }
-            var word: UInt64 = 0
-            for index in start..<end { word = word << 8 | UInt64(bytes[index]) }
-            return word
+        var beginning: UInt64 = 0
+        if end &- start >= 8 {
+            beginning = ByteScan.word(out, start)
+        } else {
+            for index in start..<end { beginning = beginning << 8 | UInt64(out[index]) }
         }
         names.append(Name(start: start, end: end, beginning: beginning))
     }
@@ -33,13 +37,11 @@ struct NameStack {
     mutating func removeLast(_ count: Int) { names.removeLast(count) }
 
     /// Whether a name is twice among those from `first` on.
-    func hasRepeated(from first: Int, in out: [UInt8]) -> Bool {
+    func hasRepeated(from first: Int, in out: UnsafeRawBufferPointer) -> Bool {
         guard names.count - first > 1 else { return false }
-        return out.withUnsafeBytes { out in
-            names.withUnsafeBufferPointer { all in
-                let names = UnsafeBufferPointer(rebasing: all[first...])
-                return names.count <= Self.fewMax ? Self.hasRepeatedAmongFew(names, out) : Self.hasRepeatedAmongMany(names, out)
-            }
+        return names.withUnsafeBufferPointer { all in
+            let names = UnsafeBufferPointer(rebasing: all[first...])
+            return names.count <= Self.fewMax ? Self.hasRepeatedAmongFew(names, out) : Self.hasRepeatedAmongMany(names, out)
         }
     }
 
@@ -47,17 +49,15 @@ struct NameStack {
     /// the last one ends where the output does.
     ///
     /// - Returns: how many members are left.
-    func dropRepeated(from first: Int, in out: inout [UInt8]) -> Int {
-        let own = names[first...]
+    func dropRepeated(from first: Int, in out: inout ByteSink) -> Int {
+        let end = out.count
         var last: [ArraySlice<UInt8>: Int] = [:]
-        for (index, name) in zip(own.indices, own) { last[out[name.start..<name.end]] = index }
+        for index in first..<names.count { last[ArraySlice(Self.bytes(names[index], out.bytes))] = index }
         let kept = last.values.sorted()
-        var compacted: [UInt8] = []
+        out.removeAll(from: names[first].start)
         for index in kept {
-            let end = index + 1 < names.count ? names[index + 1].start : out.count
-            compacted.append(contentsOf: out[names[index].start..<end])
+            out.keep(names[index].start..<(index + 1 < names.count ? names[index + 1].start : end), writtenBefore: end)
         }
-        out.replaceSubrange(names[first].start..., with: compacted)
         return kept.count
     }
 
