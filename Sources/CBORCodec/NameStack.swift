@@ -91,8 +91,16 @@ struct NameStack {
     }
 
     private static func areEqual(_ one: Name, _ other: Name, _ out: UnsafeRawBufferPointer) -> Bool {
-        guard one.beginning == other.beginning, one.end - one.start == other.end - other.start else { return false }
-        return bytes(one, out).elementsEqual(bytes(other, out))
+        let count = one.end - one.start
+        guard one.beginning == other.beginning, count == other.end - other.start else { return false }
+        // The beginning is all there is of a short name. A longer one is compared by words, the last of them up to its end.
+        var at = 8
+        while at < count {
+            let place = min(at, count - 8)
+            guard ByteScan.word(out, one.start + place) == ByteScan.word(out, other.start + place) else { return false }
+            at += 8
+        }
+        return true
     }
 
     private static func bytes(_ name: Name, _ out: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
