@@ -139,6 +139,17 @@ let package = Package(
         .testTarget(name: "WebSocketCodecTests", dependencies: ["WebSocketCodec", "TestSupport"]),
         .testTarget(name: "EventStreamCodecTests", dependencies: ["EventStreamCodec", "TestSupport"]),
         .testTarget(name: "HTTP1CodecTests", dependencies: ["HTTP1Codec", "TestSupport"]),
+        // Says what our HTTP/1.1 parser and NIO's read in the same bytes; for Tests/Conformance/http1.
+        .executableTarget(
+            name: "HTTP1Oracle",
+            dependencies: [
+                "HTTP1Codec", .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            path: "Tests/HTTP1Oracle"
+        ),
         .testTarget(name: "HTTP2SessionTests", dependencies: ["HTTP2Session", "TestSupport"]),
         .testTarget(name: "TLSEngineTests", dependencies: ["TLSEngine", "TestSupport"]),
     ]
