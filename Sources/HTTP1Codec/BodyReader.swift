@@ -21,7 +21,13 @@ struct BodyReader: Sendable {
         case end
         case sizeFirst
         case size
-        case sizeExtension
+        case extensionStart
+        case extensionName
+        case extensionValue
+        case extensionToken
+        case extensionQuoted
+        case extensionEscape
+        case extensionEnd
         case sizeLineFeed
         case chunkData
         case chunkReturn
@@ -103,8 +109,10 @@ struct BodyReader: Sendable {
 
     private mutating func readByte(_ byte: UInt8, _ limits: HTTP1Limits) throws(HTTP1Fault) {
         switch phase {
-        case .sizeFirst, .size, .sizeExtension, .sizeLineFeed:
+        case .sizeFirst, .size, .sizeLineFeed:
             try readSizeByte(byte, limits)
+        case .extensionStart, .extensionName, .extensionValue, .extensionToken, .extensionQuoted, .extensionEscape, .extensionEnd:
+            try readExtensionByte(byte, limits)
         case .chunkReturn:
             guard byte == ByteClass.carriageReturn else { throw .chunkEndMissing }
             phase = .chunkLineFeed
@@ -122,8 +130,8 @@ struct BodyReader: Sendable {
 // MARK: - Chunk sizes
 
 extension BodyReader {
-    /// No whitespace is taken between a size and its `;`, though section 7.1.1 would have it parsed: parsers that disagree about it are
-    /// how chunks are smuggled, and no client sends it.
+    /// No whitespace is taken between a size and its `;` nor inside an extension, though section 7.1.1 would have it parsed: parsers that
+    /// disagree about it are how chunks are smuggled, and no client sends it.
     private mutating func readSizeByte(_ byte: UInt8, _ limits: HTTP1Limits) throws(HTTP1Fault) {
         switch phase {
         case .sizeFirst, .size:
@@ -138,20 +146,41 @@ extension BodyReader {
             switch byte {
             case ByteClass.carriageReturn: phase = .sizeLineFeed
             case UInt8(ascii: ";"):
-                phase = .sizeExtension
+                phase = .extensionStart
                 try countExtension(limits)
             default: throw .chunkSizeInvalid
             }
-        case .sizeExtension:
-            if byte == ByteClass.carriageReturn {
-                phase = .sizeLineFeed
-                return
-            }
-            guard ByteClass.isVisible(byte) || ByteClass.isWhitespace(byte) else { throw .chunkExtensionInvalid }
-            try countExtension(limits)
         default:
             guard byte == ByteClass.lineFeed else { throw .bareCarriageReturn }
             try acceptSize(limits)
+        }
+    }
+
+    /// `token [ "=" ( token / quoted-string ) ]`, then CR or the next `;`. Nothing is kept, but the grammar is held to: a quote that stays
+    /// open would let another parser read on behind the line's end.
+    private mutating func readExtensionByte(_ byte: UInt8, _ limits: HTTP1Limits) throws(HTTP1Fault) {
+        let next: Phase? =
+            switch phase {
+            case .extensionStart: ByteClass.isToken(byte) ? .extensionName : nil
+            case .extensionName where byte == UInt8(ascii: "="): .extensionValue
+            case .extensionValue where byte == UInt8(ascii: "\""): .extensionQuoted
+            case .extensionValue: ByteClass.isToken(byte) ? .extensionToken : nil
+            case .extensionName, .extensionToken: ByteClass.isToken(byte) ? phase : Self.afterExtension(byte)
+            case .extensionQuoted where byte == UInt8(ascii: "\""): .extensionEnd
+            case .extensionQuoted where byte == UInt8(ascii: "\\"): .extensionEscape
+            case .extensionQuoted, .extensionEscape: ByteClass.isVisible(byte) || ByteClass.isWhitespace(byte) ? .extensionQuoted : nil
+            default: Self.afterExtension(byte)
+            }
+        guard let next else { throw .chunkExtensionInvalid }
+        if next != .sizeLineFeed { try countExtension(limits) }
+        phase = next
+    }
+
+    private static func afterExtension(_ byte: UInt8) -> Phase? {
+        switch byte {
+        case ByteClass.carriageReturn: .sizeLineFeed
+        case UInt8(ascii: ";"): .extensionStart
+        default: nil
         }
     }
 

@@ -49,9 +49,11 @@ package enum HTTP1Fault: String, Error, Equatable, Sendable, CaseIterable {
     case transferEncodingUnsupported
     /// A Transfer-Encoding in an HTTP/1.0 message.
     case transferEncodingInOldVersion
+    /// CONNECT with a body. It has no meaning (RFC 9110 section 9.3.6): some parsers take it for the first bytes of the tunnel.
+    case contentInConnect
     /// A chunk size that is not hexadecimal digits, at most 16, with CRLF or an extension straight after (section 7.1).
     case chunkSizeInvalid
-    /// A chunk extension with bytes that it cannot have (section 7.1.1).
+    /// A chunk extension that is not `;name`, `;name=token` or `;name="text"`, without whitespace but in the text (section 7.1.1).
     case chunkExtensionInvalid
     /// A chunk's data without CRLF behind it.
     case chunkEndMissing
@@ -115,6 +117,7 @@ package enum HTTP1Fault: String, Error, Equatable, Sendable, CaseIterable {
         case .transferEncodingInvalid: "Transfer-Encoding does not end in a single chunked"
         case .transferEncodingUnsupported: "transfer coding other than chunked"
         case .transferEncodingInOldVersion: "Transfer-Encoding in HTTP/1.0"
+        case .contentInConnect: "CONNECT with content"
         case .chunkSizeInvalid: "chunk size invalid"
         case .chunkExtensionInvalid: "chunk extension invalid"
         case .chunkEndMissing: "chunk without CRLF behind its data"

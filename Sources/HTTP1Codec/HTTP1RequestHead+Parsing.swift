@@ -12,7 +12,11 @@ extension HTTP1RequestHead {
         minorVersion = requestLine.minorVersion
         body = try Self.framing(section, minorVersion: minorVersion, bodyBytesMax: bodyBytesMax)
         request = try Self.request(requestLine, line, section)
-        keepAlive = section.keepAlive(minorVersion: minorVersion)
+        // What a client sends behind CONNECT may be meant for the tunnel; where there is none, nobody must read it as a request
+        // (RFC 9931 section 8).
+        let isConnect = requestLine.form == .authority
+        keepAlive = !isConnect && section.keepAlive(minorVersion: minorVersion)
+        if isConnect, body != .none, body != .length(0) { throw .contentInConnect }
         // An HTTP/1.0 client understands neither (RFC 9110 sections 10.1.1 and 7.8).
         expectsContinue = minorVersion >= 1 && section.expectsContinue && body != .none && body != .length(0)
         upgrade = minorVersion >= 1 && section.saysUpgrade ? section.upgrade : nil

@@ -12,7 +12,7 @@ package struct HTTP1RequestHead: Equatable, Sendable {
     package var request: HTTPRequest
     /// 0 or 1.
     package var minorVersion: Int
-    /// Whether the client can send another request on this connection (RFC 9112 section 9.3).
+    /// Whether the client can send another request on this connection (RFC 9112 section 9.3). Never behind CONNECT.
     package var keepAlive: Bool
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
     package var expectsContinue: Bool
