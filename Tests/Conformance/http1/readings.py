@@ -80,11 +80,7 @@ def read_with_h11(data: bytes) -> Reading:
             event = connection.next_event()
             if event is h11.NEED_DATA:
                 break
-            if event is h11.PAUSED:
-                # A pipelined request, or what follows a request that may end HTTP.
-                if not _start_next_cycle(connection):
-                    return reading
-            elif isinstance(event, h11.Request):
+            if isinstance(event, h11.Request):
                 reading.partial = Request(
                     method=event.method.decode("latin-1"),
                     target=event.target.decode("latin-1"),
@@ -95,7 +91,7 @@ def read_with_h11(data: bytes) -> Reading:
                 reading.partial.body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 request, reading.partial = reading.partial, None
-                request.keep_alive = connection.their_state is not h11.MUST_CLOSE
+                request.keep_alive = _start_next_cycle(connection)
                 reading.requests.append(request)
                 if not request.keep_alive:
                     return reading
@@ -109,7 +105,7 @@ def read_with_h11(data: bytes) -> Reading:
 
 
 def _start_next_cycle(connection: h11.Connection) -> bool:
-    """Answers, and says whether the connection goes on."""
+    """Answers, and says whether the connection goes on. Behind an upgrade this refuses it."""
     connection.send(h11.Response(status_code=400, headers=[("Content-Length", "0")]))
     connection.send(h11.EndOfMessage())
     if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
