@@ -262,7 +262,7 @@ KNOWN: list[Known] = [
         "llhttp does not know the option then; RFC 9110 section 5.6.1.2 has whitespace around an element left out, and a tab is that",
         LLHTTP,
         lambda case: case.found.what == "keep-alive"
-        and re.search(rb"connection:[^\r\n]*%s *\t" % (b"keep-alive" if case.found.ours else b"close"), case.data, re.IGNORECASE) is not None,
+        and re.search(rb"connection:.*%s *\t" % (b"keep-alive" if case.found.ours else b"close"), case.data, re.IGNORECASE) is not None,
     ),
     Known(
         "Proxy-Connection",

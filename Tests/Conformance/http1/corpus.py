@@ -142,15 +142,20 @@ class Corpus:
 
     def change_line_end(self, data: bytes) -> bytes:
         return self.replace(data, rb"\r\n", [
-            b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n\r\n", b"", b"\r\n ", b"\r\n\t", b" \r\n", b"\t\r\n", b"\x0b\r\n", b"\x00\r\n", b"\r\x00\n",
+            b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n\r\n", b"", b"\r\n ", b"\r\n\t", b" \r\n", b"\t\r\n", b"\x0b\r\n",
+            b"\x00\r\n", b"\r\x00\n",
             b"\r \n", b"\xc2\x85", b"\r\n\n", b"\r\n\r",
         ])
 
     def change_space(self, data: bytes) -> bytes:
-        return self.replace(data, rb" ", [b"  ", b"\t", b"", b"\x0b", b"\x0c", b"\xa0", b"\x85", b"\r", b"\n", b"\x00", b" \t ", b"\xc2\xa0"])
+        return self.replace(data, rb" ", [
+            b"  ", b"\t", b"", b"\x0b", b"\x0c", b"\xa0", b"\x85", b"\r", b"\n", b"\x00", b" \t ", b"\xc2\xa0",
+        ])
 
     def add_space(self, data: bytes) -> bytes:
-        place = self.random.choice([rb"(?=:)", rb"(?<=:)", rb"(?=\r\n)", rb"(?<=\r\n)", rb"(?=;)", rb"(?<=;)", rb"(?=,)", rb"(?<=,)", rb"(?==)"])
+        place = self.random.choice([
+            rb"(?=:)", rb"(?<=:)", rb"(?=\r\n)", rb"(?<=\r\n)", rb"(?=;)", rb"(?<=;)", rb"(?=,)", rb"(?<=,)", rb"(?==)",
+        ])
         return self.replace(data, place, [b" ", b"\t", b"  ", b" \t", b"\x0b", b"\x0c", b"\x00", b"\xa0", b"\r", b"\n"])
 
     def double_line(self, data: bytes) -> bytes:
@@ -169,7 +174,8 @@ class Corpus:
 
     def change_size(self, data: bytes) -> bytes:
         """A Content-Length, or a line that looks like a chunk's size."""
-        places = [match.span(1) for match in re.finditer(rb"(?:Content-Length: *|\r\n)([0-9a-fA-F]{1,16})(?=[\r;,])", data, re.IGNORECASE)]
+        size = rb"(?:Content-Length: *|\r\n)([0-9a-fA-F]{1,16})(?=[\r;,])"
+        places = [match.span(1) for match in re.finditer(size, data, re.IGNORECASE)]
         if not places:
             return data
         start, end = self.random.choice(places)
@@ -177,9 +183,12 @@ class Corpus:
         number = int(size, 16)
         forms = [
             b"+" + size, b"-" + size, b" " + size, b"0" + size, b"00000" + size, b"0x" + size, size + b" ", size + b"\t", size + b"_0",
-            size + b",", size + b", " + size, size + b"," + size, size + b".0", b'"' + size + b'"', size + b"e0", size + b"\x00", b"", b" ",
-            size + b"\xb2", b"%d" % (number + 1), b"%d" % max(0, number - 1), b"%x" % (number + 1), size.upper(), size.lower(), size + b"h",
-            b"0" * 15 + size, b"0" * 30 + size, b"ffffffffffffffff", b"8000000000000000", b"18446744073709551616", b"9223372036854775808",
+            size + b",", size + b", " + size, size + b"," + size, size + b".0", b'"' + size + b'"', size + b"e0", size + b"\x00",
+            b"", b" ",
+            size + b"\xb2", b"%d" % (number + 1), b"%d" % max(0, number - 1),
+            b"%x" % (number + 1), size.upper(), size.lower(), size + b"h",
+            b"0" * 15 + size, b"0" * 30 + size, b"ffffffffffffffff", b"8000000000000000", b"18446744073709551616",
+            b"9223372036854775808",
             b"4294967296", b"100000005", b"99999999999999999999999999", size + b";", size + b"\x0b", b"\xef\xbc\x95",
         ]
         return data[:start] + self.random.choice(forms) + data[end:]
@@ -188,13 +197,17 @@ class Corpus:
         """Behind a line that looks like a chunk's size: an extension; before it or behind a last chunk: something else."""
         if self.random.random() < 0.5:
             return self.replace(data, rb"(?<=\r\n)[0-9a-f]{1,4}(?=[\r;])", [
-                b"1;a", b"5;a=b", b'5;a="b"', b'5;a="b;c\\"d"', b"5;", b"5;;a", b"5;=b", b"5;a=", b"5 ;a", b"5; a", b"5;a =b", b"5;a= b",
-                b'5;a="b', b"5;a=b\x00", b"5;a\xe9", b"5;a\n", b"5;a\r", b'5;a="b\xe9"', b'5;a="b"c', b"5;a/b", b'5;"a"=b', b"5\t", b"5 ",
+                b"1;a", b"5;a=b", b'5;a="b"', b'5;a="b;c\\"d"', b"5;", b"5;;a", b"5;=b", b"5;a=", b"5 ;a", b"5; a", b"5;a =b",
+                b"5;a= b",
+                b'5;a="b', b"5;a=b\x00", b"5;a\xe9", b"5;a\n", b"5;a\r", b'5;a="b\xe9"', b'5;a="b"c', b"5;a/b", b'5;"a"=b',
+                b"5\t", b"5 ",
                 b"5\n;a", b"0;a", b'5;a="\t"', b'5;a="";b', b"5;a=b;c=d;e", b"5,", b"5:", b'5;a="\\', b"5;" + b"x" * 100,
             ])
         return self.replace(data, rb"(?<=\r\n)0+\r\n", [
-            b"0\r\nX: y\r\n", b"0\r\nHost: evil\r\n", b"0\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n", b"0\r\nX:y\r\n\tz\r\n",
-            b"0\r\nX : y\r\n", b"0\r\n: y\r\n", b"0\r\nX\r\n", b"0\r\nX: \xe9\t \r\n", b"0\r\nX: \x00\r\n", b"0\r\n\n", b"0\n\r\n", b"00\r\n",
+            b"0\r\nX: y\r\n", b"0\r\nHost: evil\r\n", b"0\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            b"0\r\nX:y\r\n\tz\r\n",
+            b"0\r\nX : y\r\n", b"0\r\n: y\r\n", b"0\r\nX\r\n", b"0\r\nX: \xe9\t \r\n", b"0\r\nX: \x00\r\n", b"0\r\n\n",
+            b"0\n\r\n", b"00\r\n",
             b"0\r\nX:\r\nY:\r\n", b"0\r\nX: a\rb\r\n", b"0\r\n X: y\r\n", b"1\r\nx\r\n0\r\n", b"-0\r\n", b"0x0\r\n",
         ])
 
@@ -211,20 +224,26 @@ class Corpus:
         if kind == 2:
             return self.replace(data, rb"(?<=Host:)[^\r]*", HOSTS)
         if kind == 3:
-            return self.replace(data, rb"(?<=:)[^\r\n]*", [b" ", b"", b" \xe9", b" a\tb", b" \x85a\xa0", b" \xff", b" \xc3", b" \x7f", b" \x01"])
-        return self.replace(data, rb"(?<=\r\n)[a-z-]+(?=:)", [b"X", b"x_y", b"X Y", b"", b"Content_Length", b"Transfer_Encoding", b"!#$%&'*+-.^_`|~", b"(x)"])
+            return self.replace(data, rb"(?<=:)[^\r\n]*", [
+                b" ", b"", b" \xe9", b" a\tb", b" \x85a\xa0", b" \xff", b" \xc3", b" \x7f", b" \x01",
+            ])
+        return self.replace(data, rb"(?<=\r\n)[a-z-]+(?=:)", [
+            b"X", b"x_y", b"X Y", b"", b"Content_Length", b"Transfer_Encoding", b"!#$%&'*+-.^_`|~", b"(x)",
+        ])
 
     def change_line(self, data: bytes) -> bytes:
         """A part of a request line."""
         kind = self.random.randrange(3)
         if kind == 0:
             return self.replace(data, rb"HTTP/1\.[01](?=\r)", [
-                b"HTTP/1.0", b"HTTP/1.1", b"HTTP/1.2", b"HTTP/1.10", b"HTTP/01.1", b"http/1.1", b"HTTP/1,1", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1",
+                b"HTTP/1.0", b"HTTP/1.1", b"HTTP/1.2", b"HTTP/1.10", b"HTTP/01.1", b"http/1.1", b"HTTP/1,1", b"HTTP/2.0",
+                b"HTTP/0.9", b"HTTP/1",
                 b"HTTP/ 1.1", b"HTTP /1.1", b"HTTP/1.1 ", b"", b"HTTP/+1.1", b"RTSP/1.0", b"ICE/1.0", b"HTTP/3.1", b"HTTPS/1.1",
             ])
         if kind == 1:
             return self.replace(data, rb"\b[A-Z]+(?= \S+ HTTP/)", [
-                b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE", b"get", b"G", b"G@T", b"FOO", b"M-SEARCH", b"PROPFIND", b"", b"G=\"",
+                b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE", b"get", b"G", b"G@T", b"FOO", b"M-SEARCH",
+                b"PROPFIND", b"", b"G=\"",
                 b"GET\x00", b"SOURCE", b"QUERY", b"PRI", b"GET\x85", b"DESCRIBE", b"GETX",
             ])
         return self.replace(data, rb"(?<= )\S+(?= HTTP/)", TARGETS)
@@ -258,49 +277,69 @@ class Corpus:
         return data[: self.random.randrange(len(data) + 1)]
 
     def append(self, data: bytes) -> bytes:
-        return data + self.random.choice([GET, OTHER, CRLF, CRLF + CRLF, b"\n", b"\r", b" ", b"\x00", b"GET", b"0\r\n\r\n", CRLF + GET, b"\n" + GET])
+        return data + self.random.choice([
+            GET, OTHER, CRLF, CRLF + CRLF, b"\n", b"\r", b" ", b"\x00", b"GET", b"0\r\n\r\n", CRLF + GET, b"\n" + GET,
+        ])
 
 
 SPECIAL = [b"\r", b"\n", b"\x00", b"\t", b" ", b":", b";", b",", b"\x0b", b"\x0c", b"\x7f", b"\x80", b"\xff", b'"', b"\\", b"0", b"#"]
 
 ENCODINGS = [
-    b" chunked", b"chunked", b"\tchunked", b" chunked\t", b" chunked ", b" CHUNKED", b" Chunked", b" xchunked", b" chunkedx", b" chunk", b" chunked,",
-    b" ,chunked", b" chunked, chunked", b" chunked,identity", b" identity", b" identity, chunked", b" gzip", b" gzip, chunked", b" chunked, gzip",
-    b" chunked;a=b", b' "chunked"', b" 'chunked'", b" chun ked", b"\x0bchunked", b" chunked\x0b", b" chunked\x00", b" \xa0chunked", b" chunked\x85",
+    b" chunked", b"chunked", b"\tchunked", b" chunked\t", b" chunked ", b" CHUNKED", b" Chunked", b" xchunked", b" chunkedx",
+    b" chunk", b" chunked,",
+    b" ,chunked", b" chunked, chunked", b" chunked,identity", b" identity", b" identity, chunked", b" gzip", b" gzip, chunked",
+    b" chunked, gzip",
+    b" chunked;a=b", b' "chunked"', b" 'chunked'", b" chun ked", b"\x0bchunked", b" chunked\x0b", b" chunked\x00",
+    b" \xa0chunked", b" chunked\x85",
     b" \xffchunked", b"", b" ", b" cow", b" chunked\x0c", b"\r\n chunked", b" chunked\r\n x", b" x\nchunked", b" trailers, chunked",
 ]
 
 CONNECTIONS = [
-    b" close", b" keep-alive", b" Close", b" KEEP-ALIVE", b" close, keep-alive", b" keep-alive, close", b" keep-alive,close", b" close ,x",
-    b" upgrade", b" Upgrade, keep-alive", b" x, close", b" closex", b" xclose", b" close x", b' "close"', b"", b" ,", b" ,close", b" close,",
-    b" close;q=1", b"\tclose", b" close\t", b" te, close", b" Transfer-Encoding", b" Content-Length, close", b" clo se", b" close\xe9", b" keep-alivex",
+    b" close", b" keep-alive", b" Close", b" KEEP-ALIVE", b" close, keep-alive", b" keep-alive, close", b" keep-alive,close",
+    b" close ,x",
+    b" upgrade", b" Upgrade, keep-alive", b" x, close", b" closex", b" xclose", b" close x", b' "close"', b"", b" ,", b" ,close",
+    b" close,",
+    b" close;q=1", b"\tclose", b" close\t", b" te, close", b" Transfer-Encoding", b" Content-Length, close", b" clo se",
+    b" close\xe9", b" keep-alivex",
     b" keep -alive", b" keep-alive\t,close",
 ]
 
 HOSTS = [
-    b" a.example", b" a.example:80", b" A.EXAMPLE", b" b.example", b"", b" ", b" a.example,b.example", b" a.example b", b" user@a.example",
-    b" a.example/", b" http://a.example", b" [::1]", b" [::1", b" ::1", b" a.example:", b" a.example:x", b" a.example:99999", b" \xe9", b" a%2eb",
+    b" a.example", b" a.example:80", b" A.EXAMPLE", b" b.example", b"", b" ", b" a.example,b.example", b" a.example b",
+    b" user@a.example",
+    b" a.example/", b" http://a.example", b" [::1]", b" [::1", b" ::1", b" a.example:", b" a.example:x", b" a.example:99999",
+    b" \xe9", b" a%2eb",
     b" a_b", b" a.example\x00", b" a.example\t", b"\ta.example", b" a.example#", b" a.example?x", b" 127.0.0.1:1",
 ]
 
 TARGETS = [
-    b"/", b"*", b"/a?b#c", b"/#", b"/\xe9", b"/%", b"/%00", b"//a.example/x", b"/\\", b'/"<>^`{|}', b"a", b"?", b"a.example:443", b"a.example",
-    b"http://a.example", b"http://a.example/", b"https://a.example/x?y", b"http://a.example?x", b"http://b.example/", b"http://a.example:80/",
-    b"http://u@a.example/", b"http:///x", b"http:/a.example/", b"ftp://a.example/", b"HTTP://A.EXAMPLE/", b"http://[::1]/", b"/ /", b"/\t", b"/\x00",
-    b"/;a=b?c=d&e=[]", b"!", b"/a/../b", b"http://a.example/a/../b", b"http://a.example\\@b/", b"ws://a.example/", b"urn:a:b", b"**", b"/\x7f", b"",
+    b"/", b"*", b"/a?b#c", b"/#", b"/\xe9", b"/%", b"/%00", b"//a.example/x", b"/\\", b'/"<>^`{|}', b"a", b"?", b"a.example:443",
+    b"a.example",
+    b"http://a.example", b"http://a.example/", b"https://a.example/x?y", b"http://a.example?x", b"http://b.example/",
+    b"http://a.example:80/",
+    b"http://u@a.example/", b"http:///x", b"http:/a.example/", b"ftp://a.example/", b"HTTP://A.EXAMPLE/", b"http://[::1]/",
+    b"/ /", b"/\t", b"/\x00",
+    b"/;a=b?c=d&e=[]", b"!", b"/a/../b", b"http://a.example/a/../b", b"http://a.example\\@b/", b"ws://a.example/", b"urn:a:b",
+    b"**", b"/\x7f", b"",
 ]
+
+LENGTHS = [b"0", b"1", b"5", b"05", b"5, 5", b"-1", b"+5", b"5 5", b"5;", b"", b"abc", b"\t5", b"5\t", b"4294967301"]
 
 FIELDS = (
     [b"Transfer-Encoding:" + value for value in ENCODINGS]
     + [b"Connection:" + value for value in CONNECTIONS]
     + [b"Host:" + value for value in HOSTS]
-    + [b"Content-Length: " + value for value in (b"0", b"1", b"5", b"05", b"5, 5", b"-1", b"+5", b"5 5", b"5;", b"", b"abc", b"\t5", b"5\t", b"4294967301")]
+    + [b"Content-Length: " + value for value in LENGTHS]
     + [b"Expect: " + value for value in (b"100-continue", b"100-Continue", b"100-continue, x", b"y 100-continue", b"x", b"")]
     + [b"Upgrade: " + value for value in (b"websocket", b"h2c", b"foo/1, bar", b"")]
     + [
-        b"X: y", b"X:", b"X", b":", b" X: y", b"\tX: y", b"X : y", b"X\t: y", b"X\x00: y", b"X: \x00", b"X: y\r", b"X: y\n", b"X: a\rb", b"X: a\nb",
-        b"X: a\r\n b", b"Content_Length: 5", b"Transfer_Encoding: chunked", b"Content-Length\x00: 5", b"Content-Length : 5", b"Proxy-Connection: close",
-        b"Transfer-Encoding : chunked", b"Transfer-Encoding\x0b: chunked", b"Content-Length5", b"Keep-Alive: timeout=5", b"Trailer: X",
-        b"Tran\xc5\xbffer-Encoding: chunked", b"X: " + b"y" * 500, b"Content-Length", b"HTTP2-Settings: AAMAAABkAAQAAP__", b"X: \xe9\xff", b"x: \xf0\x9f",
+        b"X: y", b"X:", b"X", b":", b" X: y", b"\tX: y", b"X : y", b"X\t: y", b"X\x00: y", b"X: \x00", b"X: y\r", b"X: y\n",
+        b"X: a\rb", b"X: a\nb",
+        b"X: a\r\n b", b"Content_Length: 5", b"Transfer_Encoding: chunked", b"Content-Length\x00: 5", b"Content-Length : 5",
+        b"Proxy-Connection: close",
+        b"Transfer-Encoding : chunked", b"Transfer-Encoding\x0b: chunked", b"Content-Length5", b"Keep-Alive: timeout=5",
+        b"Trailer: X",
+        b"Tran\xc5\xbffer-Encoding: chunked", b"X: " + b"y" * 500, b"Content-Length", b"HTTP2-Settings: AAMAAABkAAQAAP__",
+        b"X: \xe9\xff", b"x: \xf0\x9f",
     ]
 )
