@@ -40,8 +40,9 @@ struct FieldSection {
             while bytes[offset] == ByteClass.tab {
                 offset = ByteClass.firstControl(bytes, from: offset &+ 1, to: bytes.count)
             }
-            let value = bytes.part(valueStart..<offset).trimmed()
-            if try !read(nameBytes, value) {
+            let padded = bytes.part(valueStart..<offset)
+            let value = padded.trimmed()
+            if try !read(nameBytes, value, padded) {
                 list.append(Self.field(names.name(nameBytes), value))
             }
             offset &+= 2
@@ -67,8 +68,16 @@ struct FieldSection {
 
     /// Takes what it says about the message and the connection.
     ///
+    /// A tab beside what frames the message is refused, though RFC 9110 section 5.6.3 has it as whitespace: behind `chunked` it makes the
+    /// coding another one for llhttp, and no client sends it.
+    ///
+    /// - Parameter padded: the value with the whitespace around it.
     /// - Returns: whether that is all it is for (Host).
-    private mutating func read(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) throws(HTTP1Fault) -> Bool {
+    private mutating func read(
+        _ name: UnsafeRawBufferPointer,
+        _ value: UnsafeRawBufferPointer,
+        _ padded: UnsafeRawBufferPointer
+    ) throws(HTTP1Fault) -> Bool {
         switch name.count {
         case 4 where ByteClass.equals(name, lowercase: "host"):
             guard host == nil else { throw .hostRepeated }
@@ -82,9 +91,10 @@ struct FieldSection {
             addConnection(value)
         case 14 where ByteClass.equals(name, lowercase: "content-length"):
             guard contentLength == nil else { throw .contentLengthRepeated }
+            guard !padded.contains(ByteClass.tab) else { throw .contentLengthInvalid }
             contentLength = try Self.contentLength(value)
         case 17 where ByteClass.equals(name, lowercase: "transfer-encoding"):
-            guard !isChunked else { throw .transferEncodingInvalid }
+            guard !isChunked, !padded.contains(ByteClass.tab) else { throw .transferEncodingInvalid }
             try Self.checkTransferEncoding(value)
             isChunked = true
         default:

@@ -37,13 +37,13 @@ package enum HTTP1Fault: String, Error, Equatable, Sendable, CaseIterable {
     case hostDisagrees
 
     // Framing.
-    /// A Content-Length that is not a number, or not one that a body can have (section 6.3).
+    /// A Content-Length that is not a number, or not one that a body can have (section 6.3); a tab beside it is this too.
     case contentLengthInvalid
     /// More than one Content-Length, even the same.
     case contentLengthRepeated
     /// Content-Length and Transfer-Encoding in one message (section 6.1).
     case contentLengthWithTransferEncoding
-    /// A Transfer-Encoding that does not end in one `chunked`, or more than one such field.
+    /// A Transfer-Encoding that does not end in one `chunked`, or has a tab; or more than one such field.
     case transferEncodingInvalid
     /// A Transfer-Encoding that ends in `chunked` and has other codings before it.
     case transferEncodingUnsupported

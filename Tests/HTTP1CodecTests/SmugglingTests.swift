@@ -98,6 +98,10 @@ struct SmugglingTests {
         Shape("bytes 0xFF around chunked", post + "Transfer-Encoding: \u{FF}chunked\u{FF}\r\n\r\n0\r\n\r\n", .transferEncodingInvalid),
         Shape("vertical tab before chunked", post + "Transfer-Encoding: \u{B}chunked\r\n\r\n0\r\n\r\n", .controlCharacter),
         Shape("delete behind chunked", post + "Transfer-Encoding: chunked\u{7F}\r\n\r\n0\r\n\r\n", .controlCharacter),
+        Shape("tab before chunked", post + "Transfer-Encoding:\tchunked\r\n\r\n0\r\n\r\n", .transferEncodingInvalid),
+        Shape("tab behind chunked", post + "Transfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n", .transferEncodingInvalid),
+        Shape("tab before a length", post + "Content-Length:\t5\r\n\r\nhello", .contentLengthInvalid),
+        Shape("tab behind a length", post + "Content-Length: 5 \t\r\n\r\nhello", .contentLengthInvalid),
         Shape("LF in Transfer-Encoding", post + "Transfer-Encoding:\n chunked\r\n\r\n0\r\n\r\n", .bareLineFeed),
         Shape("fold in Transfer-Encoding", post + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", .transferEncodingInvalid),
         Shape("unknown coding", post + "Transfer-Encoding: blegh\r\n\r\n1\r\nZ\r\n0\r\n\r\n", .transferEncodingInvalid),
@@ -162,6 +166,7 @@ struct SmugglingTests {
             ["end", "GET"]
         ),
         ("Digits and line ends in data are data", chunked + "7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n" + hidden, ["data", "end", "GET"]),
+        ("A NUL behind a body", chunked + "0\r\n\r\n\0" + hidden, ["end", "fault 400 controlCharacter"]),
         ("A last chunk of many zeros", chunked + "0000\r\n\r\n" + hidden, ["end", "GET"]),
         (
             "An expectation that is none", post + "Expect: y 100-continue\r\nContent-Length: 1\r\n\r\nx" + hidden,

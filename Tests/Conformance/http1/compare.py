@@ -146,6 +146,10 @@ def _asks_for_upgrade(request: Request | None) -> bool:
     return "upgrade" in names and b"upgrade" in _tokens([value for name, value in request.headers if name == "connection"])
 
 
+def _has_trailer(data: bytes, names: bytes) -> bool:
+    return re.search(rb"\r\n0+(;[^\r\n]*)?\r\n([^\r\n]+\r\n)*(%s):" % names, data, re.IGNORECASE) is not None
+
+
 def _known_method(case: Case) -> bool:
     return case.found.request is not None and case.found.request.method in LLHTTP_METHODS
 
@@ -205,27 +209,19 @@ KNOWN: list[Known] = [
         lambda case: _headers_equal(case, lambda name, value: value.decode("utf-8", "replace").encode()),
     ),
     Known(
-        "tab behind Content-Length",
-        "llhttp refuses it; RFC 9112 section 5 has whitespace around a value left out, and a tab is that",
-        LLHTTP,
-        lambda case: case.refused_more and "content-length" in case.theirs.end.lower()
-        and re.search(rb"content-length:[ \t]*[0-9]+ *\t[ \t]*\r\n", case.data, re.IGNORECASE) is not None,
-    ),
-    Known(
         "framing field in trailers",
         "read as if it stood in the head, and refused, by h11 only if it is wrong; Tocsin drops all trailers (RFC 9110 section 6.5.1)",
         ALL,
         lambda case: case.refused_more and case.theirs.partial is not None and _tokens(case.values("transfer-encoding")) == {b"chunked"}
         and re.search("content-length|transfer-encoding|unknown", case.theirs.end, re.IGNORECASE) is not None
-        and re.search(rb"\r\n0+(;[^\r\n]*)?\r\n([^\r\n]+\r\n)*(content-length|transfer-encoding):", case.data, re.IGNORECASE) is not None,
+        and _has_trailer(case.data, b"content-length|transfer-encoding"),
     ),
     Known(
-        "tab behind chunked",
-        "llhttp refuses it; RFC 9112 section 5 has whitespace around a value left out, and a tab is that",
+        "Connection in trailers",
+        "llhttp reads it as if it stood in the head, and closes; Tocsin drops all trailers (RFC 9110 section 6.5.1)",
         LLHTTP,
-        lambda case: case.refused_more and case.theirs.partial is not None
-        and case.theirs.end in ("refused: unknown (http_parser error)", "refused: Request has invalid `Transfer-Encoding`")
-        and re.search(rb"transfer-encoding:[ \t]*chunked *\t[ \t]*\r\n", case.data, re.IGNORECASE) is not None,
+        lambda case: case.refused_more and _has_trailer(case.data, b"connection|proxy-connection")
+        and ("Data after `Connection: close`" in case.theirs.end or "data received after completed connection" in case.theirs.end),
     ),
     Known(
         "nothing behind an upgrade",
