@@ -69,7 +69,7 @@ package final class Server: Sendable {
             references.append(reference)
         }
         state.loops = references
-        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.certificates)
+        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let plain = try await listen(configuration.host, configuration.port, group, state, references, nil)
         var channels = [plain]
         if let tlsPort = configuration.tlsPort {
@@ -79,6 +79,11 @@ package final class Server: Sendable {
                 try? await plain.close()
                 throw error
             }
+        }
+        if let certificates {
+            for warning in certificates.current.warnings { logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
+            let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
+            eventLoops[0].scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
         }
         state.limitConnections()
         let server = Server(

@@ -12,7 +12,9 @@ package struct ServerConfiguration: Sendable {
     package var port = 8080
     /// nil: no TLS.
     package var tlsPort: Int?
-    package var certificates: [TLSCertificateFiles] = []
+    package var tls = TLSConfiguration(certificates: [])
+    /// The key of session tickets is changed so often; tickets of the last one are still good. A quarter of a ticket's time.
+    package var ticketKeySeconds = 3 * 3600
     /// Event loops; one a core.
     package var loops = 1
     package var log = LogLimits()

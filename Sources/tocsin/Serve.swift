@@ -23,6 +23,18 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "The private key of the certificate, a PEM file.")
     var key: [String] = []
 
+    @Option(help: "The OCSP response to staple to the certificate, a DER file; as many as certificates, or none.")
+    var ocsp: [String] = []
+
+    @Option(help: "The oldest version of TLS that is spoken: 1.2 or 1.3.")
+    var tlsMinimum = TLSVersion.tls12
+
+    @Option(help: "The authorities whose client certificates are good, a PEM file; clients may show one.")
+    var clientCa: String?
+
+    @Flag(help: "Clients have to show a certificate; with --client-ca.")
+    var clientCertificateRequired = false
+
     @Option(help: "Seconds between heartbeats, 1 to 300.")
     var heartbeat = 25
 
@@ -67,6 +79,10 @@ struct ServeOptions: ParsableArguments {
         guard (1...300).contains(heartbeat) else { throw ValidationError("--heartbeat is 1 to 300 seconds") }
         guard certificate.count == key.count else { throw ValidationError("each --certificate needs its --key") }
         guard tlsPort == nil || !certificate.isEmpty else { throw ValidationError("--tls-port needs --certificate and --key") }
+        guard ocsp.isEmpty || ocsp.count == certificate.count else { throw ValidationError("give as many --ocsp as --certificate") }
+        guard clientCa != nil || !clientCertificateRequired else {
+            throw ValidationError("--client-certificate-required needs --client-ca")
+        }
         guard Logger.Level(rawValue: logLevel) != nil else { throw ValidationError("\"\(logLevel)\" is not a log level") }
         guard loops ?? 1 > 0, keepMessages ?? 1 > 0, keepHours ?? 1 > 0, maxAge ?? 1 > 0, drain >= 0 else {
             throw ValidationError("a number is out of range")
@@ -78,7 +94,15 @@ struct ServeOptions: ParsableArguments {
         configuration.host = host
         configuration.port = port
         configuration.tlsPort = tlsPort
-        configuration.certificates = zip(certificate, key).map { TLSCertificateFiles(certificateChain: $0, privateKey: $1) }
+        configuration.tls.certificates = certificate.indices.map { index in
+            TLSCertificateFiles(
+                certificateChain: certificate[index], privateKey: key[index], ocspResponse: ocsp.isEmpty ? nil : ocsp[index]
+            )
+        }
+        configuration.tls.minimumVersion = tlsMinimum
+        if let clientCa {
+            configuration.tls.clientCertificates = clientCertificateRequired ? .required(caFile: clientCa) : .optional(caFile: clientCa)
+        }
         configuration.loops = loops ?? coreCount
         configuration.subscribe.heartbeatSecondsDefault = heartbeat
         configuration.allowedOrigins = allowOrigin
@@ -147,3 +171,4 @@ struct Serve: AsyncParsableCommand {
 }
 
 extension Durability: ExpressibleByArgument {}
+extension TLSVersion: ExpressibleByArgument {}
