@@ -27,7 +27,7 @@ def main() -> int:
         return 1
     inputs = list(Corpus(options.seed).inputs(options.count))
     try:
-        answers = read_with_oracle(str(options.oracle), inputs)
+        answers = read_with_oracle(str(options.oracle.resolve()), inputs)
     except (OSError, OracleFailed) as error:
         print(f"http1: {error}", file=sys.stderr)
         return 1
