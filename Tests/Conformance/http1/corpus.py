@@ -210,7 +210,8 @@ class Corpus:
             b"0\r\nX : y\r\n", b"0\r\n: y\r\n", b"0\r\nX\r\n", b"0\r\nX: \xe9\t \r\n", b"0\r\nX: \x00\r\n", b"0\r\n\n",
             b"0\n\r\n", b"00\r\n",
             b"0\r\nX:\r\nY:\r\n", b"0\r\nX: a\rb\r\n", b"0\r\n X: y\r\n", b"1\r\nx\r\n0\r\n",
-            b"0\r\nConnection: close\r\n", b"0\r\nConnection: upgrade\r\nUpgrade: x\r\n", b"0\r\nConnection: keep-alive\r\n", b"-0\r\n", b"0x0\r\n",
+            b"0\r\nConnection: close\r\n", b"0\r\nConnection: upgrade\r\nUpgrade: x\r\n", b"0\r\nConnection: keep-alive\r\n", b"-0\r\n",
+            b"0x0\r\n",
         ])
 
     def add_field(self, data: bytes) -> bytes:
