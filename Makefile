@@ -6,12 +6,14 @@ JOBS ?= 2
 RELEASE := .build/release/tocsin
 DEMO_ARGUMENTS ?=
 SEEDS ?= 500
+SECONDS ?= 60
 TORTURE_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
 TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium
 
-.PHONY: help demo test unit interop bench bench-quick build release lint format setup setup-test clean
+.PHONY: help demo test unit interop bench bench-store bench-quick torture torture-quick conformance conformance-quick attacks attacks-quick \
+	fuzz simulate simulate-defects build release lint format setup setup-test clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -25,6 +27,7 @@ test: setup-test ## Everything that has to pass: unit and interop tests, simulat
 	@$(MAKE) --no-print-directory interop
 	@$(MAKE) --no-print-directory simulate
 	@$(MAKE) --no-print-directory torture-quick
+	@$(MAKE) --no-print-directory conformance-quick
 	@$(MAKE) --no-print-directory bench-quick
 	@echo "== make test: all passed"
 
@@ -60,6 +63,17 @@ torture-quick: release ## The same with 8 kills
 	@echo "== short torture"
 	bash Tests/Torture/run --binary $(CURDIR)/$(RELEASE) --kills 8 --seconds-between 0.3:1 --subscribers 120
 
+conformance: release setup-test ## Autobahn (all cases), h2spec's cases, RFC 8441, other HTTP/1.1 parsers; reports in Docs/conformance; half an hour
+	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
+	bash Tests/Conformance/run $(RELEASE) .build/debug/HTTP1Oracle
+
+conformance-quick: release setup-test ## The same with a part of Autobahn's cases and fewer requests
+	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
+	bash Tests/Conformance/run $(RELEASE) .build/debug/HTTP1Oracle --quick
+
+fuzz: setup ## Runs each fuzzer for SECONDS (60); findings go to Fixtures/Fuzz
+	Tests/Fuzz/run $(SECONDS)
+
 simulate: setup ## The whole server over a simulated clock, network and disk: SEEDS=500 scenarios, each held to the promise
 	@echo "== simulation"
 	$(SWIFT) build --product Simulation -j $(JOBS)
@@ -91,7 +105,7 @@ setup-test: setup
 	@$(call install,$(TEST_PACKAGES))
 
 clean: ## Removes what was built
-	rm -rf .build .build-defects .venv-interop
+	rm -rf .build .build-defects .build-fuzz .venv-interop .venv-conformance .venv-autobahn
 
 # Installs the Debian packages that are missing, if it may.
 define install

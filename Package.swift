@@ -109,6 +109,17 @@ let package = Package(
         ),
 
         .target(name: "TestSupport", path: "Tests/TestSupport"),
+        // One function a codec for libFuzzer; the replay runs the inputs of Fixtures/Fuzz through them without it.
+        .target(
+            name: "FuzzTargets",
+            dependencies: [
+                "Transports", "NotificationCore", "JSONCodec", "CBORCodec", "WebSocketCodec", "EventStreamCodec", "HTTP1Codec",
+                "HTTP2Session",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+            ],
+            path: "Tests/FuzzTargets"
+        ),
+        .testTarget(name: "FuzzReplayTests", dependencies: ["FuzzTargets"]),
         .testTarget(name: "SimulatedDiskTests", dependencies: ["CSimulatedDisk"]),
         .testTarget(
             name: "NotificationStoreTests",
@@ -154,6 +165,28 @@ let package = Package(
         .testTarget(name: "TLSEngineTests", dependencies: ["TLSEngine", "TestSupport"]),
     ]
 )
+
+// The fuzzers, only when they are asked for: their executables need libFuzzer, and all that they look into is compiled for it.
+// `-assert-config Debug` keeps the checks of a debug build in an optimised one.
+if Context.environment["TOCSIN_FUZZ"] == "1" {
+    let sanitizers = ["-sanitize=fuzzer,address"]
+    let fuzzed: Set = [
+        "Transports", "NotificationCore", "JSONCodec", "CBORCodec", "WebSocketCodec", "EventStreamCodec", "HTTP1Codec", "HTTP2Session",
+        "FuzzTargets",
+    ]
+    package.targets.append(.target(name: "FuzzDriver", path: "Tests/Fuzz/Driver"))
+    for name in ["JSON", "CBOR", "WebSocket", "EventStream", "HTTP1Request", "HTTP1Response", "HTTP2", "Commands", "Requests", "Names"] {
+        package.targets.append(
+            .executableTarget(
+                name: "Fuzz\(name)", dependencies: ["FuzzTargets", "FuzzDriver"], path: "Tests/Fuzz/\(name)",
+                linkerSettings: [.unsafeFlags(sanitizers + ["-use-ld=lld"])]
+            )
+        )
+    }
+    for target in package.targets where fuzzed.contains(target.name) {
+        target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(sanitizers + ["-assert-config", "Debug"])]
+    }
+}
 
 // One loop over all targets, so that none can forget.
 for target in package.targets where target.type != .system {

@@ -10,10 +10,7 @@ private func with<Result>(_ user: UnsafeMutableRawPointer?, _ body: (HTTP2Engine
 extension HTTP2Engine {
     static func setCallbacks(_ callbacks: OpaquePointer) {
         nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks) { _, header, user in
-            // (DATA on a closed stream does not come here: nghttp2 drops it before.)
-            guard header!.pointee.type == UInt8(NGHTTP2_HEADERS.rawValue) else { return 0 }
-            with(user) { if $0.role == .server { $0.begin(NGHTTP2_HEADERS, header!.pointee.stream_id) } }
-            return 0
+            with(user) { $0.beginFrame(header!.pointee) }
         }
         nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks) { _, frame, _, user in
             // A stream that nghttp2 refuses before anything of ours knows it.
@@ -65,6 +62,20 @@ extension HTTP2Engine {
     }
 
     // MARK: Coming in
+
+    /// (DATA on a closed stream does not come here: nghttp2 drops it before.)
+    ///
+    /// - Returns: 0, or what stops nghttp2 at once.
+    private func beginFrame(_ header: nghttp2_frame_hd) -> Int32 {
+        let kind = nghttp2_frame_type(UInt32(header.type))
+        continuations = kind == NGHTTP2_CONTINUATION ? continuations + 1 : 0
+        guard continuations <= limits.continuationsMax else {
+            stopped = .tooManyContinuations
+            return NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
+        }
+        if role == .server, kind == NGHTTP2_HEADERS { begin(kind, header.stream_id) }
+        return 0
+    }
 
     private func beginHeaders(_ frame: UnsafePointer<nghttp2_frame>) {
         block = HeaderBlock()

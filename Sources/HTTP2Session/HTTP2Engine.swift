@@ -52,6 +52,10 @@ final class HTTP2Engine {
     var fault: HTTP2Fault?
     /// A bucket ran dry inside a callback; GOAWAY follows when nghttp2 has returned.
     var faultMarked: HTTP2Fault?
+    /// Why a callback has stopped nghttp2 for good.
+    var stopped: HTTP2Fault?
+    /// CONTINUATION frames since the last frame of another type.
+    var continuations = 0
     private(set) var isDead = false
     private var lastWords: [UInt8] = []
     private var watch = FrameWatch()
@@ -102,7 +106,7 @@ final class HTTP2Engine {
             precondition(taken == end - start, "no callback pauses the session")
             start = end
             if isDead { break }
-            if watch.isPriorityBroken { faultMarked = faultMarked ?? .connectionError(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
+            if watch.isPriorityBroken { faultMarked = faultMarked ?? .misplacedFrame(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
             if let suspect = watch.suspect { begin(NGHTTP2_DATA, suspect) }
             if faultMarked == nil, nghttp2_session_get_outbound_queue_size(session) > limits.outboundFramesMax {
                 faultMarked = .tooManyFramesWaiting
@@ -186,6 +190,7 @@ final class HTTP2Engine {
         case NGHTTP2_ERR_FLOODED: fault = .tooManyAcksWaiting
         case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS: fault = .tooManyContinuations
         case NGHTTP2_ERR_NOMEM: fault = .outOfMemory
+        case NGHTTP2_ERR_CALLBACK_FAILURE: fault = stopped ?? .engine(result)
         default: fault = .engine(result)
         }
         guard fault != .badPreface else { return }
@@ -201,7 +206,7 @@ final class HTTP2Engine {
     private func terminateIfMarked() -> Bool {
         guard let marked = faultMarked, fault == nil, !isDead else { return false }
         fault = marked
-        if case .connectionError(let code) = marked {
+        if case .misplacedFrame(let code) = marked {
             terminate(errorCode: code)
         } else {
             terminate(errorCode: NGHTTP2_ENHANCE_YOUR_CALM.rawValue)
@@ -220,7 +225,7 @@ final class HTTP2Engine {
     /// A frame of the client begins.
     func begin(_ kind: nghttp2_frame_type, _ id: HTTP2StreamID) {
         guard let code = numbers.begin(kind, id, isOpen: streams[id] != nil) else { return }
-        faultMarked = faultMarked ?? .connectionError(code: code)
+        faultMarked = faultMarked ?? .misplacedFrame(code: code)
     }
 
     func countResetReceived() {

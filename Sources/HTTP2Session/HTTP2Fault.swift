@@ -4,6 +4,8 @@ package enum HTTP2Fault: Error, Hashable, Sendable {
     case badPreface
     /// The peer broke the protocol in a way that ends the connection (RFC 9113 5.4.1); the error code of our GOAWAY.
     case connectionError(code: UInt32)
+    /// A frame where none of its kind may be, which nghttp2 passes over (`StreamNumbers`, `FrameWatch`); the error code of our GOAWAY.
+    case misplacedFrame(code: UInt32)
     /// More resets from the peer than `resetBurst` and `resetsPerSecond` allow.
     case tooManyResets
     /// The peer made us reset more streams than `resetBurst` and `resetsPerSecond` allow.

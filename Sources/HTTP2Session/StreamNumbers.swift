@@ -34,10 +34,10 @@ struct StreamNumbers {
             return neverWas ? NGHTTP2_PROTOCOL_ERROR.rawValue : NGHTTP2_STREAM_CLOSED.rawValue
         }
         guard kind == NGHTTP2_HEADERS else { return nil }
-        let next = last == 0 ? 1 : last + 2
-        if id > next {
+        // Not `last + 2`: the last may be the greatest number that there is.
+        if id - 2 > last {
             if passedOver.count == Self.rangesMax { passedOver.removeFirst() }
-            passedOver.append(next...(id - 2))
+            passedOver.append((last == 0 ? 1 : last + 2)...(id - 2))
         }
         last = id
         return nil

@@ -72,7 +72,7 @@ extension ServerLoop {
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             metrics(handle)
         case ["echo"] where server.configuration.isConformanceDoorOpen:
-            try echo(request, upgrade, handle)
+            try echo(request, body, upgrade, handle)
         case [""] where server.configuration.isConformanceDoorOpen, [] where server.configuration.isConformanceDoorOpen:
             answer(handle, status: .ok, "text/plain; charset=utf-8", Self.conformanceBody)
         default:

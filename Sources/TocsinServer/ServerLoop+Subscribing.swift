@@ -30,7 +30,7 @@ extension ServerLoop {
                 "not-acceptable", "Not acceptable", status: 406, detail: "this path has text/event-stream and application/json"
             )
         }
-        let handshake = transport == .webSocket ? try webSocketHandshake(request, handle) : nil
+        let handshake = transport == .webSocket ? try webSocketHandshake(request, body, upgrade, handle) : nil
         var paced = wanted
         paced.rate = rate(wanted.rate, wanted.patterns)
         try whenCaughtUp(handle) { [paced] loop in loop.openCounted(paced, transport, handshake, handle) }
@@ -90,7 +90,19 @@ extension ServerLoop {
 
     // MARK: WebSocket
 
-    private func webSocketHandshake(_ request: HTTPRequest, _ handle: RequestHandle) throws(Problem) -> WebSocketHandshake.Request {
+    /// - Parameter upgrade: nil where `Upgrade` does not count: in HTTP/1.0 (RFC 9110 section 7.8), or if `Connection` does not list it.
+    private func webSocketHandshake(
+        _ request: HTTPRequest, _ body: [UInt8], _ upgrade: String?, _ handle: RequestHandle
+    ) throws(Problem) -> WebSocketHandshake.Request {
+        // Another parser on the way may take the content for frames.
+        guard body.isEmpty, request.headerFields[.transferEncoding] == nil else {
+            throw Problem("bad-handshake", "Not a WebSocket handshake", status: 400, detail: "a handshake has no content")
+        }
+        guard upgrade != nil else {
+            throw Problem(
+                "bad-handshake", "Not a WebSocket handshake", status: 400, detail: WebSocketHandshake.Refusal.notWebSocket.reason
+            )
+        }
         do throws(WebSocketHandshake.Refusal) {
             return try WebSocketHandshake.Request(request, isTunnel: handle.isTunnel)
         } catch {
@@ -135,11 +147,11 @@ extension ServerLoop {
     }
 
     /// `/echo`: gives every message back, for the test suites of the protocol.
-    func echo(_ request: HTTPRequest, _ upgrade: String?, _ handle: RequestHandle) throws(Problem) {
+    func echo(_ request: HTTPRequest, _ body: [UInt8], _ upgrade: String?, _ handle: RequestHandle) throws(Problem) {
         guard upgrade?.lowercased() == "websocket" else {
             throw Problem("upgrade-required", "A WebSocket is wanted", status: 426, detail: "/echo is a WebSocket")
         }
-        let handshake = try webSocketHandshake(request, handle)
+        let handshake = try webSocketHandshake(request, body, upgrade, handle)
         let deflate = PerMessageDeflate.accept(handshake.extensions)
         let adapter = WebSocketAdapter(
             subscriber: nil, limits: WebSocketLimits(messageBytesMax: 16 << 20, fragmentsMax: 1 << 20), shape: .webSocket(deflate),

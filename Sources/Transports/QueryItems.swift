@@ -5,18 +5,20 @@ package struct RequestTarget {
     package let items: QueryItems?
 
     package init(_ target: String) {
-        let path = target.prefix { $0 != "?" && $0 != "#" }
+        // Bytes, not characters: a combining mark behind a `?` does not make it another sign.
+        let bytes = target.utf8
+        let path = bytes.prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
         var segments: [String]? = []
-        for segment in path.split(separator: "/", omittingEmptySubsequences: false).dropFirst() {
-            guard let decoded = QueryItems.decode(segment.utf8, plusIsSpace: false) else {
+        for segment in path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).dropFirst() {
+            guard let decoded = QueryItems.decode(segment, plusIsSpace: false) else {
                 segments = nil
                 break
             }
             segments?.append(decoded)
         }
         self.segments = segments
-        let rest = target[path.endIndex...].prefix { $0 != "#" }
-        items = QueryItems(String(rest.dropFirst()))
+        let query = bytes[path.endIndex...].prefix { $0 != UInt8(ascii: "#") }.dropFirst()
+        items = QueryItems(String(Substring(query)))
     }
 }
 

@@ -198,6 +198,49 @@ import Testing
         #expect(server.isFinished)
     }
 
+    @Test("the limit of CONTINUATION frames counts frames, not reads")
+    func continuationsByteByByte() throws {
+        let limits = HTTP2Limits()
+        let fields = RawFrame.block(RawFrame.get)
+        var bytes = RawFrame.preface + RawFrame(kind: RawFrame.Kind.headers, flags: 1, stream: 1, payload: fields).bytes
+        for index in 1...limits.continuationsMax {
+            bytes += RawFrame(kind: RawFrame.Kind.continuation, flags: index == limits.continuationsMax ? 4 : 0, stream: 1).bytes
+        }
+        let server = HTTP2ServerSession(limits: limits)
+        for byte in bytes { try server.receive([byte]) }
+        #expect(server.allEvents().count == 2)
+    }
+
+    @Test(
+        "frames behind the highest stream number that there is are read like others", arguments: [1, 0x7fff_fffd, 0x7fff_ffff] as [Int32])
+    func highestStream(second: Int32) throws {
+        let server = HTTP2ServerSession(limits: HTTP2Limits())
+        try server.receive(RawFrame.preface + RawFrame.headers(.max, end: false).bytes)
+        #expect(server.allEvents().count == 1)
+        do throws(HTTP2Fault) {
+            try server.receive(RawFrame.headers(second, [("a", "b")]).bytes)
+            #expect(second == .max)
+            #expect(server.allEvents() == [.end(stream: .max)])
+        } catch {
+            #expect(error == .misplacedFrame(code: 1))
+            #expect(second != .max)
+        }
+    }
+
+    @Test("a stream that was refused is not one that was passed over")
+    func refusedStream() throws {
+        var limits = HTTP2Limits()
+        limits.concurrentStreamsMax = 1
+        let server = HTTP2ServerSession(limits: limits)
+        try server.receive(RawFrame.preface + RawFrame.headers(1).bytes + RawFrame.headers(3, RawFrame.post, end: false).bytes)
+        #expect(RawFrame.parse(server.sendAll()).contains(.reset(3, 7)))
+        server.respond(stream: 1, HTTPResponse(status: .ok), body: [])
+        _ = server.sendAll()
+        // Trailers of the refused request that were on their way, behind the next request.
+        try server.receive(RawFrame.headers(5).bytes + RawFrame.headers(3, [("a", "b")]).bytes)
+        #expect(server.openStreams == 1)
+    }
+
     @Test("a block of references to one big table entry does not get decoded for ever")
     func hpackBomb() throws {
         let server = HTTP2ServerSession(limits: HTTP2Limits())

@@ -60,6 +60,14 @@ private func parse(_ target: String, fields: [(String, String)] = []) throws -> 
         }
     }
 
+    @Test("signs of a request target are bytes, whatever mark stands behind them")
+    func marks() {
+        let target = RequestTarget("/v1/\u{301}a?\u{301}x=\u{301}1&\u{301}y=2#\u{301}z")
+        #expect(target.segments == ["v1", "\u{301}a"])
+        #expect(target.items?.pairs.map(\.name) == ["\u{301}x", "\u{301}y"])
+        #expect(target.items?.pairs.map(\.value) == ["\u{301}1", "2"])
+    }
+
     @Test("a request target is percent-decoded, or refused")
     func targets() {
         #expect(RequestTarget("/v1/channels/a%2eb?x=1+2&y=%C3%A9").segments == ["v1", "channels", "a.b"])

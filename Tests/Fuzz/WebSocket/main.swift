@@ -1,0 +1,10 @@
+import FuzzDriver
+import FuzzTargets
+
+@_cdecl("LLVMFuzzerTestOneInput")
+func testOneInput(_ bytes: UnsafeRawPointer?, _ count: Int) -> CInt {
+    FuzzTarget.webSocket.run(UnsafeRawBufferPointer(start: bytes, count: count))
+    return 0
+}
+
+fuzz(testOneInput)
