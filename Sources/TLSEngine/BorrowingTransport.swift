@@ -14,6 +14,8 @@ struct BorrowingTransport {
     var allowance = Int.max
     /// How many more records OpenSSL may begin to read; then it is given no more bytes.
     var recordAllowance = Int.max
+    /// How many records OpenSSL has written.
+    private(set) var recordsWritten = 0
 
     /// How many bytes OpenSSL has not read yet.
     var inputLeft: Int { input.count }
@@ -62,12 +64,16 @@ struct BorrowingTransport {
         return bio
     }
 
-    /// Makes sessions of `context` count the records that they read against `recordAllowance`: OpenSSL itself reads any number of records
-    /// that bring no data, as long as there are bytes.
+    /// Makes sessions of `context` count the records that they write, and those that they read against `recordAllowance`: OpenSSL itself
+    /// reads any number of records that bring no data, as long as there are bytes.
     static func countRecords(in context: OpaquePointer) {
         SSL_CTX_set_msg_callback(context) { isWritten, _, kind, _, _, session, _ in
-            guard isWritten == 0, kind == SSL3_RT_HEADER, let bio = SSL_get_rbio(session) else { return }
-            BorrowingTransport.of(bio)?.pointee.beginRecord()
+            guard kind == SSL3_RT_HEADER, let bio = SSL_get_rbio(session), let transport = BorrowingTransport.of(bio) else { return }
+            if isWritten == 0 {
+                transport.pointee.beginRecord()
+            } else {
+                transport.pointee.recordsWritten += 1
+            }
         }
     }
 

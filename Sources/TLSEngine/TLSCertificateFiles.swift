@@ -4,9 +4,8 @@ package struct TLSCertificateFiles: Sendable, Hashable {
     package var certificateChain: String
     /// Path of a PEM file: the private key, not encrypted.
     package var privateKey: String
-    /// Path of a DER file: the OCSP response of the certificate (RFC 6960 section 4.2), sent to clients that ask for it while it is
-    /// current.
-    /// The chain has to hold the issuer, by which the response is checked. nil: none.
+    /// Path of a DER file: the certificate's OCSP response (RFC 6960 section 4.2), sent while it is current to clients that ask for it. The
+    /// chain has to hold the issuer, by which the response is checked. nil: none.
     package var ocspResponse: String?
 
     package init(certificateChain: String, privateKey: String, ocspResponse: String? = nil) {

@@ -19,6 +19,15 @@ import COpenSSL
 /// key updates) are answered inside `receive`, so `outgoing` may grow at any time. And "established" is remembered here, because
 /// OpenSSL is "in handshake" again while it reads such a message, and a peer must not be able to make `send` trap with half of one.
 ///
+/// Limits: the bytes of a handshake; records in a row without data (KeyUpdate and others), which OpenSSL takes without end; the records
+/// that we send with one key. The first two are faults of the peer.
+///
+/// Memory: an established session that waits has 14.0 KB in TLS 1.3 and 13.2 KB in TLS 1.2, and 5 to 6 KB more with a client's
+/// certificate; of that 7.6 KB are OpenSSL's `SSL` itself, 1.9 KB the two AES-GCM contexts, 0.9 KB its session. All buffers are given
+/// back, and OpenSSL 3.0 has no call to give back more. (Counted with malloc_info(3); the test "An idle session has no buffers" prints
+/// it.) A session in the handshake has 44 KB while it waits for the client's last word and 73 KB with half of a ClientHello, so the owner
+/// limits how long a handshake takes.
+///
 /// Not Sendable: it belongs to one event loop.
 package final class TLSEngine {
     private enum Phase: UInt8 {
@@ -40,8 +49,8 @@ package final class TLSEngine {
     private var handshakeBytesLeft: Int32
     /// Records that the peer may still begin before one has to bring data.
     private var uselessRecordsLeft: Int32
-    /// Records that may still be sent with the present key.
-    private var recordsOfKeyLeft: Int32
+    /// Records that were sent with the present key.
+    private var recordsOfKey = 0
     /// Whether the peer sent close_notify: nothing more will come, and nothing is missing.
     package private(set) var peerClosed = false
 
@@ -80,7 +89,6 @@ package final class TLSEngine {
         self.session = session
         handshakeBytesLeft = Int32(clamping: context.limits.handshakeBytesMax)
         uselessRecordsLeft = Int32(context.limits.recordsUntilData)
-        recordsOfKeyLeft = Int32(clamping: context.limits.recordsPerKeyMax)
         bio = BorrowingTransport.makeBIO()
         // One reference for both directions (SSL_set_bio(3)).
         SSL_set_bio(session, bio, bio)
@@ -164,11 +172,12 @@ package final class TLSEngine {
         guard phase == .established else { throw .ended }
         guard !plaintext.isEmpty else { return }
         OpenSSLErrors.clear()
-        countRecords(plaintext.count)
+        changeWornKey()
         var sent = 0
-        let isSent = BorrowingTransport.lend(UnsafeRawBufferPointer(start: nil, count: 0), &outgoing, to: bio) { _ in
+        let isSent = BorrowingTransport.lend(UnsafeRawBufferPointer(start: nil, count: 0), &outgoing, to: bio) { transport in
+            defer { recordsOfKey += transport.pointee.recordsWritten }
             // Without SSL_MODE_ENABLE_PARTIAL_WRITE, and with a transport that takes everything, one call writes all records.
-            SSL_write_ex(session, plaintext.baseAddress, plaintext.count, &sent) == 1
+            return SSL_write_ex(session, plaintext.baseAddress, plaintext.count, &sent) == 1
         }
         guard isSent else {
             phase = .ended
@@ -268,16 +277,13 @@ package final class TLSEngine {
     }
 
     /// Changes the key before more records are sent with it than is safe (RFC 8446 section 5.5). TLS 1.2 has nothing of the kind.
-    private func countRecords(_ bytes: Int) {
-        let records = (bytes - 1) / Int(SSL3_RT_MAX_PLAIN_LENGTH) + 1
-        if Int(recordsOfKeyLeft) < records, SSL_version(session) == TLS1_3_VERSION {
-            // The peer's key stays. It is said with the next record. Refused while a message of the peer is unfinished: then the next
-            // call, which is refused for that, says so.
-            _ = SSL_key_update(session, SSL_KEY_UPDATE_NOT_REQUESTED)
-            OpenSSLErrors.clear()
-            recordsOfKeyLeft = Int32(clamping: context.limits.recordsPerKeyMax)
-        }
-        recordsOfKeyLeft = max(0, recordsOfKeyLeft - Int32(clamping: records))
+    private func changeWornKey() {
+        guard recordsOfKey >= context.limits.recordsPerKeyMax, SSL_version(session) == TLS1_3_VERSION else { return }
+        // The peer's key stays. The peer is told in front of the next data. Refused while a message of the peer is unfinished: then the
+        // next call is refused for the same, and says so.
+        _ = SSL_key_update(session, SSL_KEY_UPDATE_NOT_REQUESTED)
+        OpenSSLErrors.clear()
+        recordsOfKey = 0
     }
 
     // MARK: - Calls of OpenSSL, inside a loan

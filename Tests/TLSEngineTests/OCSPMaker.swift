@@ -44,24 +44,29 @@ struct OCSPMaker {
         typealias Create = @convention(c) (Int32, OpaquePointer?) -> OpaquePointer?
         typealias Encode = @convention(c) (OpaquePointer, UnsafeMutablePointer<UnsafeMutablePointer<UInt8>?>?) -> Int32
 
+        func release(_ function: String, _ object: OpaquePointer?) { LibSSL.find(function, as: Free.self)(object) }
+        let certificates = [about, issuer, signer].map { Self.certificate($0) }
+        let key = Self.key(signer)
+        defer {
+            for certificate in certificates { release("X509_free", certificate) }
+            release("EVP_PKEY_free", key)
+        }
         let basic = LibSSL.find("OCSP_BASICRESP_new", as: New.self)()!
-        defer { LibSSL.find("OCSP_BASICRESP_free", as: Free.self)(basic) }
+        defer { release("OCSP_BASICRESP_free", basic) }
         let makeTime = LibSSL.find("ASN1_GENERALIZEDTIME_set", as: Time.self)
-        let id = LibSSL.find("OCSP_cert_to_id", as: Name.self)(
-            LibSSL.find(digest.rawValue, as: New.self)(), Self.certificate(about), Self.certificate(issuer)
-        )!
-        let revoked = status == 1 ? makeTime(nil, thisUpdate) : nil
-        let single = LibSSL.find("OCSP_basic_add1_status", as: Add.self)(
-            basic, id, status, 0, revoked, makeTime(nil, thisUpdate), nextUpdate.flatMap { makeTime(nil, $0) }
-        )
+        let times = [status == 1 ? thisUpdate : nil, thisUpdate, nextUpdate].map { $0.flatMap { makeTime(nil, $0) } }
+        defer { for time in times { release("ASN1_GENERALIZEDTIME_free", time) } }
+        let digest = LibSSL.find(digest.rawValue, as: New.self)()
+        let id = LibSSL.find("OCSP_cert_to_id", as: Name.self)(digest, certificates[0], certificates[1])!
+        defer { release("OCSP_CERTID_free", id) }
+        let single = LibSSL.find("OCSP_basic_add1_status", as: Add.self)(basic, id, status, 0, times[0], times[1], times[2])
         precondition(single != nil)
         let isSigned = LibSSL.find("OCSP_basic_sign", as: Sign.self)(
-            basic, Self.certificate(signer), Self.key(signer), LibSSL.find("EVP_sha256", as: New.self)(), nil,
-            includesSigner ? 0 : 1
+            basic, certificates[2], key, LibSSL.find("EVP_sha256", as: New.self)(), nil, includesSigner ? 0 : 1
         )
         precondition(isSigned == 1)
         let response = LibSSL.find("OCSP_response_create", as: Create.self)(responseStatus, responseStatus == 0 ? basic : nil)!
-        defer { LibSSL.find("OCSP_RESPONSE_free", as: Free.self)(response) }
+        defer { release("OCSP_RESPONSE_free", response) }
         let encode = LibSSL.find("i2d_OCSP_RESPONSE", as: Encode.self)
         var bytes = [UInt8](repeating: 0, count: Int(encode(response, nil)))
         bytes.withUnsafeMutableBufferPointer { buffer in
@@ -74,16 +79,17 @@ struct OCSPMaker {
     private typealias Open = @convention(c) (UnsafePointer<CChar>, UnsafePointer<CChar>) -> OpaquePointer?
     private typealias Read = @convention(c) (OpaquePointer?, OpaquePointer?, OpaquePointer?, OpaquePointer?) -> OpaquePointer?
 
-    /// Left to the process: a test has a handful.
     private static func certificate(_ name: String) -> OpaquePointer {
-        LibSSL.find("PEM_read_bio_X509", as: Read.self)(
-            LibSSL.find("BIO_new_file", as: Open.self)(TestCertificates.path("\(name).pem"), "r"), nil, nil, nil
-        )!
+        read(TestCertificates.path("\(name).pem"), "PEM_read_bio_X509")
     }
 
     private static func key(_ name: String) -> OpaquePointer {
-        LibSSL.find("PEM_read_bio_PrivateKey", as: Read.self)(
-            LibSSL.find("BIO_new_file", as: Open.self)(TestCertificates.path("\(name).key"), "r"), nil, nil, nil
-        )!
+        read(TestCertificates.path("\(name).key"), "PEM_read_bio_PrivateKey")
+    }
+
+    private static func read(_ path: String, _ function: String) -> OpaquePointer {
+        let file = LibSSL.find("BIO_new_file", as: Open.self)(path, "r")
+        defer { _ = LibSSL.find("BIO_free", as: (@convention(c) (OpaquePointer?) -> Int32).self)(file) }
+        return LibSSL.find(function, as: Read.self)(file, nil, nil, nil)!
     }
 }
