@@ -28,6 +28,7 @@ test: setup-test ## Everything that has to pass: unit and interop tests, simulat
 	@$(MAKE) --no-print-directory simulate
 	@$(MAKE) --no-print-directory torture-quick
 	@$(MAKE) --no-print-directory conformance-quick
+	@$(MAKE) --no-print-directory attacks-quick
 	@$(MAKE) --no-print-directory bench-quick
 	@echo "== make test: all passed"
 
@@ -70,6 +71,13 @@ conformance: release setup-test ## Autobahn (all cases), h2spec's cases, RFC 844
 conformance-quick: release setup-test ## The same with a part of Autobahn's cases and fewer requests
 	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
 	bash Tests/Conformance/run $(RELEASE) .build/debug/HTTP1Oracle --quick
+
+attacks: release setup-test ## What hostile peers try, while others are served; about ten minutes
+	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) bash Tests/Attacks/run --long
+
+attacks-quick: release setup-test ## The same for some seconds each
+	@echo "== attacks"
+	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) bash Tests/Attacks/run -q
 
 fuzz: setup ## Runs each fuzzer for SECONDS (60); findings go to Fixtures/Fuzz
 	Tests/Fuzz/run $(SECONDS)

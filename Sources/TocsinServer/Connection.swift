@@ -150,18 +150,16 @@ final class Connection: ChannelInboundHandler {
         var plain: [UInt8] = []
         var outgoing: [UInt8] = []
         let wasEstablished = tls.isEstablished
-        do throws(TLSFault) {
-            try tls.receive(bytes, plaintext: &plain, outgoing: &outgoing)
-        } catch {
-            transmit(outgoing[...])
-            return fail("tls", "\(error)")
-        }
+        var fault: TLSFault?
+        do throws(TLSFault) { try tls.receive(bytes, plaintext: &plain, outgoing: &outgoing) } catch { fault = error }
         transmit(outgoing[...])
         if tls.isEstablished, !wasEstablished {
             setDeadline(seconds: loop.server.configuration.headSecondsMax)
             if tls.negotiatedProtocol == "h2" { beginHTTP2() }
         }
+        // What came before a fault counts.
         if !plain.isEmpty { plain.withUnsafeMutableBytes { receivePlain($0) } }
+        if let fault { return fail("tls", "\(fault)") }
         if tls.peerClosed { closeWhenDrained() }
     }
 

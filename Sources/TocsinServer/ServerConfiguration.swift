@@ -13,8 +13,8 @@ package struct ServerConfiguration: Sendable {
     /// nil: no TLS.
     package var tlsPort: Int?
     package var tls = TLSConfiguration(certificates: [])
-    /// The key of session tickets is changed so often; tickets of the last one are still good. A quarter of a ticket's time.
-    package var ticketKeySeconds = 3 * 3600
+    /// The key of session tickets is changed so often. Tickets of the last one are still good, so each lasts its time.
+    package var ticketKeySeconds = 12 * 3600
     /// Event loops; one a core.
     package var loops = 1
     package var log = LogLimits()
