@@ -97,16 +97,6 @@ struct LimitTests {
         #expect(throws: TLSFault.ended) { try pair.server.send([1], outgoing: &pair.toClient) }
     }
 
-    @Test("Asking again and again for a renegotiation is a fault")
-    func renegotiationFlood() throws {
-        let pair = try TLSPair.established(.tls12)
-        LibSSL.renegotiate(pair.client)
-        try pair.client.receive([UInt8](), plaintext: &pair.clientReceived, outgoing: &pair.toServer)
-        try pair.deliverToServer()
-        #expect(pair.server.isEstablished)
-        #expect(pair.toClient.count < 64)
-    }
-
     @Test("The key changes before too many records are sent with it (RFC 8446 section 5.5)", arguments: LibSSL.Version.supported)
     func ownKeyUpdate(version: LibSSL.Version) throws {
         let pair = TLSPair(
