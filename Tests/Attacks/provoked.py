@@ -49,7 +49,7 @@ def one_too_many(peer):
 
 CALM = {ENHANCE_YOUR_CALM}
 TRIGGERS = {
-    "a window that grows by nothing": Trigger(after_request(PARKED, (WINDOW_UPDATE, 0, bytes(4))), CALM),
+    "a window that grows by nothing": Trigger(after_request(PARKED, (WINDOW_UPDATE, 0, bytes(4))), CALM | {PROTOCOL_ERROR}),
     "a window that overflows": Trigger(after_request(PARKED, (WINDOW_UPDATE, 0, b"\x7f\xff\xff\xff")), CALM),
     "data after the end": Trigger(after_request(PARKED, (DATA, 0, b"x")), CALM | {STREAM_CLOSED}),
     "headers after the end": Trigger(after_request(PARKED, (HEADERS, 0x5, literal("x", "y"))), CALM | {STREAM_CLOSED}),

@@ -26,6 +26,8 @@ MIB = 1 << 20
 # Delays below this are not told apart from noise of the machine.
 QUIET_FLOOR_MILLISECONDS = 5.0
 DELAY_RATIO_MAX = 2.0
+# The bystanders alone take less than this of a core.
+IDLE_CPU_SHARE = 0.5
 # What may be left over: the larger of the two.
 LEFT_OVER_RATIO = 0.05
 LEFT_OVER_BYTES = 4 * MIB
@@ -103,13 +105,19 @@ class WatchedServer(Server):
         return {name: float(value) for name, value in re.findall(r"^(tocsin_\S+) (\S+)$", text, re.MULTILINE)}
 
     def at_rest(self):
-        """Waits until only the bystanders are left: no descriptor and no subscriber more."""
+        """Waits until only the bystanders are left: no descriptor and no subscriber more, and no work for those that are gone."""
         eventually(lambda: self.descriptors() == self.descriptors_at_rest or self._words(), "the descriptors are those of before")
 
         def no_others():
             numbers = self.metrics()
             return all(numbers[f'tocsin_subscribers{{transport="{name}"}}'] <= 1 for name in ("websocket", "sse", "long_poll"))
         eventually(no_others, "no subscriber of the attackers is left")
+
+        def is_idle():
+            before = self.cpu_seconds()
+            time.sleep(0.2)
+            return self.cpu_seconds() - before <= IDLE_CPU_SHARE * 0.2
+        eventually(is_idle, "the server no longer works for the attackers", seconds=15)
 
     def _words(self):
         assert self.alive, f"the server ended with {self.process.returncode}:\n{''.join(self.output[-40:])}"

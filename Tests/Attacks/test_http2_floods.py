@@ -205,6 +205,7 @@ CHEAP = {
     "unknown frames": lambda peer: frame(0xF1, 0xFF, 0, b"x" * 200) * 100,
     "alternative services": lambda peer: frame(ALTSVC, 0, 0, b"\0\1ah2=x") * 100,
     "window updates of one": lambda peer: frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 100,
+    "requests on a stream that is closed": lambda peer: headers(1, request() + literal("x", "y" * 100)) * 100,
     "window updates of closed streams": lambda peer: frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1") * 100,
 }
 
