@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 import siege
-from support import make_certificate
+from support import Server, make_certificate
 
 # Short, so that a test need not wait; long enough that nobody well-behaved meets them.
 DEADLINES = {"--handshake-timeout": 1, "--head-timeout": 1, "--body-timeout": 1, "--idle-timeout": 2, "--stall-timeout": 2}
@@ -96,6 +96,20 @@ def hasty(shared_hasty):
     assert isinstance(shared_hasty, Holder), f"this server has no flag {', '.join(shared_hasty)}"
     yield shared_hasty.get()
     shared_hasty.check()
+
+
+@pytest.fixture
+def start_server(certificate):
+    """Starts servers of the test's own, with the flags given; they are stopped after it."""
+    started = []
+
+    def start(*flags):
+        started.append(Server(certificate, heartbeat=5, arguments=flags))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
 
 
 @pytest.fixture
