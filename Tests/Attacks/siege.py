@@ -222,7 +222,8 @@ def besiege(server, form, *attacks, name, growth_mib, seconds_min=0.0):
     growth = max(warm_peak.bytes, peak.bytes) - at_first
     ratio = during.p99 / max(quiet.p99, QUIET_FLOOR_MILLISECONDS)
     line = (f"{name}: quiet {quiet}; attacked {during}, worst {during.worst:.0f} ms, ratio {ratio:.1f}; "
-            f"memory {at_first / MIB:.0f} MiB, at most {growth / MIB:+.1f}, added by the second round {left_over / MIB:+.1f}; {', '.join(words)}")
+            f"memory {at_first / MIB:.0f} MiB, at most {growth / MIB:+.1f}, "
+            f"added by the second round {left_over / MIB:+.1f}; {', '.join(words)}")
     report.append(line)
     print(line)
     assert quiet.count and during.count, "no message was measured"

@@ -125,7 +125,8 @@ def test_a_name_that_is_rebound_to_this_host_is_not_served(server, channel, host
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:{port}", "localhost", "localhost:{port}", "LOCALHOST:{port}"])
 def test_the_own_names_are_served(server, host):
-    answer, _ = exchange(server.port, f"GET /healthz HTTP/1.1\r\nHost: {host.format(port=server.port)}\r\nConnection: close\r\n\r\n".encode())
+    name = host.format(port=server.port)
+    answer, _ = exchange(server.port, f"GET /healthz HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
     assert answer.status_code == 200
 
 
