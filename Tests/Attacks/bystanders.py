@@ -10,17 +10,18 @@ import contextlib
 import gc
 import json
 import os
+import re
 import select
+import struct
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
 
-import aiohttp
-import websockets.asyncio.client
-
 MESSAGES_PER_SECOND = 100
+# Messages that are due and have not been sent. More are not made, so that a server that stalled need not catch up for long.
+WAITING_MAX = 20
 # Of the long-poll: well above what passes between two messages.
 WAIT_SECONDS = 5
 PATIENCE = 20.0
@@ -95,75 +96,98 @@ class Subscriber:
 
 
 class Clients:
+    """The clients' side of the protocols is written out here, as little as it takes: a library would need more time than the server."""
+
     def __init__(self, port):
         self.port = port
-        self.base = f"http://127.0.0.1:{port}/v1"
         self.channel = f"watch.{uuid.uuid4().hex[:12]}"
         self.subscribers = {name: Subscriber(name) for name in TRANSPORTS}
         self.published = 0
-        self.publishing = set()
-        self.failed = asyncio.get_running_loop().create_future()
 
-    def session(self):
-        """One connection, kept."""
-        connector = aiohttp.TCPConnector(limit=1, keepalive_timeout=3600)
-        return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_read=60))
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
+
+    def head(self, method, path, *fields):
+        lines = "".join(f"{field}\r\n" for field in fields)
+        return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{lines}\r\n".encode()
+
+    def subscription(self, after):
+        return f"/v1/subscribe?channel={self.channel}&after={after}"
+
+    async def answer(self, reader, what, status):
+        """Reads an answer with a length; answers its body."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)[1])
+        body = await reader.readexactly(length)
+        assert head.startswith(b"HTTP/1.1 %d " % status), f"{what}: {head.splitlines()[0].decode()} {body[:300]}"
+        return json.loads(body)
 
     async def websocket(self):
         subscriber = self.subscribers["websocket"]
-        url = f"ws://127.0.0.1:{self.port}/v1/subscribe?channel={self.channel}&after=latest"
-        async with websockets.asyncio.client.connect(url, proxy=None, compression=None, ping_interval=None, close_timeout=1) as connection:
-            async for text in connection:
-                subscriber.see(json.loads(text))
-                subscriber.ready.set()
-        raise AssertionError("websocket: the server closed")
+        reader, writer = await self.connect()
+        writer.write(self.head("GET", self.subscription("latest"), "Upgrade: websocket", "Connection: Upgrade",
+                               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), f"websocket: {head}"
+        while True:
+            first, size = await reader.readexactly(2)
+            if size == 126:
+                size, = struct.unpack("!H", await reader.readexactly(2))
+            elif size == 127:
+                size, = struct.unpack("!Q", await reader.readexactly(8))
+            payload = await reader.readexactly(size)
+            if first == 0x89:
+                writer.write(bytes([0x8A, 0x80 | size, 0, 0, 0, 0]) + payload)
+                continue
+            assert first == 0x81, f"websocket: a frame that begins with {first:#x}: {payload[:100]}"
+            subscriber.see(json.loads(payload))
+            subscriber.ready.set()
 
     async def event_stream(self):
         subscriber = self.subscribers["sse"]
-        url = f"{self.base}/subscribe?channel={self.channel}&after=latest"
-        async with self.session() as session, session.get(url, headers={"Accept": "text/event-stream"}) as answer:
-            assert answer.status == 200, f"sse: {answer.status}"
-            async for line in answer.content:
-                if line.startswith(b"data: "):
-                    subscriber.see(json.loads(line[6:]))
-                    subscriber.ready.set()
+        reader, writer = await self.connect()
+        writer.write(self.head("GET", self.subscription("latest"), "Accept: text/event-stream"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), f"sse: {head}"
+        while line := await reader.readline():
+            # An event is a chunk, so no line is cut by one.
+            if line.startswith(b"data: "):
+                subscriber.see(json.loads(line[6:]))
+                subscriber.ready.set()
         raise AssertionError("sse: the server ended the stream")
 
     async def long_poll(self):
         subscriber = self.subscribers["long-poll"]
-        async with self.session() as session:
-            after = {}
-            while True:
-                url = f"{self.base}/subscribe?channel={self.channel}"
-                async with session.get(url, params=after, headers={"Prefer": f"wait={WAIT_SECONDS}"}) as answer:
-                    assert answer.status == 200, f"long-poll: {answer.status} {await answer.text()}"
-                    body = await answer.json()
-                for message in body["messages"]:
-                    subscriber.see(message)
-                after = {"after": body["position"]}
-                subscriber.ready.set()
-
-    async def publish_one(self, session, due):
-        async with session.post(f"{self.base}/channels/{self.channel}", json={"due": due}) as answer:
-            body = await answer.json()
-            assert answer.status == 201, f"publish: {answer.status} {body}"
-            self.published = max(self.published, body["sequence"])
+        reader, writer = await self.connect()
+        writer.write(self.head("GET", f"/v1/subscribe?channel={self.channel}"))
+        while True:
+            body = await self.answer(reader, "long-poll", 200)
+            writer.write(self.head("GET", self.subscription(body["position"]), f"Prefer: wait={WAIT_SECONDS}"))
+            for message in body["messages"]:
+                subscriber.see(message)
+            subscriber.ready.set()
 
     async def publish(self):
-        """At a fixed rate, whether or not earlier ones have been answered: what waits counts as delay."""
-        async with self.session() as session:
-            when = asyncio.get_running_loop().time()
-            while True:
-                when = max(when + 1 / MESSAGES_PER_SECOND, asyncio.get_running_loop().time() - 0.1)
-                await asyncio.sleep(max(0, when - asyncio.get_running_loop().time()))
-                task = asyncio.create_task(self.publish_one(session, time.monotonic_ns()))
-                self.publishing.add(task)
-                task.add_done_callback(self.ended)
+        """At a fixed rate, whether or not the last one has been answered: what waits counts as delay. A few may wait at most."""
+        waiting = asyncio.Queue(WAITING_MAX)
+        sender = asyncio.create_task(self.publish_each(waiting))
+        try:
+            when = time.monotonic()
+            while not sender.done():
+                when = max(when + 1 / MESSAGES_PER_SECOND, time.monotonic())
+                await asyncio.sleep(when - time.monotonic())
+                if not waiting.full():
+                    waiting.put_nowait(time.monotonic_ns())
+            sender.result()
+        finally:
+            sender.cancel()
 
-    def ended(self, task):
-        self.publishing.discard(task)
-        if not task.cancelled() and task.exception() and not self.failed.done():
-            self.failed.set_exception(task.exception())
+    async def publish_each(self, waiting):
+        reader, writer = await self.connect()
+        while True:
+            data = json.dumps({"due": await waiting.get()}).encode()
+            writer.write(self.head("POST", f"/v1/channels/{self.channel}", f"Content-Length: {len(data)}") + data)
+            self.published = (await self.answer(reader, "publish", 201))["sequence"]
 
     async def until(self, condition, what):
         deadline = time.monotonic() + PATIENCE
@@ -206,8 +230,8 @@ class Clients:
             gc.freeze()
             say({})
             commands = asyncio.create_task(self.commands())
-            await asyncio.wait([*tasks, self.failed, commands], return_when=asyncio.FIRST_COMPLETED)
-            for task in [*tasks, self.failed, commands]:
+            await asyncio.wait([*tasks, commands], return_when=asyncio.FIRST_COMPLETED)
+            for task in [*tasks, commands]:
                 if task.done():
                     task.result()
         finally:
@@ -224,6 +248,8 @@ def say(answer):
 async def main():
     try:
         await Clients(int(sys.argv[1])).run()
+    except asyncio.IncompleteReadError:
+        say({"fault": "the server closed the connection of a bystander"})
     except Exception as fault:
         say({"fault": f"{type(fault).__name__}: {fault}"})
 

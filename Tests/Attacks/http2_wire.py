@@ -176,28 +176,24 @@ class Peer:
         return len(self.pings) > count
 
 
-def flood(server, deadline, chunk, chunks_max, **options):
-    """Connects and sends what `chunk(peer)` makes until the server ends the connection, again and again until the time is over.
+def flood(server, deadline, kinds, chunks_max, **options):
+    """Connects and sends what a kind makes (`chunk(peer)`) until the server ends the connection; then another kind, until each had its
+    turn and the time is over.
 
-    Answers a count of the codes that connections were ended with; it has at least one. A connection that has taken `chunks_max` pieces
-    and goes on is a fault.
+    Every connection has to be told to calm down before it has taken `chunks_max` pieces. Answers words for the report.
     """
-    codes = collections.Counter()
-    while not (deadline.over and codes):
+    count = 0
+    while not (deadline.over and count >= len(kinds)):
+        name, chunk = list(kinds.items())[count % len(kinds)]
         with Peer(server.port, **options) as peer:
             taken = 0
             while taken < chunks_max and peer.goaway is None and not peer.is_closed and peer.send(chunk(peer)):
                 taken += 1
             assert peer.read(5, lambda peer: peer.goaway is not None), (
-                f"the server took {taken} pieces and does not end the connection; it sent {dict(peer.kinds)}")
-            codes[peer.goaway] += 1
-    return codes
-
-
-def calmed(codes):
-    """All connections of a flood were ended with ENHANCE_YOUR_CALM, and there were some; words for the report."""
-    assert set(codes) == {ENHANCE_YOUR_CALM}, f"connections ended by code: {dict(codes)}"
-    return f"{sum(codes.values())} connections told to calm down"
+                f"{name}: the server took {taken} pieces and does not end the connection; it sent {dict(peer.kinds)}")
+            assert peer.goaway == ENHANCE_YOUR_CALM, f"{name}: ended by {peer.goaway} after {taken} pieces"
+            count += 1
+    return f"{count} connections told to calm down"
 
 
 def status_of(block):

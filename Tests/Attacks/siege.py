@@ -41,7 +41,7 @@ class Form:
     asserts_delays: bool
 
 
-SHORT = Form(warm_up_seconds=0.8, quiet_seconds=0.5, attack_seconds=1.5, asserts_delays=False)
+SHORT = Form(warm_up_seconds=0.5, quiet_seconds=0.4, attack_seconds=1.0, asserts_delays=False)
 LONG = Form(warm_up_seconds=5, quiet_seconds=5, attack_seconds=20, asserts_delays=True)
 
 # One line for each attack, for the end of the run.
@@ -82,6 +82,11 @@ class WatchedServer(Server):
         except AssertionError:
             self.stop()
             raise
+        # What is measured is the server, not what else the machine does. Only root may ask for it.
+        for process in (self.process, self.bystanders.process):
+            for thread in os.listdir(f"/proc/{process.pid}/task"):
+                with contextlib.suppress(PermissionError, ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, int(thread), -5)
         self.descriptors_at_rest = eventually(self._steady, "the number of descriptors is steady")
 
     def _steady(self):
@@ -210,9 +215,11 @@ def besiege(server, form, *attacks, name, growth_mib, seconds_min=0.0):
     time.sleep(form.quiet_seconds)
     quiet = server.bystanders.take()
     before = settled_memory(server)
+    cpu, began = server.cpu_seconds(), time.monotonic()
     with PeakMemory(server) as peak:
         words = attack_once(server, attacks, max(form.attack_seconds, seconds_min))
         during = server.bystanders.take()
+    share = (server.cpu_seconds() - cpu) / (time.monotonic() - began)
     server.at_rest()
     allowed = max(before * LEFT_OVER_RATIO, LEFT_OVER_BYTES)
     # Memory that is still on its way back gets a moment.
@@ -221,7 +228,7 @@ def besiege(server, form, *attacks, name, growth_mib, seconds_min=0.0):
         time.sleep(0.1)
     growth = max(warm_peak.bytes, peak.bytes) - at_first
     ratio = during.p99 / max(quiet.p99, QUIET_FLOOR_MILLISECONDS)
-    line = (f"{name}: quiet {quiet}; attacked {during}, worst {during.worst:.0f} ms, ratio {ratio:.1f}; "
+    line = (f"{name}: quiet {quiet}; attacked {during}, worst {during.worst:.0f} ms, ratio {ratio:.1f}, server {share:.0%} of a core; "
             f"memory {at_first / MIB:.0f} MiB, at most {growth / MIB:+.1f}, "
             f"added by the second round {left_over / MIB:+.1f}; {', '.join(words)}")
     report.append(line)

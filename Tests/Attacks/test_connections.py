@@ -16,8 +16,9 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
 
 def test_connections_that_come_and_go_leave_nothing_behind(server, besiege):
     """Ended in each way there is, at each moment there is."""
-    openings = [b"", b"G", HEAD, HEAD + b"\r\n", b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"POST /v1/publish HTTP/1.1\r\nHost: a\r\n"
-                b"Content-Length: 100\r\n\r\n[", f"GET /v1/subscribe?{query('attacked.a', after='latest')} HTTP/1.1\r\nHost: a\r\n\r\n".encode()]
+    openings = [b"", b"G", HEAD, HEAD + b"\r\n", b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                b"POST /v1/publish HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n[",
+                f"GET /v1/subscribe?{query('attacked.a', after='latest')} HTTP/1.1\r\nHost: a\r\n\r\n".encode()]
 
     def attack(server, deadline):
         count = 0
@@ -107,7 +108,7 @@ def test_a_server_without_descriptors_serves_those_it_has_and_accepts_again(cram
             during = server.bystanders.take()
             print(f"without descriptors: {during}; the server uses {share:.0%} of a core")
             assert during.count, "the bystanders were served nothing"
-            assert share < 0.8, f"the server spins on connections that it cannot accept: {share:.0%} of a core"
+            assert share < 0.5, f"the server spins on connections that it cannot accept: {share:.0%} of a core"
             # One that leaves makes room for one that waits.
             assert server.alive
             sockets[0].close()
@@ -131,7 +132,7 @@ def is_ended(raw, seconds=10):
 
 def test_a_connection_that_says_nothing_is_closed(hasty):
     with connect(hasty.port) as raw:
-        assert is_ended(raw) == b"" or True
+        is_ended(raw)
 
 
 def test_a_kept_connection_without_a_request_is_closed(hasty):
@@ -140,12 +141,15 @@ def test_a_kept_connection_without_a_request_is_closed(hasty):
         assert is_ended(raw).count(b"HTTP/1.1 ") == 1
 
 
-@pytest.mark.parametrize("pieces", [b"", b"\x16", b"\x16\x03\x01", "half", "all"], ids=["nothing", "a-byte", "a-header", "half-a-hello", "a-hello"])
-def test_a_tls_handshake_that_is_not_finished_is_closed(hasty, pieces):
+def test_a_tls_handshake_that_is_not_finished_is_closed(hasty):
     hello = client_hello()
-    with connect(hasty.tls_port) as raw:
-        raw.sendall({"half": hello[:len(hello) // 2], "all": hello}.get(pieces, pieces))
-        is_ended(raw)
+    with contextlib.ExitStack() as stack:
+        sockets = {}
+        for size in (0, 1, 5, len(hello) // 2, len(hello)):
+            sockets[size] = stack.enter_context(connect(hasty.tls_port))
+            sockets[size].sendall(hello[:size])
+        for raw in sockets.values():
+            is_ended(raw)
 
 
 def test_a_tls_handshake_that_comes_byte_by_byte_is_closed(hasty):

@@ -61,7 +61,8 @@ def test_a_channel_that_is_none_is_refused(server, name):
 
 
 PAYLOADS = ["a\rb", "a\nb", "a\r\nb", "\r", "\n", "\r\n\r\n", INJECTED, "data: x\r\ndata: y\r\rid: 7\n\nretry: 1\n",
-            "a\u2028b\u2029c\u0085d", "", " leading", ": comment", "\ufeffbom", "\x0b\x0c", "a\0b", "é\U0001f600", "\r" * 1000, "]]></script>"]
+            "a\u2028b\u2029c\u0085d", "", " leading", ": comment", "\ufeffbom", "\x0b\x0c", "a\0b",
+            "é\U0001f600", "\r" * 1000, "]]></script>"]
 
 
 @pytest.mark.parametrize("form", ["object", "raw"])
@@ -169,8 +170,9 @@ def positions(server, channel):
         "over 64 bits": f"{epoch}.{'9' * 100}", "negative": f"{epoch}.-1", "no number": f"{epoch}.", "letters": f"{epoch}.x",
         "no epoch": f".{number}", "zeros before": f"{epoch}.{'0' * 50}1", "a dot more": f"{own}.1", "dots": "." * 200,
         "hash": "#", "star": "*", "a path": "../../etc/passwd", "quotes": "' OR 1=1 --", "8 KB": "a" * 8000,
-        "8 KB of digits": f"{epoch}.{'1' * 8000}", "not ASCII": "é\u2028".encode(), "not UTF-8": b"\xff\xfe", "a tab": "a\tb", "own with space": f"{own} x",
-        "another of this log": own, "windows": f"{own}:1:1", "long windows": f"{epoch}.{number}" + "~1" * 500, "minus": "-", "null": "null", "percent": "%00",
+        "8 KB of digits": f"{epoch}.{'1' * 8000}", "not ASCII": "é\u2028".encode(), "not UTF-8": b"\xff\xfe", "a tab": "a\tb",
+        "own with space": f"{own} x", "another of this log": own, "windows": f"{own}:1:1",
+        "long windows": f"{epoch}.{number}" + "~1" * 500, "minus": "-", "null": "null", "percent": "%00",
     }
 
 

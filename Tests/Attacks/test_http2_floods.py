@@ -1,12 +1,10 @@
 """Floods on HTTP/2: those that a token bucket has to end, and those that have to cost nothing."""
 
-import contextlib
-
 import pytest
 
 from http2_wire import (
-    ALTSVC, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PING, PRIORITY, PRIORITY_UPDATE, RST_STREAM,
-    SETTINGS, WINDOW_UPDATE, Peer, calmed, flood, frame, headers, integer, literal, request, setting, text)
+    ALTSVC, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PADDED, PING, PRIORITY, PRIORITY_UPDATE,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, Peer, flood, frame, headers, integer, literal, request, setting, text)
 from provoked import TRIGGERS
 from siege import Deadline
 
@@ -19,49 +17,42 @@ def many(one, count=50):
     return lambda peer: b"".join(one(peer) for _ in range(count))
 
 
-def pieces(frames, count=50):
-    """Of a flood with so many to a piece, those that may be needed before it is ended."""
-    return frames // count
+def taken_back(block, *rest, end=True):
+    """A request, frames on its stream, and its reset."""
+    def one(peer):
+        stream = peer.take_stream()
+        frames = b"".join(frame(kind, flags, stream, payload) for kind, flags, payload in rest)
+        return headers(stream, block, end) + frames + frame(RST_STREAM, 0, stream, CANCEL.to_bytes(4, "big"))
+    return many(one)
 
 
 # Rapid reset (CVE-2023-44487): requests that are taken back at once.
 
-RESET_REQUESTS = {
-    "parked polls": lambda: request("GET", "/v1/subscribe?channel=attacked.reset&after=latest"),
-    "event streams": lambda: request("GET", "/v1/subscribe?channel=attacked.reset&after=earliest", SSE),
-    "requests that are answered": lambda: request("GET", "/healthz"),
+RAPID_RESETS = {
+    "parked polls": taken_back(request("GET", "/v1/subscribe?channel=attacked.reset&after=latest")),
+    "event streams": taken_back(request("GET", "/v1/subscribe?channel=attacked.reset&after=earliest", SSE)),
+    "requests that are answered at once": taken_back(request("GET", "/healthz")),
+    "publications": taken_back(request("POST", "/v1/channels/attacked.reset"), (DATA, END_STREAM, b"1"), end=False),
+    "half bodies": taken_back(
+        request("POST", "/v1/channels/attacked.reset", ("content-length", "70000")), (DATA, 0, b"x" * 1000), end=False),
+    "half heads": many(lambda peer: frame(HEADERS, END_HEADERS, peer.take_stream(), request("POST"))
+                       + frame(RST_STREAM, 0, peer.next_stream - 2, bytes(4))),
 }
 
 
-@pytest.mark.parametrize("name", RESET_REQUESTS)
-def test_rapid_reset_is_told_to_calm_down(server, besiege, name):
-    block = RESET_REQUESTS[name]()
-
-    def one(peer):
-        stream = peer.take_stream()
-        return headers(stream, block) + frame(RST_STREAM, 0, stream, CANCEL.to_bytes(4, "big"))
-
-    besiege(server, lambda server, deadline: calmed(flood(server, deadline, many(one), pieces(MANY))),
-            name=f"rapid reset of {name}", growth_mib=16)
+@pytest.mark.parametrize("name", RAPID_RESETS)
+def test_a_rapid_reset_is_told_to_calm_down(server, name):
+    flood(server, Deadline(0), {name: RAPID_RESETS[name]}, MANY // 50)
+    server.answers()
 
 
-def test_a_rapid_reset_of_requests_with_half_a_body_is_told_to_calm_down(server, besiege):
-    block = request("POST", "/v1/channels/attacked.reset", ("content-length", "70000"))
-
-    def one(peer):
-        stream = peer.take_stream()
-        return headers(stream, block, end=False) + frame(DATA, 0, stream, b"x" * 1000) + frame(RST_STREAM, 0, stream, bytes(4))
-
-    besiege(server, lambda server, deadline: calmed(flood(server, deadline, many(one), pieces(MANY))),
-            name="rapid reset of half bodies", growth_mib=16)
+def test_rapid_resets_do_not_hold_up_the_others(server, besiege):
+    besiege(server, lambda server, deadline: flood(server, deadline, RAPID_RESETS, MANY // 50), name="rapid reset", growth_mib=16)
 
 
 def test_what_comes_after_the_goaway_is_neither_served_nor_kept_and_the_connection_is_closed(server, besiege):
+    """A peer that has been told to go goes on: nothing of it is work for the server, also if it costs no token any more."""
     block = request("POST", "/v1/channels/attacked.goaway", ("content-length", "1"))
-
-    def one(peer):
-        stream = peer.take_stream()
-        return headers(stream, block, end=False) + frame(RST_STREAM, 0, stream, bytes(4))
 
     def served(peer):
         stream = peer.take_stream()
@@ -72,12 +63,11 @@ def test_what_comes_after_the_goaway_is_neither_served_nor_kept_and_the_connecti
         while not (deadline.over and closed):
             with Peer(server.port) as peer:
                 while peer.goaway is None:
-                    assert peer.send(many(one)(peer)) or peer.goaway is not None
+                    assert peer.send(RAPID_RESETS["half bodies"](peer)) or peer.goaway is not None
                 before = len(peer.blocks)
-                for _ in range(MANY):
-                    if not peer.send(many(served, 20)(peer)) or peer.is_closed:
-                        break
-                assert peer.is_closed, "the server goes on taking frames after its GOAWAY"
+                patience = Deadline(8)
+                while peer.send(many(served)(peer)) and not peer.is_closed:
+                    assert not patience.over, "the server goes on taking frames after its GOAWAY"
                 assert len(peer.blocks) == before, "a request that came after the GOAWAY was answered"
                 closed += 1
         return f"{closed} connections closed"
@@ -87,113 +77,102 @@ def test_what_comes_after_the_goaway_is_neither_served_nor_kept_and_the_connecti
 
 # MadeYouReset (CVE-2025-8671): the server is made to reset. Each trigger for itself is in test_http2_frames.
 
-def test_made_you_reset_by_all_triggers_in_turn_is_told_to_calm_down(server, besiege):
-    steady = [trigger.one for trigger in TRIGGERS.values() if trigger.codes == {ENHANCE_YOUR_CALM}]
-    assert len(steady) >= 6
-
-    def chunk(peer):
-        return b"".join(one(peer) for one in steady)
-
-    besiege(server, lambda server, deadline: calmed(flood(server, deadline, chunk, MANY // len(steady))),
-            name="made you reset", growth_mib=16)
+def test_made_you_reset_by_each_trigger_does_not_hold_up_the_others(server, besiege):
+    kinds = {name: many(trigger.one, 20) for name, trigger in TRIGGERS.items() if trigger.codes == {ENHANCE_YOUR_CALM}}
+    assert len(kinds) >= 12
+    besiege(server, lambda server, deadline: flood(server, deadline, kinds, MANY // 20), name="made you reset", growth_mib=16)
 
 
 # CONTINUATION flood (CVE-2024-27316, CVE-2024-28182).
 
-CONTINUATIONS = {
-    "full of fields": literal("x", "y" * 100) * 150,
-    "with one field": literal("x", "y"),
-    "empty": b"",
-}
-
-
-@pytest.mark.parametrize("name", CONTINUATIONS)
-def test_endless_continuations_are_told_to_calm_down(server, besiege, name):
-    payload = CONTINUATIONS[name]
-
+def continuing(payload):
     def chunk(peer):
         if peer.next_stream == 1:
             return frame(HEADERS, END_STREAM, peer.take_stream(), request())
         return frame(CONTINUATION, 0, 1, payload)
-
-    besiege(server, lambda server, deadline: calmed(flood(server, deadline, chunk, 100)),
-            name=f"continuations {name}", growth_mib=16)
+    return chunk
 
 
-def test_header_blocks_in_many_continuations_each_within_the_limit_are_bounded(server, besiege):
+def far_too_large(peer):
     """Eight continuations for each request, as often as one likes, of more than a header list may hold."""
-    parts = [literal("x", "y" * 1000) * 16 for _ in range(8)]
+    stream = peer.take_stream()
+    parts = [literal("x", "y" * 1000) * 16] * 7
+    return (frame(HEADERS, END_STREAM, stream, request()) + b"".join(frame(CONTINUATION, 0, stream, part) for part in parts)
+            + frame(CONTINUATION, END_HEADERS, stream, b"\x00\x01x\x01y"))
 
-    def chunk(peer):
-        stream = peer.take_stream()
-        return (frame(HEADERS, END_STREAM, stream, request()) + b"".join(frame(CONTINUATION, 0, stream, part) for part in parts[:-1])
-                + frame(CONTINUATION, END_HEADERS, stream, parts[-1]))
 
-    besiege(server, lambda server, deadline: calmed(flood(server, deadline, chunk, 3000)),
+CONTINUATIONS = {"full of fields": continuing(literal("x", "y" * 100) * 150), "of one field": continuing(literal("x", "y")),
+                 "empty": continuing(b"")}
+
+
+@pytest.mark.parametrize("name", CONTINUATIONS)
+def test_endless_continuations_are_told_to_calm_down(server, name):
+    """After eight; what is here is the number of frames."""
+    flood(server, Deadline(0), {name: CONTINUATIONS[name]}, 12)
+
+
+def test_endless_continuations_do_not_hold_up_the_others(server, besiege):
+    besiege(server, lambda server, deadline: flood(server, deadline, CONTINUATIONS, 100), name="continuations", growth_mib=16)
+
+
+def test_header_lists_far_too_large_in_continuations_are_told_to_calm_down(server, besiege):
+    besiege(server, lambda server, deadline: flood(server, deadline, {"header lists": far_too_large}, 3000),
             name="header lists far too large", growth_mib=24)
 
 
-# Frames that ask for answers (CVE-2019-9512, CVE-2019-9515), read and not read.
+# Frames that ask for answers (CVE-2019-9512, CVE-2019-9515), and those with nothing in them (CVE-2019-9516, CVE-2019-9518).
 
-ASKING = {
-    "pings": frame(PING, 0, 0, b"12345678"),
-    "settings": frame(SETTINGS, 0, 0),
-    "settings that change the table": frame(SETTINGS, 0, 0, setting(1, 0) + setting(1, 4096) + setting(4, 65535)),
+def posting(rest):
+    """Begins a body, then sends such frames of it."""
+    def chunk(peer):
+        if peer.next_stream == 1:
+            return headers(peer.take_stream(), request("POST", "/v1/channels/attacked.empty"), end=False)
+        return rest * 100
+    return chunk
+
+
+IDLE = {
+    "pings": lambda peer: frame(PING, 0, 0, b"12345678") * 100,
+    "settings": lambda peer: frame(SETTINGS, 0, 0) * 100,
+    "settings that change the table": lambda peer: frame(SETTINGS, 0, 0, setting(1, 0) + setting(1, 4096) + setting(4, 65535)) * 100,
+    "empty data": posting(frame(DATA, 0, 1)),
+    "data that is padding alone": posting(frame(DATA, PADDED, 1, b"\x00")),
+    "fields without name and value": many(lambda peer: headers(peer.take_stream(), request() + b"\x00\x00\x00" * 20), 20),
 }
 
 
-@pytest.mark.parametrize("name", ASKING)
-def test_a_flood_of_frames_that_want_answers_is_told_to_calm_down(server, besiege, name):
-    chunk = ASKING[name] * 100
-    besiege(server, lambda server, deadline: calmed(flood(server, deadline, lambda peer: chunk, 200)),
-            name=f"flood of {name}", growth_mib=16)
+@pytest.mark.parametrize("name", IDLE)
+def test_frames_that_only_want_an_answer_or_say_nothing_are_told_to_calm_down(server, name):
+    flood(server, Deadline(0), {name: IDLE[name]}, 300)
 
 
-@pytest.mark.parametrize("name", ["pings", "settings"])
-def test_a_flood_of_frames_whose_answers_are_not_read_is_ended(server, besiege, name):
-    chunk = ASKING[name] * 100
+def test_frames_that_only_want_an_answer_or_say_nothing_do_not_hold_up_the_others(server, besiege):
+    besiege(server, lambda server, deadline: flood(server, deadline, IDLE, 300), name="pings, settings, empty frames", growth_mib=16)
+
+
+def test_a_flood_of_frames_whose_answers_are_not_read_is_ended(server, besiege):
+    kinds = ["pings", "settings"]
 
     def attack(server, deadline):
         ended, sent = 0, 0
         while not (deadline.over and ended):
-            with contextlib.ExitStack() as stack:
-                peers = [stack.enter_context(Peer(server.port, is_deaf=True, receive_buffer=4096)) for _ in range(4)]
+            peers = [Peer(server.port, is_deaf=True, receive_buffer=4096) for _ in range(4)]
+            try:
                 # The server closes, or takes nothing more; either way the answers that wait are bounded.
                 patience = Deadline(8)
                 while going_on := [peer for peer in peers if not peer.is_closed]:
                     assert not patience.over, "the server goes on taking frames whose answers are not read"
-                    sent += 100 * sum(peer.send(chunk, seconds=0.3) for peer in going_on)
+                    for peer in going_on:
+                        sent += 100 * peer.send(IDLE[kinds[peers.index(peer) % 2]](peer), seconds=0.3)
                 for peer in peers:
                     assert peer.goaway in (None, ENHANCE_YOUR_CALM), peer.goaway
                     ended += 1
+            finally:
+                for peer in peers:
+                    peer.raw.close()
         return f"{ended} connections ended, {sent} frames taken"
 
-    besiege(server, attack, name=f"flood of {name}, not read", growth_mib=16)
-
-
-# Empty frames (CVE-2019-9518), and empty header fields (CVE-2019-9516).
-
-def empty_data(peer):
-    if peer.next_stream == 1:
-        return headers(peer.take_stream(), request("POST", "/v1/channels/attacked.empty"), end=False)
-    return frame(DATA, 0, 1) * 100
-
-
-def padded_data(peer):
-    """Nothing but padding, which counts for the window and says nothing."""
-    if peer.next_stream == 1:
-        return headers(peer.take_stream(), request("POST", "/v1/channels/attacked.empty"), end=False)
-    return frame(DATA, 0x8, 1, b"\x00") * 100
-
-
-def empty_fields(peer):
-    return b"".join(headers(peer.take_stream(), request() + b"\x00\x00\x00" * 20) for _ in range(20))
-
-
-@pytest.mark.parametrize("chunk", [empty_data, padded_data, empty_fields], ids=lambda chunk: chunk.__name__)
-def test_frames_without_anything_in_them_are_told_to_calm_down(server, besiege, chunk):
-    besiege(server, lambda server, deadline: calmed(flood(server, deadline, chunk, 300)),
-            name=chunk.__name__.replace("_", " "), growth_mib=16)
+    besiege(server, attack, name="pings and settings, not read", growth_mib=16)
 
 
 # Frames that achieve nothing and cost nothing (CVE-2019-9513 among them): let them come, or end the connection.
@@ -210,22 +189,33 @@ CHEAP = {
 }
 
 
-@pytest.mark.parametrize("name", CHEAP)
-def test_frames_that_achieve_nothing_cost_nothing(server, besiege, name):
-    def attack(server, deadline):
-        pieces_sent = 0
-        while True:
-            with Peer(server.port) as peer:
-                peer.send(headers(peer.take_stream(), request()))
-                assert peer.read(5, lambda peer: 1 in peer.ended)
-                while not deadline.over and peer.send(CHEAP[name](peer)):
-                    pieces_sent += 1
-                assert peer.goaway in (None, ENHANCE_YOUR_CALM), peer.goaway
-                if deadline.over:
-                    assert peer.goaway == ENHANCE_YOUR_CALM or peer.is_alive(), "neither ended nor alive"
-                    return f"{pieces_sent * 100} frames"
+def send_cheap(server, name, pieces, deadline):
+    """Sends so many pieces, or until the deadline; the connection is still alive then, or has been told to calm down."""
+    sent = 0
+    with Peer(server.port) as peer:
+        peer.send(headers(peer.take_stream(), request()))
+        assert peer.read(5, lambda peer: 1 in peer.ended)
+        while sent < pieces and not deadline.over and peer.send(CHEAP[name](peer)):
+            sent += 1
+        if not peer.is_alive():
+            assert peer.goaway == ENHANCE_YOUR_CALM, f"{name}: ended by {peer.goaway} after {sent} pieces"
+    return sent
 
-    besiege(server, attack, name=f"flood of {name}", growth_mib=16)
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_frames_that_achieve_nothing_are_passed_over_or_told_to_calm_down(server, name):
+    send_cheap(server, name, 500, Deadline(30))
+
+
+def test_frames_that_achieve_nothing_do_not_hold_up_the_others(server, besiege):
+    def attack(server, deadline):
+        sent, number = 0, 0
+        while not deadline.over or not sent:
+            sent += send_cheap(server, list(CHEAP)[number % len(CHEAP)], 500, deadline)
+            number += 1
+        return f"{sent * 100} frames"
+
+    besiege(server, attack, name="frames that achieve nothing", growth_mib=16)
 
 
 # HPACK.
@@ -236,15 +226,11 @@ def bomb(peer):
     return b"".join(headers(peer.take_stream(), request() + (first if number == 0 else b"") + b"\xbe" * 12_000) for number in range(2))
 
 
-def test_an_hpack_bomb_is_refused_by_its_decoded_size(server, besiege):
-    def attack(server, deadline):
-        codes = flood(server, deadline, bomb, 2000)
-        return calmed(codes)
-
-    besiege(server, attack, name="HPACK bomb", growth_mib=16)
+def test_hpack_bombs_are_told_to_calm_down(server, besiege):
+    besiege(server, lambda server, deadline: flood(server, deadline, {"bombs": bomb}, 2000), name="HPACK bombs", growth_mib=16)
 
 
-def test_one_hpack_bomb_is_refused_and_what_follows_is_served(server):
+def test_an_hpack_bomb_is_refused_by_its_decoded_size_and_what_follows_is_served(server):
     with Peer(server.port) as peer:
         peer.send(bomb(peer))
         stream = peer.take_stream()
@@ -255,22 +241,21 @@ def test_one_hpack_bomb_is_refused_and_what_follows_is_served(server):
         assert peer.is_alive()
 
 
-def test_table_size_changes_without_end_are_bounded(server, besiege):
+def test_table_size_changes_without_end_do_not_hold_up_the_others(server, besiege):
     """Every block begins with changes of the table's size, which throw the table away and make it anew."""
-    changes = (integer(0, 5, 0x20) + integer(4096, 5, 0x20)) * 2
+    changes = integer(0, 5, 0x20) + integer(4096, 5, 0x20)
     fill = b"\x40" + text("x") + text("y" * 3000)
-
-    def chunk(peer):
-        return b"".join(headers(peer.take_stream(), changes[:4] + request() + fill) for _ in range(3))
 
     def attack(server, deadline):
         sent = 0
-        while not deadline.over:
+        while not deadline.over or not sent:
             with Peer(server.port) as peer:
-                while not deadline.over and peer.goaway is None and peer.send(chunk(peer)):
+                while (not deadline.over or not sent) and peer.goaway is None:
+                    if not peer.send(b"".join(headers(peer.take_stream(), changes + request() + fill) for _ in range(3))):
+                        break
                     sent += 3
                     peer.read(5, lambda peer: peer.next_stream - 2 in peer.ended)
-                assert peer.goaway in (None, 9, ENHANCE_YOUR_CALM), peer.goaway
+                assert peer.goaway in (None, ENHANCE_YOUR_CALM), peer.goaway
         return f"{sent} requests"
 
     besiege(server, attack, name="HPACK table changes", growth_mib=16)

@@ -13,9 +13,9 @@ from tls_wire import client_hello, handshake, in_records_of, openssl, record
 def test_a_client_cannot_renegotiate(server):
     said = openssl(server.tls_port, "-tls1_2", "-msg", text="R\nR\n")
     assert "RENEGOTIATING" in said, f"the client did not try:\n{said[-2000:]}"
-    hellos = len(re.findall(r"<<< TLS 1\.\d, Handshake \[length [0-9a-f]+\], ServerHello", said))
+    hellos = len(re.findall(r"<<< TLS 1\.\d, Handshake \[length [0-9a-f]+\], ServerHello$", said, re.MULTILINE))
     assert hellos == 1, f"{hellos} handshakes"
-    assert re.search(r"no_renegotiation|no renegotiation|handshake_failure|close_notify|unexpected_message", said, re.IGNORECASE), said[-2000:]
+    assert re.search(r"no_renegotiation|no renegotiation|close_notify|unexpected_message", said, re.IGNORECASE), said[-2000:]
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1", "-ssl3"])
@@ -33,7 +33,8 @@ def test_old_versions_are_refused(server, version):
     assert "Cipher is (NONE)" in said and "alert protocol version" in said, said[-1500:]
 
 
-@pytest.mark.parametrize("cipher", ["AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "AES128-GCM-SHA256", "NULL-SHA256", "ADH-AES128-SHA256", "DES-CBC3-SHA"])
+@pytest.mark.parametrize("cipher", [
+    "AES128-SHA", "ECDHE-ECDSA-AES128-SHA", "AES128-GCM-SHA256", "NULL-SHA256", "ADH-AES128-SHA256", "DES-CBC3-SHA"])
 def test_ciphers_without_forward_secrecy_or_authentication_are_refused(server, cipher):
     said = openssl(server.tls_port, "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0")
     assert "Cipher is (NONE)" in said or "no cipher match" in said.lower(), said[-1500:]

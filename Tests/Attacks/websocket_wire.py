@@ -31,7 +31,8 @@ def first_answer(port, data):
                 return None
             received += piece
         answer = RawAnswer(received)
-        while answer.status_code != 101 and not data.startswith(b"HEAD ") and len(answer.content) < int(answer.headers.get("content-length", 0)):
+        has_body = answer.status_code != 101 and not data.startswith(b"HEAD ")
+        while has_body and len(answer.content) < int(answer.headers.get("content-length", 0)):
             received += raw.recv(65536)
             answer = RawAnswer(received)
         return answer
