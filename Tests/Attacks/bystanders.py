@@ -45,7 +45,11 @@ class Bystanders:
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve()), str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.buffered = b""
-        self._answer("they are connected")
+        try:
+            self._answer("they are connected")
+        except BaseException:
+            self.stop()
+            raise
 
     def take(self):
         """Waits until all that was published has arrived everywhere; answers the figures since the last time."""
@@ -67,7 +71,9 @@ class Bystanders:
         return answer
 
     def stop(self):
-        self.process.stdin.close()
+        # What was written last may not have been read, if the process has ended by itself.
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from http2_wire import HEADERS, SETTINGS, Peer, frame, headers, request
+from http2_wire import HEADERS, SETTINGS, frame, request
 from siege import WatchedServer
 from support import RawWebSocket, connect, event_stream, eventually, exchange, publish_many, query, read_to_end
 from tls_wire import client_hello, handshake
@@ -231,7 +231,7 @@ def test_the_deadline_of_a_head_holds_for_each_request_of_a_connection(hasty):
 
 def lets_go(server, sockets, what):
     """The server closes connections that do not read: their descriptors are given back while they are still held."""
-    eventually(lambda: server.descriptors() <= server.descriptors_at_rest + 1, f"{what} are closed", seconds=15)
+    eventually(lambda: server.descriptors() <= server.descriptors_at_rest, f"{what} are closed", seconds=15)
     assert sockets
 
 
@@ -289,12 +289,4 @@ def test_slow_connections_of_all_kinds_together_do_not_hold_up_the_others(hasty,
                 time.sleep(0.2)
         return f"{len(sockets)} slow connections"
 
-    besiege(hasty, attack, name="slow connections", growth_mib=24, seconds_min=2.0)
-
-
-def test_who_only_sends_now_and_then_within_a_request_of_http2_is_given_up(hasty, channel):
-    """One stream that never ends keeps its connection as long as its body may take, and no longer."""
-    with Peer(hasty.port) as peer:
-        stream = peer.take_stream()
-        peer.send(headers(stream, request("POST", f"/v1/channels/{channel}", ("content-length", "1000")), end=False))
-        assert peer.read(10, lambda peer: stream in peer.ended or peer.goaway is not None), "the body may take for ever"
+    besiege(hasty, attack, name="slow connections", growth_mib=24, seconds_min=1.5)

@@ -245,7 +245,7 @@ def test_streams_with_the_largest_padding_and_the_shortest_heartbeat_are_bounded
             deadline.wait()
         return f"{clients} padded streams"
 
-    besiege(server, attack, name="padded heartbeats not read", growth_mib=16, seconds_min=2.5)
+    besiege(server, attack, name="padded heartbeats not read", growth_mib=16, seconds_min=1.2)
 
 
 def test_a_head_that_goes_on_while_the_stream_runs_is_survived(server, channel):

@@ -3,6 +3,7 @@
 import time
 
 from http2_wire import CONTINUATION, DATA, HEADERS, SETTINGS, WINDOW_UPDATE, Peer, frame, headers, request, setting
+from siege import Deadline
 from support import connect, eventually, publish_many, read_to_end
 
 SSE = ("accept", "text/event-stream")
@@ -153,17 +154,13 @@ def still_open(peers, seconds=10):
     return [peer for peer in peers if not peer.is_closed]
 
 
-def test_a_connection_that_says_nothing_after_its_preface_is_closed(hasty, besiege):
-    def attack(server, deadline):
-        peers = [Peer(server.port) for _ in range(50)]
-        try:
-            assert not still_open(peers), "the server keeps connections that say nothing"
-        finally:
-            for peer in peers:
-                peer.raw.close()
-        return f"{len(peers)} connections closed"
-
-    besiege(hasty, attack, name="HTTP/2 that says nothing", growth_mib=16)
+def test_a_connection_that_says_nothing_after_its_preface_is_closed(hasty):
+    peers = [Peer(hasty.port) for _ in range(10)]
+    try:
+        assert not still_open(peers), "the server keeps connections that say nothing"
+    finally:
+        for peer in peers:
+            peer.raw.close()
 
 
 def test_a_half_sent_preface_is_closed(hasty):
@@ -173,91 +170,67 @@ def test_a_half_sent_preface_is_closed(hasty):
     assert closed, "the server waits for the rest of the preface for ever"
 
 
-def test_a_header_block_that_does_not_come_to_its_end_is_given_up(hasty, besiege):
+def test_a_header_block_that_does_not_come_to_its_end_is_given_up(hasty):
     """The slow head of HTTP/2: HEADERS, then a CONTINUATION now and then or never."""
-    def attack(server, deadline):
-        peers = [Peer(server.port) for _ in range(20)]
-        try:
-            for peer in peers:
-                peer.send(frame(HEADERS, 0, peer.take_stream(), request()))
-            for _ in range(4):
-                for peer in peers[:10]:
-                    peer.read(0.03)
-                    peer.send(frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y"))
-            going_on = still_open(peers)
-            assert not going_on, f"{len(going_on)} of {len(peers)} connections with half a header block go on"
-        finally:
-            for peer in peers:
-                peer.raw.close()
-        return f"{len(peers)} connections closed"
-
-    besiege(hasty, attack, name="HTTP/2 slow heads", growth_mib=16)
+    peers = [Peer(hasty.port) for _ in range(20)]
+    try:
+        for peer in peers:
+            peer.send(frame(HEADERS, 0, peer.take_stream(), request()))
+        for _ in range(4):
+            for peer in peers[:10]:
+                peer.read(0.03)
+                peer.send(frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y"))
+        going_on = still_open(peers)
+        assert not going_on, f"{len(going_on)} of {len(peers)} connections with half a header block go on"
+    finally:
+        for peer in peers:
+            peer.raw.close()
 
 
-def test_a_body_that_comes_byte_by_byte_is_given_up(hasty, besiege, channel):
-    def attack(server, deadline):
-        peers = [Peer(server.port) for _ in range(10)]
-        try:
-            for peer in peers:
-                for _ in range(5):
-                    peer.send(headers(peer.take_stream(), request("POST", f"/v1/channels/{channel}"), end=False))
-            for _ in range(60):
-                going_on = [peer for peer in peers if not peer.is_closed and len(peer.ended) < 5]
-                if not going_on:
-                    break
-                for peer in going_on:
-                    peer.send(b"".join(frame(DATA, 0, stream, b"1") for stream in (1, 3, 5, 7, 9) if stream not in peer.ended))
-                    peer.read(0.005)
-            assert not going_on, f"{len(going_on)} of {len(peers)} connections with slow bodies go on"
-        finally:
-            for peer in peers:
-                peer.raw.close()
-        return f"{len(peers) * 5} slow bodies given up"
-
-    besiege(hasty, attack, name="HTTP/2 slow bodies", growth_mib=16)
+def test_a_body_that_comes_byte_by_byte_is_given_up(hasty, channel):
+    peers = [Peer(hasty.port) for _ in range(10)]
+    try:
+        for peer in peers:
+            for _ in range(5):
+                peer.send(headers(peer.take_stream(), request("POST", f"/v1/channels/{channel}"), end=False))
+        deadline = Deadline(6)
+        while going_on := [peer for peer in peers if not peer.is_closed and len(peer.ended) < 5]:
+            assert not deadline.over, f"{len(going_on)} of {len(peers)} connections with slow bodies go on"
+            for peer in going_on:
+                peer.send(b"".join(frame(DATA, 0, stream, b"1") for stream in (1, 3, 5, 7, 9) if stream not in peer.ended))
+                peer.read(0.01)
+    finally:
+        for peer in peers:
+            peer.raw.close()
 
 
-def test_answers_into_a_window_that_never_opens_are_given_up(hasty, besiege, channel):
+def test_answers_into_a_window_that_never_opens_are_given_up(hasty):
     """The socket is read, the window is not opened: what waits for it makes no progress for as long as the deadline says."""
-    def attack(server, deadline):
-        peers = [Peer(server.port, settings=setting(INITIAL_WINDOW, 0)) for _ in range(10)]
-        try:
-            for peer in peers:
-                for _ in range(5):
-                    peer.send(headers(peer.take_stream(), request("GET", "/metrics")))
-            end = time.monotonic() + 8
-            for peer in peers:
-                peer.read(max(0, end - time.monotonic()), lambda peer: len(peer.ended) == 5)
-            going_on = [peer for peer in peers if not peer.is_closed and len(peer.ended) < 5]
-            assert not going_on, f"{len(going_on)} of {len(peers)} connections without a window keep their answers waiting"
-        finally:
-            for peer in peers:
-                peer.raw.close()
-        return f"{len(peers) * 5} answers given up"
-
-    besiege(hasty, attack, name="HTTP/2 windows that never open", growth_mib=16)
+    peers = [Peer(hasty.port, settings=setting(INITIAL_WINDOW, 0)) for _ in range(5)]
+    try:
+        for peer in peers:
+            for _ in range(5):
+                peer.send(headers(peer.take_stream(), request("GET", "/metrics")))
+        deadline = Deadline(7)
+        for peer in peers:
+            peer.read(deadline.left, lambda peer: len(peer.ended) == 5)
+        going_on = [peer for peer in peers if not peer.is_closed and len(peer.ended) < 5]
+        assert not going_on, f"{len(going_on)} of {len(peers)} connections without a window keep their answers waiting"
+    finally:
+        for peer in peers:
+            peer.raw.close()
 
 
-def test_a_connection_that_is_not_read_is_closed(hasty, besiege, channel):
+def test_a_connection_that_is_not_read_is_closed(hasty, channel):
     """128 event streams that stop reading: the socket takes nothing, and after the deadline the connection is gone."""
-    def attack(server, deadline):
-        peers = [Peer(server.port, is_deaf=True, receive_buffer=4096, settings=setting(INITIAL_WINDOW, (1 << 31) - 1)) for _ in range(2)]
-        try:
-            for peer in peers:
-                peer.send(frame(WINDOW_UPDATE, 0, 0, (1 << 30).to_bytes(4, "big")))
-                peer.send(b"".join(headers(peer.take_stream(), request("GET", f"/v1/subscribe?channel={channel}", SSE))
-                                   for _ in range(128)))
-            publish_many(server, [(channel, f"{number} {MESSAGE}") for number in range(100)])
-            gone(server, peers)
-        finally:
-            for peer in peers:
-                peer.raw.close()
-        return f"{len(peers)} connections closed"
-
-    besiege(hasty, attack, name="HTTP/2 connections not read", growth_mib=32)
-
-
-def gone(server, peers):
-    """Waits until the server has let go of connections that do not read: their descriptors are given back."""
-    eventually(lambda: server.descriptors() <= server.descriptors_at_rest + 1, f"{len(peers)} connections that are not read are closed",
-               seconds=15)
+    publish_many(hasty, [(channel, "x" * 20_000)] * 100)
+    peers = [Peer(hasty.port, is_deaf=True, receive_buffer=4096, settings=setting(INITIAL_WINDOW, (1 << 31) - 1)) for _ in range(2)]
+    try:
+        for peer in peers:
+            peer.send(frame(WINDOW_UPDATE, 0, 0, (1 << 30).to_bytes(4, "big")))
+            peer.send(b"".join(headers(peer.take_stream(), request("GET", f"/v1/subscribe?channel={channel}&after=earliest", SSE))
+                               for _ in range(128)))
+        eventually(lambda: hasty.descriptors() <= hasty.descriptors_at_rest, "connections that are not read are closed", seconds=15)
+    finally:
+        for peer in peers:
+            peer.raw.close()
