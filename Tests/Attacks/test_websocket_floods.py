@@ -62,7 +62,7 @@ def test_a_client_that_asks_and_does_not_read_is_soon_taken_nothing_more_from(se
     def attack(server, deadline):
         total = 0
         with contextlib.ExitStack() as stack:
-            clients = [(name, stack.enter_context(RawWebSocket(server.port, receive_buffer=4096))) for name in UNREAD for _ in range(3)]
+            clients = [(name, stack.enter_context(RawWebSocket(server.port, receive_buffer=4096))) for name in UNREAD]
             patience = Deadline(8)
             while clients:
                 assert not patience.over, f"the server goes on taking {clients[0][0]} whose answers are not read"
@@ -70,7 +70,7 @@ def test_a_client_that_asks_and_does_not_read_is_soon_taken_nothing_more_from(se
                 total += sum(len(UNREAD[name]) for name, _ in taken)
                 clients = taken
             deadline.wait()
-        return f"{total >> 10} KiB taken of 9 clients"
+        return f"{total >> 10} KiB taken"
 
     besiege(server, attack, name="WebSocket answers not read", growth_mib=16)
 
