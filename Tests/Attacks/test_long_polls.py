@@ -290,7 +290,7 @@ def test_a_chunked_body_without_end_is_refused_when_it_is_too_long(server, besie
 
 def test_bodies_that_are_parked_just_below_the_limit_are_bounded_together(server, besiege, channel):
     """Each connection is within its limits; what all of them may park has to be bounded too."""
-    clients, size = 12, 15 << 20
+    clients, size = 16, 15 << 20
 
     def attack(server, deadline):
         with contextlib.ExitStack() as stack:
