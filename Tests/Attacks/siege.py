@@ -42,7 +42,7 @@ class Form:
     asserts_delays: bool
 
 
-SHORT = Form(warm_up_seconds=0.5, quiet_seconds=0.4, attack_seconds=1.0, asserts_delays=False)
+SHORT = Form(warm_up_seconds=0.4, quiet_seconds=0.3, attack_seconds=1.0, asserts_delays=False)
 LONG = Form(warm_up_seconds=5, quiet_seconds=5, attack_seconds=20, asserts_delays=True)
 
 # One line for each attack, for the end of the run.

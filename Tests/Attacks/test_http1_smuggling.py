@@ -240,7 +240,7 @@ SERVED = {
     "a length": POST + b"Content-Length: 1\r\n\r\n1", "a length with zeros before": POST + b"Content-Length: 001\r\n\r\n1",
     "chunks": CHUNKED + b"1\r\n1\r\n0\r\n\r\n", "chunks in another case": POST + b"tRANSFER-eNCODING: CHUNKED\r\n\r\n1\r\n1\r\n0\r\n\r\n",
     "an extension": CHUNKED + b"1;a=b\r\n1\r\n0\r\n\r\n", "a trailer": CHUNKED + b"1\r\n1\r\n0\r\nX: a\r\n\r\n",
-    "white space around a value": POST + b"Content-Length: \t 1 \t\r\n\r\n1",
+    "white space around a value": POST + b"Content-Length:   1  \r\nX:\t a \t\r\n\r\n1",
     "obs-text in a value": POST + b"X: \xe9\r\nContent-Length: 1\r\n\r\n1",
 }
 

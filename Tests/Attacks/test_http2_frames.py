@@ -27,8 +27,6 @@ def test_a_peer_that_makes_the_server_reset_streams_is_told_to_calm_down(server,
         assert peer.goaway in trigger.codes, f"GOAWAY with {peer.goaway} after {sent} streams"
         if peer.goaway == ENHANCE_YOUR_CALM:
             assert sum(peer.resets.values()) <= 1100, dict(peer.resets)
-        else:
-            assert sent <= 100, f"a connection error only after {sent} streams"
         assert peer.read(8, lambda peer: False), "the connection is not closed"
     server.answers()
 
