@@ -180,6 +180,7 @@ import Testing
     func growth() {
         let controls = head(3, 60_000, width: 4) + [UInt8](repeating: 1, count: 60_000)
         #expect(throws: CBORFault.outputTooLong(offset: 0)) { try decoded(controls) }
+        #expect(throws: CBORFault.outputTooLong(offset: 1)) { try decoded([0x7f] + controls + [0xff]) }
         let data = [0xa1] + text("data") + head(2, 60_000, width: 4) + [UInt8](repeating: 1, count: 60_000)
         #expect(throws: CBORFault.outputTooLong(offset: 6)) { try decoded(data) }
         let floats = head(4, 7000, width: 2) + Array(repeatElement([0xf9, 0x00, 0x01], count: 7000).joined())
