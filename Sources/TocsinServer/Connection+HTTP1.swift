@@ -57,12 +57,15 @@ extension Connection {
             if case .length(let length) = head.body, length > exchange.bodyBytesMax { return refuse(.bodyTooLong) }
             if head.expectsContinue { write(HTTP1ResponseEncoder.continueResponse) }
         case .body(let range):
+            guard loop.mayPark(range.count) else { return refuseHTTP1(.tooManyBodies) }
+            loop.parkedBytes += range.count
             exchange.body.append(contentsOf: input[range])
         case .end:
             guard let head = exchange.head else { preconditionFailure("the end of no request") }
             exchange.isAnswering = true
             clearDeadline()
             let body = exchange.body
+            loop.parkedBytes -= body.count
             exchange.body = []
             let handle = RequestHandle(
                 connection: self, stream: 0, serial: exchange.serial, isHead: head.request.method == .head
@@ -97,9 +100,10 @@ extension Connection {
     func dated(_ response: HTTPResponse) -> HTTPResponse {
         var response = response
         response.headerFields[.date] = loop.dateField
+        response.headerFields[.xContentTypeOptions] = "nosniff"
         if let crossOrigin {
             response.headerFields[.accessControlAllowOrigin] = crossOrigin
-            response.headerFields[.vary] = "Origin"
+            response.headerFields[.vary] = (response.headerFields[.vary].map { $0 + ", " } ?? "") + "Origin"
         }
         return response
     }

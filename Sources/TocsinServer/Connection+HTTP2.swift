@@ -13,8 +13,16 @@ extension Connection {
             drainHTTP2(exchange)
             return fail("http2", "\(error)")
         }
-        while isOpen, let event = exchange.session.nextEvent() { handle(event, exchange) }
+        handleEvents(exchange)
         flushHTTP2()
+    }
+
+    /// What handling an event brings about comes after it and not inside it, however many there are.
+    private func handleEvents(_ exchange: HTTP2Exchange) {
+        if exchange.isHandlingEvents { return }
+        exchange.isHandlingEvents = true
+        while isOpen, let event = exchange.session.nextEvent() { handle(event, exchange) }
+        exchange.isHandlingEvents = false
     }
 
     private func handle(_ event: HTTP2Event, _ exchange: HTTP2Exchange) {
@@ -30,7 +38,8 @@ extension Connection {
         case .body(let stream, let bytes):
             if exchange.streams[stream]?.isTunnel == true { return receiveTunnel(stream, exchange, bytes) }
             guard exchange.streams[stream]?.request != nil else { break }
-            exchange.bodyBytes += bytes.count
+            guard loop.mayPark(bytes.count) else { return refuse(stream, exchange, .tooManyBodies) }
+            exchange.park(bytes.count, loop)
             exchange.streams[stream]?.body.append(contentsOf: bytes)
             if exchange.bodyBytes > exchange.bodyBytesMax { refuse(stream, exchange, .bodyTooLarge) }
         case .end(let stream):
@@ -42,7 +51,8 @@ extension Connection {
         case .closed(let stream, _):
             for id in exchange.streams[stream]?.subscribers ?? [] { loop.detachLater(id, self) }
             exchange.streams[stream]?.webSocket?.isClosed = true
-            if exchange.streams[stream]?.isTunnel != true { exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0 }
+            exchange.answerBytes -= exchange.streams[stream]?.answerBytes ?? 0
+            if exchange.streams[stream]?.isTunnel != true { exchange.park(-(exchange.streams[stream]?.body.count ?? 0), loop) }
             exchange.streams[stream] = nil
             if exchange.streams.isEmpty {
                 switch exchange.leaving {
@@ -106,7 +116,7 @@ extension Connection {
 
     private func refuse(_ stream: Int32, _ exchange: HTTP2Exchange, _ problem: Problem) {
         guard exchange.streams[stream]?.isAnswered != true else { return }
-        exchange.bodyBytes -= exchange.streams[stream]?.body.count ?? 0
+        exchange.park(-(exchange.streams[stream]?.body.count ?? 0), loop)
         exchange.streams[stream] = HTTP2Stream()
         respond(stream, exchange, problem.response, problem.json)
     }
@@ -114,8 +124,19 @@ extension Connection {
     /// Answers a stream, once.
     func respond(_ stream: Int32, _ exchange: HTTP2Exchange, _ response: HTTPResponse, _ body: [UInt8]) {
         guard let state = exchange.streams[stream], !state.isAnswered else { return }
+        var (response, body) = (response, body)
+        if exchange.answerBytes > 0, exchange.answerBytes + body.count > loop.server.configuration.answerBytesMax {
+            // It asks and does not read: what waits already is enough.
+            let problem = Problem(
+                "overloaded", "Too much waits to be read", status: 503, detail: "read the other answers of this connection first",
+                rule: "bytes of answers that wait on a connection", retryAfterSeconds: 1
+            )
+            (response, body) = (problem.response, problem.json)
+        }
         exchange.streams[stream]?.isAnswered = true
         exchange.streams[stream]?.bytesLeft = body.count
+        exchange.streams[stream]?.answerBytes = body.count
+        exchange.answerBytes += body.count
         setDeadline(stream, exchange, seconds: loop.server.configuration.stallSecondsMax)
         exchange.session.respond(stream: stream, dated(response), body: body)
     }
@@ -126,7 +147,7 @@ extension Connection {
         exchange.streams[stream]?.request = nil
         exchange.streams[stream]?.deadlineTick = 0
         let body = exchange.streams[stream]?.body ?? []
-        exchange.bodyBytes -= body.count
+        exchange.park(-body.count, loop)
         exchange.streams[stream]?.body = []
         let handle = RequestHandle(
             connection: self, stream: stream, serial: 0, isHead: request.method == .head, isTunnel: request.method == .connect
@@ -162,9 +183,9 @@ extension Connection {
         guard case .http2(let exchange) = state else { return }
         exchange.isDirty = false
         drainHTTP2(exchange)
-        while isOpen, let event = exchange.session.nextEvent() { handle(event, exchange) }
+        handleEvents(exchange)
         // Faults that the session answers by itself show only when the answer has gone out.
-        if isOpen, exchange.session.isFinished {
+        if isOpen, !exchange.isHandlingEvents, exchange.session.isFinished {
             if let fault = exchange.session.fault { fail("http2", "\(fault)") } else { closeWhenDrained() }
         }
     }

@@ -110,13 +110,12 @@ final class Connection: ChannelInboundHandler {
         let isFull = buffer.writableBytes == 0
         buffer.withUnsafeMutableReadableBytes { receive($0) }
         guard isFull, descriptor >= 0 else { return }
-        // The channel's own buffer is small, as every idle connection keeps one. The rest of a larger read comes through the loop's.
-        while isOpen, !isReadPaused, descriptor >= 0 {
-            let count = SystemCall.receive(descriptor, loop.receiveBuffer)
-            guard count > 0 else { break }  // the channel sees an end or an error itself
-            receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<count]))
-            if count < loop.receiveBuffer.count { break }
-        }
+        // The channel's own buffer is small, as every idle connection keeps one. The rest of a larger read comes through the loop's; once,
+        // so that others have their turn: what is still in the socket brings the channel back here.
+        guard isOpen, !isReadPaused else { return }
+        let count = SystemCall.receive(descriptor, loop.receiveBuffer)
+        guard count > 0 else { return }  // the channel sees an end or an error itself
+        receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<count]))
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -396,8 +395,12 @@ final class Connection: ChannelInboundHandler {
     /// Takes its subscribers out; nothing is delivered to it from now on.
     private func release() {
         switch state {
-        case .http1(let exchange): loop.detachLater(exchange.poll?.subscriber, self)
+        case .http1(let exchange):
+            loop.detachLater(exchange.poll?.subscriber, self)
+            loop.parkedBytes -= exchange.body.count
+            exchange.body = []
         case .http2(let exchange):
+            exchange.park(-exchange.bodyBytes, loop)
             for stream in exchange.streams.values {
                 for id in stream.subscribers { loop.detachLater(id, self) }
                 stream.webSocket?.isClosed = true

@@ -8,10 +8,14 @@ final class HTTP2Exchange {
     let session: HTTP2ServerSession
     var streams: [Int32: HTTP2Stream] = [:]
     /// Of all request bodies that are being read: together they may be as large as one may be.
-    var bodyBytes = 0
+    private(set) var bodyBytes = 0
     let bodyBytesMax: Int
     /// It is among those that are flushed at the end of the fan-out.
     var isDirty = false
+    /// Events are being handled, one after the other.
+    var isHandlingEvents = false
+    /// Of all answers that have not gone out as a whole.
+    var answerBytes = 0
     var leaving = Leaving.no
 
     /// The two steps of a graceful end (RFC 9113 section 6.8).
@@ -27,6 +31,11 @@ final class HTTP2Exchange {
         bodyBytesMax = limits.bodyBytesMax
         session = HTTP2ServerSession(limits: limits)
     }
+
+    func park(_ count: Int, _ loop: ServerLoop) {
+        bodyBytes += count
+        loop.parkedBytes += count
+    }
 }
 
 struct HTTP2Stream {
@@ -40,6 +49,8 @@ struct HTTP2Stream {
     var isTunnel = false
     /// Until when its body has to be here, or its answer has to have got on. 0: no deadline.
     var deadlineTick: UInt32 = 0
+    /// Of its answer, as long as it is not closed.
+    var answerBytes = 0
     /// What was left of the answer when it was last looked at.
     var bytesLeft = 0
     /// It has its answer; what the peer still sends on it does not count.

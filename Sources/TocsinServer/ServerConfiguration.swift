@@ -43,6 +43,13 @@ package struct ServerConfiguration: Sendable {
     package var handshakesPerTurn = 8
     /// A request or the commands of a connection that come faster than they are answered wait in so many bytes.
     package var backlogBytesMax = 64 << 10
+    /// Answers of an HTTP/2 connection that wait to be read; one answer alone may be larger. Eight pages of history.
+    package var answerBytesMax = 8 << 20
+    /// All request bodies of a loop that are being read: two of the largest.
+    package var parkedBytesMax = 32 << 20
+    /// Names that clients may call the server by, without ports; `*` for any. Empty: if it listens on this host only, the names of this
+    /// host, so that no page can make a browser speak to it by a name of the page's own (DNS rebinding); else any.
+    package var allowedHosts: [String] = []
     /// One payload. A notification is not a file transfer; an eighth of what a channel keeps.
     package var payloadBytesMax = 1 << 20
     /// WebSocket messages of clients: commands and publications.

@@ -20,6 +20,8 @@ extension ServerLoop {
             guard let segments = target.segments, let items = target.items else {
                 throw .badParameter("request target", "it is not percent-encoded UTF-8")
             }
+            handle.connection.crossOrigin = nil
+            try checkHost(request)
             handle.connection.crossOrigin = try allowedCrossOrigin(request)
             if request.method == .options, handle.connection.crossOrigin != nil { return answerPreflight(handle) }
             try route(request, segments, items, body, upgrade, handle)
@@ -103,6 +105,19 @@ extension ServerLoop {
     private func channelName(_ text: String) throws(Problem) -> ChannelName {
         guard let name = ChannelName(text) else { throw .badChannel(text) }
         return name
+    }
+
+    private func checkHost(_ request: HTTPRequest) throws(Problem) {
+        guard let names = server.hosts, let authority = request.authority else { return }
+        // Without the port; an address of version 6 stands in brackets.
+        let end =
+            authority.hasPrefix("[") ? authority.firstIndex(of: "]").map { authority.index(after: $0) } : authority.firstIndex(of: ":")
+        let name = authority[..<(end ?? authority.endIndex)].lowercased()
+        guard !names.contains(name) else { return }
+        throw Problem(
+            "host-not-allowed", "Host not allowed", status: 421, detail: "this server is not called \(name.prefix(100))", rule: "host",
+            configurationKey: "allowed_hosts (--allow-host)"
+        )
     }
 
     /// A page of another origin may use the server only if the configuration says so. Browsers always name the origin on WebSockets

@@ -96,6 +96,7 @@ extension ServerLoop {
     ) throws(Problem) -> WebSocketHandshake.Request {
         // Another parser on the way may take the content for frames.
         guard body.isEmpty, request.headerFields[.transferEncoding] == nil else {
+            if case .http1(let exchange) = handle.connection.state { exchange.head?.keepAlive = false }
             throw Problem("bad-handshake", "Not a WebSocket handshake", status: 400, detail: "a handshake has no content")
         }
         guard upgrade != nil else {

@@ -35,6 +35,8 @@ package final class ServerLoop {
     var readsAhead: [(head: UInt64, handle: RequestHandle, body: (ServerLoop) throws(Problem) -> Void)] = []
     private var tickTask: RepeatedTask?
     private var sharedPages = SharedPages()
+    /// Of all request bodies that are being read.
+    var parkedBytes = 0
     /// Handshakes that may still be worked on before others have their turn, and connections that wait for that.
     private var handshakesLeft = 0
     private var isHandshakeTurn = false
@@ -229,6 +231,13 @@ package final class ServerLoop {
         } else {
             eventLoop.scheduleTask(in: .milliseconds(milliseconds)) { bound.value.0.readOn(bound.value.1) }
         }
+    }
+
+    // MARK: request bodies
+
+    /// Whether there is room for so much more of requests that are not here as a whole yet.
+    func mayPark(_ count: Int) -> Bool {
+        parkedBytes + count <= server.configuration.parkedBytesMax
     }
 
     // MARK: handshakes

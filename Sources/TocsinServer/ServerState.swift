@@ -10,6 +10,8 @@ package final class ServerState: Sendable {
     package let version: String
     /// Further pages, by path: the demo's.
     let pages: [String: StaticPage]
+    /// Names that it may be called by; nil: any.
+    let hosts: Set<String>?
     let startedMilliseconds = Clock.monotonicMilliseconds()
     private let draining = Atomic<Bool>(false)
     private let connections = Atomic<Int>(0)
@@ -25,6 +27,14 @@ package final class ServerState: Sendable {
         self.version = version
         self.pages = pages
         connectionsMax = Atomic(configuration.connectionsMax)
+        let here: Set = ["localhost", "127.0.0.1", "[::1]"]
+        if configuration.allowedHosts.contains("*") {
+            hosts = nil
+        } else if configuration.allowedHosts.isEmpty {
+            hosts = here.contains(configuration.host) || configuration.host == "::1" ? here : nil
+        } else {
+            hosts = Set(configuration.allowedHosts.map { $0.lowercased() }).union(here)
+        }
     }
 
     /// Keeps the connections below what the process may have of descriptors besides those that it has now.

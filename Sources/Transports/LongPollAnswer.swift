@@ -36,6 +36,7 @@ package enum LongPollAnswer {
         var response = HTTPResponse(status: .ok)
         response.headerFields[.contentType] = "application/json"
         response.headerFields[.cacheControl] = "no-store"
+        response.headerFields[.vary] = "Accept"
         response.headerFields[.preferenceApplied] = "wait=\(waitSeconds)"
         return response
     }
@@ -48,7 +49,7 @@ package enum EventStreamAnswer {
         response.headerFields[.contentType] = "text/event-stream; charset=utf-8"
         response.headerFields[.cacheControl] = "no-store"
         response.headerFields[.accelBuffering] = "no"
-        response.headerFields[.xContentTypeOptions] = "nosniff"
+        response.headerFields[.vary] = "Accept"
         return response
     }
 }

@@ -90,6 +90,11 @@ extension Problem {
 
     package static let bodyTooLarge = Problem("body-too-large", "Body too large", status: 413, detail: "the body is too long")
 
+    package static let tooManyBodies = Problem(
+        "overloaded", "Too many bodies at once", status: 503, detail: "too many bytes of requests are on their way",
+        rule: "bytes of request bodies that are being read", retryAfterSeconds: 1
+    )
+
     package static func notFound(_ detail: String) -> Problem {
         Problem("not-found", "Not found", status: 404, detail: detail)
     }

@@ -61,6 +61,7 @@ package enum PublicationReader {
         guard value.kind == .object else { throw .badJSON("an item has to be an object") }
         var channel: ChannelName?
         var data: [UInt8]?
+        var isBase64 = false
         var fields = Fields()
         for (name, member) in value.memberList where !ignoring.contains(name) {
             switch name {
@@ -70,6 +71,9 @@ package enum PublicationReader {
                 channel = known
             case "data":
                 data = Array(member.bytes)
+            case "encoding":
+                guard member.string() == "base64" else { throw .badParameter(name, "only \"base64\" is known") }
+                isBase64 = true
             case "ttl":
                 guard let seconds = member.integer() else { throw .badParameter(name, "whole seconds are wanted") }
                 _ = try fields.take(name, String(seconds))
@@ -80,7 +84,23 @@ package enum PublicationReader {
         }
         guard let channel else { throw .badParameter("channel", "is missing") }
         guard let data else { throw .badParameter("data", "is missing") }
-        return publication(channel, data: data, fields)
+        if isBase64, !isBase64Text(data) { throw .badParameter("data", "is not base64, as \"encoding\" says") }
+        return publication(channel, data: data, isBase64: isBase64, fields)
+    }
+
+    /// Whether a JSON text is a string of base64 with its padding (RFC 4648 section 4), without escapes.
+    private static func isBase64Text(_ text: [UInt8]) -> Bool {
+        guard text.count >= 2, text[0] == UInt8(ascii: "\""), (text.count - 2) % 4 == 0 else { return false }
+        let letters = text[1..<text.count - 1]
+        let padding = letters.suffix(2).count { $0 == UInt8(ascii: "=") }
+        return letters.dropLast(padding).allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "+"), UInt8(ascii: "/"):
+                true
+            default: false
+            }
+        }
     }
 
     /// A batch: an array, or NDJSON.
@@ -99,7 +119,7 @@ package enum PublicationReader {
         } else {
             let array = try JSONSlice.checked(body[...])
             guard array.kind == .array else { throw .badJSON("an array of items is wanted (or application/x-ndjson)") }
-            values = array.elementList
+            values = Array(array.elements.prefix(itemsMax + 1))
             guard values.count <= itemsMax else { throw tooMany(values.count) }
         }
         return values.map { value in
@@ -109,7 +129,7 @@ package enum PublicationReader {
 
     private static func tooMany(_ count: Int) -> Problem {
         Problem(
-            "bad-parameter", "Too many items", status: 400, detail: "\(count) items; a request may have \(itemsMax)",
+            "bad-parameter", "Too many items", status: 400, detail: "\(count) items or more; a request may have \(itemsMax)",
             rule: "items per publish request"
         )
     }

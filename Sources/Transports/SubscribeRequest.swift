@@ -88,7 +88,7 @@ package struct SubscribeRequest: Sendable, Equatable {
             switch name {
             case "channels":
                 guard value.kind == .array else { throw .badParameter(name, "an array of channels is wanted") }
-                for element in value.elementList { try reader.take("channel", element.string() ?? "") }
+                for element in value.elements { try reader.take("channel", element.string() ?? "") }
             case "heartbeat", "pad", "wait":
                 guard let number = value.integer() else { throw .badParameter(name, "a whole number is wanted") }
                 try reader.take(name, String(number))

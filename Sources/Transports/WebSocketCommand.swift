@@ -83,7 +83,7 @@ package struct WebSocketCommand {
     private static func patterns(_ value: JSONSlice, _ id: CommandID?) throws(Refusal) -> [ChannelPattern] {
         var texts: [String?] = []
         if let one = value["channel"] { texts.append(one.string()) }
-        if let several = value["channels"], several.kind == .array { texts += several.elementList.map { $0.string() } }
+        if let several = value["channels"], several.kind == .array { texts += several.elements.prefix(10_000).map { $0.string() } }
         guard !texts.isEmpty else { throw Refusal(id: id, code: "bad_channel", message: "\"channel\" is missing") }
         var patterns: [ChannelPattern] = []
         for text in texts {

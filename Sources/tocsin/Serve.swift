@@ -44,6 +44,9 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "An origin whose pages may use this server besides its own (repeatable); * for all.")
     var allowOrigin: [String] = []
 
+    @Option(help: "A name that clients may call the server by, besides those of this host (repeatable); * for any.")
+    var allowHost: [String] = []
+
     @Option(
         help: ArgumentHelp(
             "The file of the log; :memory: keeps it in the process.",
@@ -106,6 +109,7 @@ struct ServeOptions: ParsableArguments {
         configuration.loops = loops ?? coreCount
         configuration.subscribe.heartbeatSecondsDefault = heartbeat
         configuration.allowedOrigins = allowOrigin
+        configuration.allowedHosts = allowHost
         func keep(_ feed: inout Feed) {
             if let keepMessages {
                 feed.retention.countMax = keepMessages

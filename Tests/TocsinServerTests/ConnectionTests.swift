@@ -18,6 +18,7 @@ private final class Bench {
 
     init(_ change: (inout ServerConfiguration) -> Void = { _ in }) {
         var configuration = ServerConfiguration()
+        configuration.allowedHosts = ["*"]
         change(&configuration)
         let options = StoreOptions(path: ":memory:", durability: .memory, limits: configuration.log)
         let (log, preload) = try! EmbeddedLog.open(
