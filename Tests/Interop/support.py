@@ -78,7 +78,7 @@ class Server:
 
     def __init__(self, certificate=None, command="serve", heartbeat=1, arguments=()):
         line = [binary(), command, "--host", "127.0.0.1", "--port", "0", "--heartbeat", str(heartbeat), "--loops", "2"]
-        line += ["--store", ":memory:"]
+        line += ["--store", ":memory:", "--allow-host", "a", "--allow-host", "x", "--allow-host", "example.org"]
         if certificate:
             line += ["--tls-port", "0", "--certificate", str(certificate[0]), "--key", str(certificate[1])]
         self.process = subprocess.Popen(
