@@ -9,7 +9,7 @@ extension HTTP2Engine {
         nghttp2_option_set_max_settings(option, limits.settingsEntriesMax)
         // nghttp2 counts reads in which it waits for the nine bytes of a frame's header, so a peer whose bytes come one by one would reach
         // the limit with its first frame. The engine counts frames; this is left for the header blocks that nghttp2 throws away.
-        nghttp2_option_set_max_continuations(option, 9 * limits.continuationsMax)
+        nghttp2_option_set_max_continuations(option, 9 * (limits.continuationsMax + 1))
         nghttp2_option_set_max_deflate_dynamic_table_size(option, limits.encoderTableBytesMax)
         nghttp2_option_set_no_closed_streams(option, 1)
         nghttp2_option_set_max_reserved_remote_streams(option, 0)

@@ -53,7 +53,7 @@ final class AnsweringServer {
         require(session.fault == nil || session.isFinished, "a connection with a fault that is not at its end")
         let data = dataSent()
         for (stream, bytes) in data {
-            require(offered[stream]?.starts(with: bytes) ?? false, "other bytes are sent than were offered")
+            require((offered[stream] ?? []).starts(with: bytes), "other bytes are sent than were offered")
         }
     }
 

@@ -4,7 +4,7 @@ import NotificationCore
 ///
 /// The input is words with a blank between them. Each is taken for all of these; each pair of the first ones, for two patterns.
 package func fuzzNames(_ bytes: UnsafeRawBufferPointer) {
-    let words = Array(bytes).parts(0x20).prefix(12).map { String(decoding: $0, as: UTF8.self) }
+    let words = Array(bytes).parts(0x20).prefix(8).map { String(decoding: $0, as: UTF8.self) }
     for word in words {
         checkPosition(word)
         checkFieldText(word)
