@@ -16,9 +16,10 @@ package struct Acknowledgement: Sendable {
     package init(_ value: JSONSlice, ignoring: Set<String> = []) throws(Problem) {
         guard value.kind == .object else { throw .badJSON("an object is wanted") }
         var channel: ChannelName?
-        var ranges: [ClosedRange<UInt64>]?
+        var through: UInt64?
+        var sequences: [UInt64]?
         isDismissed = false
-        for (name, member) in value.memberList where !ignoring.contains(name) {
+        for (name, member) in value.members where !ignoring.contains(name) {
             switch name {
             case "channel":
                 let text = member.string() ?? ""
@@ -28,17 +29,16 @@ package struct Acknowledgement: Sendable {
                 guard let last = member.integer().flatMap({ UInt64(exactly: $0) }), last > 0 else {
                     throw .badParameter(name, "a sequence is wanted")
                 }
-                ranges = (ranges ?? []) + [1...last]
+                through = max(through ?? 0, last)
             case "sequences":
                 guard member.kind == .array else { throw .badParameter(name, "an array of sequences is wanted") }
-                let elements = member.elementList
-                guard elements.count <= Self.sequencesMax else { throw .badParameter(name, "at most \(Self.sequencesMax) are taken") }
-                ranges = ranges ?? []
-                for element in elements {
+                sequences = sequences ?? []
+                for element in member.elements {
                     guard let sequence = element.integer().flatMap({ UInt64(exactly: $0) }), sequence > 0 else {
                         throw .badParameter(name, "sequences are whole numbers from 1")
                     }
-                    ranges!.append(sequence...sequence)
+                    guard sequences!.count < Self.sequencesMax else { throw .badParameter(name, "at most \(Self.sequencesMax) are taken") }
+                    sequences!.append(sequence)
                 }
             case "dismiss":
                 switch String(decoding: member.bytes, as: UTF8.self) {
@@ -51,8 +51,8 @@ package struct Acknowledgement: Sendable {
             }
         }
         guard let channel else { throw .badParameter("channel", "is missing") }
-        guard let ranges else { throw .badParameter("sequences", "is missing, and so is through") }
+        guard through != nil || sequences != nil else { throw .badParameter("sequences", "is missing, and so is through") }
         self.channel = channel
-        self.ranges = ranges
+        ranges = (through.map { [1...$0] } ?? []) + (sequences ?? []).map { $0...$0 }
     }
 }

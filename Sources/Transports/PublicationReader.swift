@@ -63,7 +63,7 @@ package enum PublicationReader {
         var data: [UInt8]?
         var isBase64 = false
         var fields = Fields()
-        for (name, member) in value.memberList where !ignoring.contains(name) {
+        for (name, member) in value.members where !ignoring.contains(name) {
             switch name {
             case "channel":
                 let text = member.string() ?? ""
@@ -107,8 +107,8 @@ package enum PublicationReader {
     package static func batch(_ body: [UInt8], isNDJSON: Bool) throws(Problem) -> [Result<Publication, Problem>] {
         var values: [JSONSlice] = []
         if isNDJSON {
-            let lines = body.withUnsafeBytes { NDJSON.lines($0) }
-            guard lines.count <= itemsMax else { throw tooMany(lines.count) }
+            let lines = body.withUnsafeBytes { NDJSON.lines($0, linesMax: itemsMax + 1) }
+            guard lines.count <= itemsMax else { throw tooMany }
             for (number, line) in lines.enumerated() {
                 do throws(Problem) {
                     values.append(try JSONSlice.checked(body[line]))
@@ -120,19 +120,17 @@ package enum PublicationReader {
             let array = try JSONSlice.checked(body[...])
             guard array.kind == .array else { throw .badJSON("an array of items is wanted (or application/x-ndjson)") }
             values = Array(array.elements.prefix(itemsMax + 1))
-            guard values.count <= itemsMax else { throw tooMany(values.count) }
+            guard values.count <= itemsMax else { throw tooMany }
         }
         return values.map { value in
             do throws(Problem) { return .success(try item(value)) } catch { return .failure(error) }
         }
     }
 
-    private static func tooMany(_ count: Int) -> Problem {
-        Problem(
-            "bad-parameter", "Too many items", status: 400, detail: "\(count) items or more; a request may have \(itemsMax)",
-            rule: "items per publish request"
-        )
-    }
+    /// They are not counted to the end: a large body of very short items would be taken apart only to be refused.
+    private static let tooMany = Problem(
+        "bad-parameter", "Too many items", status: 400, detail: "more than \(itemsMax) items", rule: "items per publish request"
+    )
 }
 
 extension JSONSlice {

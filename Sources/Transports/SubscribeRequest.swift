@@ -84,7 +84,7 @@ package struct SubscribeRequest: Sendable, Equatable {
         self.init(limits: limits)
         var reader = Reader(limits: limits, request: self)
         let object = try JSONSlice.object(body)
-        for (name, value) in object.memberList {
+        for (name, value) in object.members {
             switch name {
             case "channels":
                 guard value.kind == .array else { throw .badParameter(name, "an array of channels is wanted") }
