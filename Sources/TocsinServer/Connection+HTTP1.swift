@@ -97,8 +97,11 @@ extension Connection {
         fail("http1", problem.detail)
     }
 
-    func dated(_ response: HTTPResponse) -> HTTPResponse {
+    /// - Parameter stream: of HTTP/2; else 0.
+    func dated(_ response: HTTPResponse, stream: Int32 = 0) -> HTTPResponse {
         var response = response
+        var crossOrigin = crossOrigin
+        if case .http2(let exchange) = state { crossOrigin = exchange.streams[stream]?.crossOrigin }
         response.headerFields[.date] = loop.dateField
         response.headerFields[.xContentTypeOptions] = "nosniff"
         if let crossOrigin {

@@ -138,7 +138,7 @@ extension Connection {
         exchange.streams[stream]?.answerBytes = body.count
         exchange.answerBytes += body.count
         setDeadline(stream, exchange, seconds: loop.server.configuration.stallSecondsMax)
-        exchange.session.respond(stream: stream, dated(response), body: body)
+        exchange.session.respond(stream: stream, dated(response, stream: stream), body: body)
     }
 
     /// The request has been read: it is routed, once.

@@ -42,8 +42,7 @@ final class Connection: ChannelInboundHandler {
     var tls: TLSEngine?
     private(set) var context: ChannelHandlerContext?
     private(set) var descriptor: Int32 = -1
-    /// The other origin whose page made the newest request, if it may: named in answers. (Should streams of two origins share a
-    /// connection, an answer may name the wrong one of two allowed ones, which the browser then refuses.)
+    /// HTTP/1.1: the other origin whose page made the request, if it may: named in its answer. (HTTP/2: each stream has its own.)
     var crossOrigin: String?
     /// Bytes that went to the channel and have not reached the socket.
     private(set) var pendingBytes = 0
@@ -341,7 +340,8 @@ final class Connection: ChannelInboundHandler {
         switch state {
         case .http1(let exchange): onHTTP1Deadline(exchange)
         case .http2(let exchange): onHTTP2Idle(exchange)
-        case .sniffing, .lingering, .webSocket, .eventStream: close()
+        case .webSocket: closeWhenDrained()
+        case .sniffing, .lingering, .eventStream: close()
         case .closed: break
         }
     }

@@ -42,4 +42,19 @@ struct RequestHandle {
     let isHead: Bool
     /// HTTP/2: an extended CONNECT (RFC 8441).
     var isTunnel = false
+
+    /// The other origin whose page made the request, if it may: named in the answer.
+    var crossOrigin: String? {
+        get {
+            if case .http2(let exchange) = connection.state { return exchange.streams[stream]?.crossOrigin }
+            return connection.crossOrigin
+        }
+        nonmutating set {
+            if case .http2(let exchange) = connection.state {
+                exchange.streams[stream]?.crossOrigin = newValue
+            } else {
+                connection.crossOrigin = newValue
+            }
+        }
+    }
 }

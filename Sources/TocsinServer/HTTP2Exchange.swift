@@ -47,6 +47,8 @@ struct HTTP2Stream {
     var webSocket: WebSocketSession?
     /// An extended CONNECT (RFC 8441): what comes on it is no request body.
     var isTunnel = false
+    /// The other origin whose page made the request, if it may.
+    var crossOrigin: String?
     /// Until when its body has to be here, or its answer has to have got on. 0: no deadline.
     var deadlineTick: UInt32 = 0
     /// Of its answer, as long as it is not closed.

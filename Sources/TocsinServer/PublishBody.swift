@@ -76,6 +76,17 @@ enum PublishBody {
 
 /// CloudEvents 1.0 over HTTP, in both modes. Either way the payload of the notification is the event in its JSON format.
 enum CloudEvent {
+    /// The `type` becomes the notification's event.
+    private static func eventType(_ text: String) throws(Problem) -> FieldText {
+        guard let type = FieldText(text) else {
+            throw Problem(
+                "bad-cloudevent", "Not a CloudEvent", status: 400,
+                detail: "type has to have 1 to \(FieldText.bytesMax) bytes and no control characters"
+            )
+        }
+        return type
+    }
+
     static func structured(_ body: [UInt8]) throws(Problem) -> PublishBody.Payload {
         let event = try JSONSlice.checked(body[...])
         guard event.kind == .object else {
@@ -83,7 +94,7 @@ enum CloudEvent {
         }
         for name in ["id", "source", "type"] where event[name]?.string()?.isEmpty ?? true { throw missing(name) }
         guard event["specversion"]?.string() == "1.0" else { throw missing("specversion (1.0)") }
-        return PublishBody.Payload(data: Array(event.bytes), event: FieldText(event["type"]!.string()!))
+        return PublishBody.Payload(data: Array(event.bytes), event: try eventType(event["type"]!.string()!))
     }
 
     /// Attributes are `ce-` fields, the body is the data.
@@ -123,7 +134,7 @@ enum CloudEvent {
             }
         }
         out.append(UInt8(ascii: "}"))
-        return PublishBody.Payload(data: out, event: FieldText(value("type")!))
+        return PublishBody.Payload(data: out, event: try eventType(value("type")!))
     }
 
     private static func missing(_ name: String) -> Problem {

@@ -59,7 +59,7 @@ extension Connection {
         session.adapter.shape.append(control: goingAway, event: "going-away", to: &out)
         session.adapter.close(.serviceRestart, "the server restarts", &out)
         send(session, out)
-        close(session)
+        close(session, awaitsPeer: true)
     }
 
     private func leaveStreams(_ exchange: HTTP2Exchange, _ goingAway: [UInt8], _ retryAfterMilliseconds: Int) {

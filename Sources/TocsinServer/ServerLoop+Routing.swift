@@ -20,10 +20,10 @@ extension ServerLoop {
             guard let segments = target.segments, let items = target.items else {
                 throw .badParameter("request target", "it is not percent-encoded UTF-8")
             }
-            handle.connection.crossOrigin = nil
+            handle.crossOrigin = nil
             try checkHost(request)
-            handle.connection.crossOrigin = try allowedCrossOrigin(request)
-            if request.method == .options, handle.connection.crossOrigin != nil { return answerPreflight(handle) }
+            handle.crossOrigin = try allowedCrossOrigin(request)
+            if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
             try route(request, segments, items, body, upgrade, handle)
         } catch {
             answer(handle, error)

@@ -180,7 +180,7 @@ extension ServerLoop {
             session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
         )
         let session = EventStreamSession(subscriber: id, heartbeatSeconds: wanted.heartbeatSeconds, paddingBytes: wanted.paddingBytes)
-        let response = connection.dated(EventStreamAnswer.response)
+        let response = connection.dated(EventStreamAnswer.response, stream: handle.stream)
         var out: [UInt8] = []
         let shape: WireShape
         switch connection.state {

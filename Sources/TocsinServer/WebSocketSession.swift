@@ -26,7 +26,10 @@ final class WebSocketSession {
     var budgetTick: UInt32
     /// Frames that the stream has not taken yet: its window is shut. (A connection has the channel for that.)
     var waiting: [UInt8] = []
+    /// Nothing is sent any more.
     var isClosed = false
+    /// Nothing is read any more either.
+    var isEnded = false
     /// The end of the stream has been written.
     var isFinished = false
     /// When the stream is reset if the peer does not end its half.
@@ -85,7 +88,7 @@ extension Connection {
             let early = exchange.streams[handle.stream]?.body ?? []
             exchange.streams[handle.stream]?.body = []
             exchange.streams[handle.stream]?.webSocket = session
-            exchange.session.startStreaming(stream: handle.stream, dated(response))
+            exchange.session.startStreaming(stream: handle.stream, dated(response, stream: handle.stream))
             return (session, [], early)
         default:
             return (nil, [], [])
@@ -93,7 +96,7 @@ extension Connection {
     }
 
     func receiveWebSocket(_ session: WebSocketSession, _ bytes: UnsafeMutableRawBufferPointer) {
-        guard !session.isClosed else { return }
+        guard !session.isEnded else { return }
         let configuration = loop.server.configuration
         session.receivedTick = loop.tick
         session.refill(tick: loop.tick, perSecond: configuration.controlFramesPerSecond, max: configuration.controlFramesBurst)
@@ -112,7 +115,7 @@ extension Connection {
             case .acknowledge(let id, let user, let acknowledgement): acknowledge(session, id, user, acknowledgement)
             case .publish(let id, let publication): publish(session, id, publication)
             case .pong(let payload): notePong(session, payload)
-            case .close: close(session)
+            case .close(let awaitsPeer): close(session, awaitsPeer: awaitsPeer)
             }
         }
     }
@@ -124,9 +127,7 @@ extension Connection {
         guard !bytes.isEmpty, !session.isClosed else { return }
         guard session.stream != 0 else { return write(bytes) }
         guard case .http2(let exchange) = state else { return }
-        if session.waiting.isEmpty, exchange.session.offer(stream: session.stream, bytes, range: 0..<bytes.count) {
-            for id in session.adapter.subscribers where !hasRoom(stream: session.stream) { loop.stop(id) }
-        } else {
+        if !session.waiting.isEmpty || !exchange.session.offer(stream: session.stream, bytes, range: 0..<bytes.count) {
             session.waiting += bytes
             if session.waiting.count > loop.server.configuration.backlogBytesMax {
                 // It asks and does not read the answers.
@@ -134,6 +135,8 @@ extension Connection {
             }
         }
         flushOrWait(exchange)
+        // What the stream has not taken now, `windowOpen` tells of.
+        if !hasRoom(stream: session.stream) { for id in session.adapter.subscribers { loop.stop(id) } }
     }
 
     /// The stream has room again: first what waits, then the subscribers read on.
@@ -141,7 +144,7 @@ extension Connection {
         if !session.waiting.isEmpty {
             guard exchange.session.offer(stream: session.stream, session.waiting, range: 0..<session.waiting.count) else { return }
             session.waiting = []
-            if session.isClosed { finish(session, exchange) }
+            if session.isEnded { finish(session, exchange) }
             return flushOrWait(exchange)
         }
         guard !session.isClosed else { return }
@@ -152,16 +155,20 @@ extension Connection {
         if loop.isFanningOut { wantFlush(exchange) } else { flushHTTP2() }
     }
 
-    /// The last frame has been handed over: nothing is delivered from now on, and the stream or connection ends after it.
-    func close(_ session: WebSocketSession) {
-        guard !session.isClosed else { return }
+    /// The last frame has been handed over: nothing is delivered from now on, and the stream or connection ends after it; where the peer's
+    /// close is awaited, when that has come or a moment has passed.
+    func close(_ session: WebSocketSession, awaitsPeer: Bool) {
+        guard !session.isEnded else { return }
         session.isClosed = true
-        guard session.stream != 0 else { return closeWhenDrained() }
+        session.isEnded = !awaitsPeer
         for id in session.adapter.subscribers { loop.detachLater(id, self) }
+        guard session.stream != 0 else {
+            return awaitsPeer ? setDeadline(seconds: Self.lingerSeconds) : closeWhenDrained()
+        }
         guard case .http2(let exchange) = state else { return }
         session.resetTick = loop.tick + loop.ticks(seconds: Self.lingerSeconds)
         look(at: session.resetTick)
-        if session.waiting.isEmpty { finish(session, exchange) }
+        if session.isEnded, session.waiting.isEmpty { finish(session, exchange) }
         flushOrWait(exchange)
     }
 
@@ -174,6 +181,7 @@ extension Connection {
     /// Ends the stream at once, as a reset of TCP would (RFC 8441 section 5.2).
     private func reset(_ session: WebSocketSession, _ exchange: HTTP2Exchange) {
         session.isClosed = true
+        session.isEnded = true
         session.waiting = []
         for id in session.adapter.subscribers { loop.detachLater(id, self) }
         exchange.session.reset(stream: session.stream, errorCode: 8)  // CANCEL
@@ -186,6 +194,7 @@ extension Connection {
             session.waiting = []
             for id in session.adapter.subscribers { loop.detachLater(id, self) }
         }
+        session.isEnded = true
         if session.waiting.isEmpty { finish(session, exchange) }
     }
 
@@ -294,7 +303,7 @@ extension Connection {
             var out: [UInt8] = []
             session.adapter.close(.policyViolation, "no answer to pings", &out)
             send(session, out)
-            close(session)
+            close(session, awaitsPeer: false)
             return .max
         }
         let saidTick = session.adapter.subscribers.reduce(0) { max($0, loop.outlets[$1].lastTick) }

@@ -6,7 +6,8 @@ package import WebSocketCodec
 ///
 /// Bytes of the client go in; frames for the client are appended to `out`; what only the server can do comes back as actions.
 ///
-///     open ──close frame, fault, or server's close──> closing   nothing more is read; the server closes after what is in `out`
+///     open ──server's close──> closing ──close frame, fault──> closed   the server ends the connection after what is in `out`
+///       └────────────close frame, fault──────────────────────────^
 package struct WebSocketAdapter {
     package enum Action {
         /// A subscription has been made; it may have to be read on from its position.
@@ -20,8 +21,8 @@ package struct WebSocketAdapter {
         case publish(CommandID?, Publication)
         /// The answer to a ping, with what that carried.
         case pong([UInt8])
-        /// The connection is to be closed once `out` has been sent.
-        case close
+        /// The connection is to be closed once `out` has been sent; if the peer's close is awaited, after that, or a moment later.
+        case close(awaitsPeer: Bool)
     }
 
     /// The subscription of the URL first, then one for each command `subscribe`. Each is a cursor of its own.
@@ -34,7 +35,14 @@ package struct WebSocketAdapter {
     private let compression: WireCompression
     private let isEcho: Bool
     private let messageBytesMax: Int
-    private var isClosing = false
+    private var phase = Phase.open
+
+    private enum Phase {
+        case open
+        /// Our close has gone out, the peer's has not come (RFC 6455 section 7.1.2).
+        case closing
+        case closed
+    }
 
     /// - Parameters:
     ///   - subscriber: the subscription of the URL; nil: this is an echo, for the test suites of the protocol.
@@ -63,31 +71,39 @@ package struct WebSocketAdapter {
     ) -> [Action] {
         var actions: [Action] = []
         var consumed = 0
-        while !isClosing {
+        let before = phase
+        while phase != .closed {
             do throws(WebSocketFault) {
                 let rest = UnsafeMutableRawBufferPointer(rebasing: input[consumed...])
                 var taken = 0
                 let event = try decoder.next(rest, consumed: &taken)
                 consumed += taken
                 guard let event else { break }
+                guard phase == .open else {
+                    // Nothing counts any more but the answer to our close.
+                    if case .close = event { phase = .closed }
+                    continue
+                }
                 if event.isControl { controlBudget -= 1 }
                 guard controlBudget >= 0 else {
                     close(.policyViolation, "too many control frames", &out)
-                    break
+                    continue
                 }
                 handle(event, hub, knownHead, limits, &actions, &out)
             } catch {
+                // There is nothing more to be read of it (section 7.1.7).
                 close(error.closeCode, error.reason, &out)
+                phase = .closed
             }
         }
-        if isClosing { actions.append(.close) }
+        if phase != before { actions.append(.close(awaitsPeer: phase == .closing)) }
         return actions
     }
 
     /// The server's close. The connection is to be closed once `out` has been sent.
     package mutating func close(_ code: WebSocketCloseCode, _ reason: String, _ out: inout [UInt8]) {
-        guard !isClosing else { return }
-        isClosing = true
+        guard phase == .open else { return }
+        phase = .closing
         WebSocketEncoder.close(code, reason: reason, into: &out)
     }
 
@@ -136,8 +152,8 @@ package struct WebSocketAdapter {
         case .pong(let payload):
             actions.append(.pong(payload))
         case .close(let code, _):
-            isClosing = true
-            WebSocketEncoder.close(code ?? .normalClosure, reason: "", into: &out)
+            phase = .closed
+            WebSocketEncoder.close(code, reason: "", into: &out)
         }
     }
 

