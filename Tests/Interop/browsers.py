@@ -76,6 +76,7 @@ class Chromium(Browser):
         super().__init__(
             ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
              "--no-proxy-server", "--disable-extensions", "--disable-background-networking", "--ignore-certificate-errors",
+             "--disable-features=BackForwardCache",
              "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"])
 
     def _begin(self):
