@@ -224,7 +224,7 @@ SOURCE = """(name, url, names, credentials) => {
 
 SOURCE_STATE = """name => {
     const {source, got, control, opened, errors} = window.followed[name]
-    return {got, control, opened, errors, ready: source.readyState}
+    return {count: got.length, control, opened, errors, ready: source.readyState}
 }"""
 
 SOCKET = """(name, url, protocols) => {
@@ -241,12 +241,14 @@ SOCKET = """(name, url, protocols) => {
 
 SOCKET_STATE = """name => {
     const {socket, got, opened, errors, closed} = window.followed[name]
-    return {got, opened, errors, closed, ready: socket.readyState, protocol: socket.protocol, extensions: socket.extensions}
+    return {count: got.length, opened, errors, closed, ready: socket.readyState, protocol: socket.protocol, extensions: socket.extensions}
 }"""
+
+GOT = "name => window.followed[name].got"
 
 
 class Source:
-    """An EventSource in a page: `got` has the events of the names asked for, `control` those of the protocol."""
+    """An EventSource in a page, and what came: events of the names asked for, and apart from them those of the protocol."""
 
     def __init__(self, browser, url, names=("message",), credentials=False):
         self.browser, self.name = browser, f"source-{next(numbers)}"
@@ -264,14 +266,15 @@ class Source:
 
     def events(self, count):
         """Waits for so many events; answers all that came."""
-        return self.until(lambda state: len(state["got"]) >= count, f"has {count} events")["got"]
+        self.until(lambda state: state["count"] >= count, f"has {count} events")
+        return self.browser.run(GOT, self.name)
 
     def close(self):
         self.browser.run("name => window.followed[name].source.close()", self.name)
 
 
 class Socket:
-    """A WebSocket in a page: `got` has texts as strings and binary messages as lists of bytes."""
+    """A WebSocket in a page, and what came: texts as strings, binary messages as lists of bytes."""
 
     def __init__(self, browser, url, protocols=("tocsin.v1",)):
         self.browser, self.name = browser, f"socket-{next(numbers)}"
@@ -289,7 +292,8 @@ class Socket:
 
     def messages(self, count):
         """Waits for so many messages; answers all that came."""
-        return self.until(lambda state: len(state["got"]) >= count, f"has {count} messages")["got"]
+        self.until(lambda state: state["count"] >= count, f"has {count} messages")
+        return self.browser.run(GOT, self.name)
 
     def objects(self, count):
         return [json.loads(text) for text in self.messages(count)]
