@@ -22,22 +22,25 @@ pytestmark = pytest.mark.timeout(100)
 
 # The opening handshake
 
-@pytest.mark.parametrize("offered, chosen", [
+CHOICES = [
     ([], ""), (["tocsin.v1"], "tocsin.v1"), (["other.v9", "tocsin.v1"], "tocsin.v1"), (["tocsin.v1", "tocsin.v1.cbor"], "tocsin.v1"),
     (["tocsin.v1.cbor", "tocsin.v1"], "tocsin.v1.cbor"), (["tocsin.v1.x", "x", "tocsin.v1.cbor"], "tocsin.v1.cbor"),
     (["other.v9"], None), (["TOCSIN.V1"], None), (["a", "b", "c"], None),
-], ids=lambda value: ",".join(value) if isinstance(value, list) else None)
-def test_the_first_subprotocol_that_is_known_is_chosen_and_none_if_none_is(chromium, base, channel, offered, chosen):
+]
+
+
+def test_the_first_subprotocol_that_is_known_is_chosen_and_none_if_none_is(chromium, base, channel):
     """websockets/Create-valid-url-protocol, -array-protocols, -protocol-empty, Create-protocols-repeated-case-insensitive."""
-    socket = Socket(chromium, subscribe(base, channel), offered)
-    state = socket.opened()
-    if chosen is None:
-        # A browser that offered subprotocols does not go on without one.
-        assert not state["opened"] and state["closed"] == {"code": 1006, "reason": "", "clean": False}
-    else:
-        assert state["opened"] and state["protocol"] == chosen
-        message = socket.messages(1)[0]
-        assert isinstance(message, list) if chosen.endswith("cbor") else json.loads(message)["type"] == "hello"
+    for offered, chosen in CHOICES:
+        socket = Socket(chromium, subscribe(base, channel), offered)
+        state = socket.opened()
+        if chosen is None:
+            # A browser that offered subprotocols does not go on without one.
+            assert not state["opened"] and state["closed"] == {"code": 1006, "reason": "", "clean": False}, offered
+        else:
+            assert state["opened"] and state["protocol"] == chosen, offered
+            message = socket.messages(1)[0]
+            assert isinstance(message, list) if chosen.endswith("cbor") else json.loads(message)["type"] == "hello", offered
 
 
 def test_compression_is_negotiated_and_shown(chromium, base, channel):
@@ -248,7 +251,6 @@ def test_large_notifications_come_over_a_websocket(server, chromium, base, chann
 # The end
 
 REASONS = {
-    "no code": (),
     "1000": (1000,),
     "1000 and a reason": (1000, "reason"),
     "3000": (3000, "done"),
@@ -260,19 +262,26 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("name", REASONS)
-def test_a_close_of_the_page_is_clean_and_has_its_own_code_back(server, chromium, base, channel, name):
-    """websockets/Close-1000, -1000-reason, -1005, -3000-reason, -4999-reason, -Reason-124Bytes, -clean-close."""
-    arguments = REASONS[name]
+def test_a_close_of_the_page_is_clean_and_has_its_own_code_back(server, chromium, base, channel):
+    """websockets/Close-1000, -1000-reason, -3000-reason, -4999-reason, -Reason-124Bytes, -clean-close."""
     before = metric(server, "tocsin_connections")
+    for name, arguments in REASONS.items():
+        socket = Socket(chromium, subscribe(base, channel))
+        socket.messages(1)
+        assert socket.state()["ready"] == 1
+        socket.close(*arguments)
+        closed = socket.closed()
+        assert closed["clean"] and closed["code"] == arguments[0], (name, closed)
+        assert closed["reason"] in ("", *arguments[1:]) and socket.state()["errors"] == 0 and socket.state()["ready"] == 3, name
+    eventually(lambda: metric(server, "tocsin_connections") <= before, "the connections are gone, or go on without them")
+
+
+def test_a_close_of_the_page_without_a_code_is_answered_without_one(chromium, base, channel):
+    """websockets/Close-1005, Close-undefined: what the page is shown is the code of the close that it gets."""
     socket = Socket(chromium, subscribe(base, channel))
     socket.messages(1)
-    assert socket.state()["ready"] == 1
-    socket.close(*arguments)
-    closed = socket.closed()
-    assert closed["clean"] and closed["code"] == (arguments[0] if arguments else 1005), closed
-    assert closed["reason"] in ("", *arguments[1:]) and socket.state()["errors"] == 0 and socket.state()["ready"] == 3
-    eventually(lambda: metric(server, "tocsin_connections") <= before, "the connection is gone, or goes on without it")
+    socket.close()
+    assert socket.closed() == {"code": 1005, "reason": "", "clean": True}
 
 
 CLOSES = {
@@ -307,19 +316,28 @@ def test_a_close_that_may_not_be_sent_is_a_fault(server, payload, code):
         assert raw.close_code() == code
 
 
-@pytest.mark.parametrize("protocol, message, code", [
-    ("tocsin.v1", b"\x01\x02", 1003), ("tocsin.v1", b"{}", 1003), ("tocsin.v1", "not JSON", 1007), ("tocsin.v1", "", 1007),
-    ("tocsin.v1", "[" + "1," * 40_000 + "1]", 1009), ("tocsin.v1.cbor", "{}", 1003), ("tocsin.v1.cbor", b"\xff", 1007),
-    ("tocsin.v1.cbor", b"", 1007), ("tocsin.v1.cbor", b"\xa1" + b"\x61x" + b"\x79\xff\xff" + b"y" * 65535, 1009),
-], ids=["bytes", "JSON-as-bytes", "no-JSON", "nothing", "too-long", "text-for-CBOR", "no-CBOR", "no-bytes", "too-long-CBOR"])
-def test_a_close_of_the_server_is_clean_and_says_why(chromium, base, channel, protocol, message, code):
+FAULTS = {
+    "bytes": ("tocsin.v1", b"\x01\x02", 1003),
+    "JSON as bytes": ("tocsin.v1", b"{}", 1003),
+    "no JSON": ("tocsin.v1", "not JSON", 1007),
+    "nothing": ("tocsin.v1", "", 1007),
+    "too much": ("tocsin.v1", "[" + "1," * 40_000 + "1]", 1009),
+    "text for CBOR": ("tocsin.v1.cbor", "{}", 1003),
+    "no CBOR": ("tocsin.v1.cbor", b"\xff", 1007),
+    "no bytes": ("tocsin.v1.cbor", b"", 1007),
+    "too much CBOR": ("tocsin.v1.cbor", b"\xa1\x61x\x79\xff\xff" + b"y" * 65535, 1009),
+}
+
+
+def test_a_close_of_the_server_is_clean_and_says_why(chromium, base, channel):
     """websockets/Close-server-initiated-close."""
-    socket = Socket(chromium, subscribe(base, channel), [protocol])
-    socket.messages(1)
-    (socket.send_bytes if isinstance(message, bytes) else socket.send)(message)
-    closed = socket.closed()
-    assert closed["code"] == code and closed["clean"] and closed["reason"], closed
-    assert socket.state()["errors"] == 0
+    for name, (protocol, message, code) in FAULTS.items():
+        socket = Socket(chromium, subscribe(base, channel), [protocol])
+        socket.messages(1)
+        (socket.send_bytes if isinstance(message, bytes) else socket.send)(message)
+        closed = socket.closed()
+        assert closed["code"] == code and closed["clean"] and closed["reason"], (name, closed)
+        assert socket.state()["errors"] == 0, name
 
 
 def test_a_page_that_goes_takes_its_websockets_with_it(server, chromium, base, channel):

@@ -56,7 +56,6 @@ def base(request, server, chromium):
     answers = [event["response"]["status"] for event in chromium.told("Network.webSocketHandshakeResponseReceived")]
     wanted = {"http1": 101, "http2": 200}[request.param]
     assert all(status in (wanted, 403) for status in answers), answers
-    chromium.open("about:blank")
 
 
 @pytest.fixture
