@@ -229,13 +229,31 @@ def test_commands_may_take_any_form_that_cbor_has(server, name):
 
 PING = cbor2.dumps({"id": 1, "type": "ping"})
 MALFORMED = {
-    "nothing": b"", "a head alone": b"\xa2", "an end too early": PING[:-1], "something behind it": PING + b"\0", "two commands": PING + PING,
-    "a reserved length": b"\x1c", "a break alone": b"\xff", "a map of an odd number": b"\xbf\x62id\xff", "a name twice": b"\xa2\x61a\x01\x61a\x02",
-    "a name that is no text": b"\xa1\x01\x02", "text that is not UTF-8": b"\xa1\x62id\x61\xff", "a surrogate": b"\x63\xed\xa0\x80",
-    "undefined": b"\xa1\x62id\xf7", "not a number": cbor2.dumps({"id": math.nan}), "infinity": cbor2.dumps({"id": math.inf}),
-    "a simple value": b"\xf0", "a simple value in two bytes": b"\xf8\x14", "an unknown tag": b"\xc1\x00", "bytes elsewhere than data": b"\xa1\x62id\x41x",
-    "a string in a string": b"\x7f\x7f\x61a\xff\xff", "bytes in text": b"\x7f\x41a\xff", "an array that ends nowhere": b"\x9b" + b"\xff" * 8,
-    "a text that ends nowhere": b"\x7b\x7f" + b"\xff" * 7, "nested too deep": b"\x81" * 5000, "JSON": b'{"id":1,"type":"ping"}',
+    "nothing": b"",
+    "a head alone": b"\xa2",
+    "an end too early": PING[:-1],
+    "something behind it": PING + b"\0",
+    "two commands": PING + PING,
+    "a reserved length": b"\x1c",
+    "a break alone": b"\xff",
+    "a map of an odd number": b"\xbf\x62id\xff",
+    "a name twice": b"\xa2\x61a\x01\x61a\x02",
+    "a name that is no text": b"\xa1\x01\x02",
+    "text that is not UTF-8": b"\xa1\x62id\x61\xff",
+    "a surrogate": b"\x63\xed\xa0\x80",
+    "undefined": b"\xa1\x62id\xf7",
+    "not a number": cbor2.dumps({"id": math.nan}),
+    "infinity": cbor2.dumps({"id": math.inf}),
+    "a simple value": b"\xf0",
+    "a simple value in two bytes": b"\xf8\x14",
+    "an unknown tag": b"\xc1\x00",
+    "bytes elsewhere than data": b"\xa1\x62id\x41x",
+    "a string in a string": b"\x7f\x7f\x61a\xff\xff",
+    "bytes in text": b"\x7f\x41a\xff",
+    "an array that ends nowhere": b"\x9b" + b"\xff" * 8,
+    "a text that ends nowhere": b"\x7b\x7f" + b"\xff" * 7,
+    "nested too deep": b"\x81" * 5000,
+    "JSON": b'{"id":1,"type":"ping"}',
 }
 
 

@@ -236,7 +236,7 @@ LAST_IDS = {
 @pytest.mark.parametrize("name", LAST_IDS, ids=lambda name: ascii(name[:20]))
 def test_a_last_event_id_that_the_server_did_not_give_is_refused_or_no_position_at_all(server, channel, name):
     """eventsource/format-field-id-3, format-field-id-null: an empty one is none; what no server gave ends in no stream."""
-    head = f"GET /v1/subscribe?{query(channel)} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nLast-Event-ID: {name}\r\n"
+    head = f"GET /v1/subscribe?{query(channel)} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: {name}\r\n"
     with connect(server.port) as raw:
         raw.sendall((head + "\r\n").encode("latin-1"))
         answer = raw.recv(4096).decode("latin-1")
@@ -310,7 +310,8 @@ def test_an_answer_that_is_no_stream_ends_an_event_source_for_good(server, chrom
         assert (state["ready"], state["opened"], state["errors"], state["count"], state["control"]) == (2, 0, 1, 0, []), path
 
 
-@pytest.mark.parametrize("accept", ["text/event-stream", "TEXT/Event-Stream", "text/event-stream, */*;q=0.1", "*/*, text/event-stream;q=0.5"])
+@pytest.mark.parametrize("accept", [
+    "text/event-stream", "TEXT/Event-Stream", "text/event-stream, */*;q=0.1", "*/*, text/event-stream;q=0.5"])
 def test_who_accepts_a_stream_gets_it_with_its_exact_content_type(server, channel, accept):
     """eventsource/request-accept, format-mime-valid-bogus."""
     with http() as client, client.stream("GET", subscribe(server.url, channel), headers={"Accept": accept}) as answer:
@@ -372,51 +373,52 @@ def test_a_restart_is_told_and_a_page_goes_on_with_what_it_missed(start_server, 
 
 def test_a_page_of_an_allowed_origin_reads_streams_and_publishes(server, chromium, allowed, channel):
     """eventsource/eventsource-cross-origin, eventsource-cross-origin-preflight."""
-    for base in (server.url, server.tls_url):
+    for origin in (server.url, server.tls_url):
         chromium.open(f"{allowed.url}/")
-        source = Source(chromium, subscribe(base, channel, after="latest"))
+        source = Source(chromium, subscribe(origin, channel, after="latest"))
         source.begun()
         sent = chromium.run("""async (url, key) => {
             const answer = await fetch(url, {method: "POST", body: "[1]",
                 headers: {"Content-Type": "application/json", "Idempotency-Key": key}})
             return [answer.status, await answer.json()]
-        }""", f"{base}/v1/channels/{channel}", uuid.uuid4().hex)
+        }""", f"{origin}/v1/channels/{channel}", uuid.uuid4().hex)
         assert sent[0] == 201
         event = source.events(1)[0]
-        assert event["origin"] == base and event["id"] == sent[1]["position"]
+        assert event["origin"] == origin and event["id"] == sent[1]["position"]
         publish(server, channel, "after it")
         text = chromium.run("""async (url, position) => {
-            const answer = await fetch(url, {headers: {"Last-Event-ID": position, Accept: "text/event-stream", "Cache-Control": "no-cache"}})
+            const headers = {"Last-Event-ID": position, Accept: "text/event-stream", "Cache-Control": "no-cache"}
+            const answer = await fetch(url, {headers})
             const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader()
             let text = ""
             while (!text.includes("after it")) text += (await reader.read()).value
             await reader.cancel()
             return text
-        }""", subscribe(base, channel), sent[1]["position"])
+        }""", subscribe(origin, channel), sent[1]["position"])
         assert text.count("\nid: ") == 2 and "[1]" not in text
         polled = chromium.run("async (url) => (await (await fetch(url, {headers: {Prefer: 'wait=0'}})).json()).messages.length",
-                              subscribe(base, channel, after="earliest"))
-        assert polled == 2 * (1 + (base == server.tls_url))
-        socket = Socket(chromium, subscribe(base, channel))
+                              subscribe(origin, channel, after="earliest"))
+        assert polled == 2 * (1 + (origin == server.tls_url))
+        socket = Socket(chromium, subscribe(origin, channel))
         assert socket.opened()["opened"] and socket.objects(1)[0]["type"] == "hello"
 
 
 def test_a_page_of_another_origin_reads_nothing_and_changes_nothing(server, chromium, stranger, channel):
     """eventsource/eventsource-cross-origin: an origin that is not allowed; websockets/opening-handshake/003."""
     position = publish(server, channel, "secret")["position"]
-    for base in (server.url, server.tls_url):
+    for origin in (server.url, server.tls_url):
         chromium.open(f"{stranger.url}/")
-        for source in (Source(chromium, subscribe(base, channel, after="earliest")),
-                       Source(chromium, subscribe(base, channel, after="earliest"), credentials=True)):
+        for source in (Source(chromium, subscribe(origin, channel, after="earliest")),
+                       Source(chromium, subscribe(origin, channel, after="earliest"), credentials=True)):
             state = source.until(lambda state: state["errors"], "has failed")
             assert (state["ready"], state["opened"], state["control"], state["count"]) == (2, 0, [], 0)
         for fields in ({"Content-Type": "text/plain"}, {"Content-Type": "application/json"}, {"Idempotency-Key": "a"}, {}):
             outcome = chromium.run("(url, headers) => fetch(url, {method: 'POST', body: '1', headers}).then(a => a.status, () => 'failed')",
-                                   f"{base}/v1/channels/{channel}", fields)
+                                   f"{origin}/v1/channels/{channel}", fields)
             assert outcome == "failed"
             chromium.run("url => fetch(url, {method: 'POST', body: '1', mode: 'no-cors'}).catch(() => 0).then(() => 0)",
-                         f"{base}/v1/channels/{channel}")
-        socket = Socket(chromium, subscribe(base, channel, after="earliest"))
+                         f"{origin}/v1/channels/{channel}")
+        socket = Socket(chromium, subscribe(origin, channel, after="earliest"))
         assert socket.closed() == {"code": 1006, "reason": "", "clean": False}
         assert socket.state()["errors"] == 1 and socket.state()["count"] == 0
     with http() as client:

@@ -106,9 +106,11 @@ def test_websockets_streams_polls_and_publications_share_one_http2_connection(se
         one.messages(1) if isinstance(one, Socket) else one.begun()
     chromium.run("(url) => { window.poll = fetch(url, {headers: {Prefer: 'wait=20'}}).then(answer => answer.json()) }",
                  subscribe(server.tls_url, channel, after=position))
-    statuses = chromium.run("""async url => Promise.all([...Array(10).keys()].map(number =>
-        fetch(url, {method: "POST", body: String(number), headers: {"Content-Type": "application/json"}}).then(answer => answer.status)))""",
-                            f"{server.tls_url}/v1/channels/{channel}")
+    statuses = chromium.run("""async url => {
+        const headers = {"Content-Type": "application/json"}
+        const send = number => fetch(url, {method: "POST", body: String(number), headers})
+        return (await Promise.all([...Array(10).keys()].map(send))).map(answer => answer.status)
+    }""", f"{server.tls_url}/v1/channels/{channel}")
     assert statuses == [201] * 10
     assert chromium.run("async () => (await window.poll).messages.length") >= 1
     orders = [[message["data"] for message in socket.objects(11)[1:]] for socket in sockets]
@@ -159,7 +161,7 @@ def test_the_fields_of_the_subprotocol_are_read_as_a_list_of_tokens(server, fiel
     """websockets/Create-protocols-repeated, Create-asciiSep-protocol-string; RFC 6455 section 4.1 item 10."""
     lines = "".join(f"Sec-WebSocket-Protocol: {value}\r\n" for value in fields)
     with connect(server.port) as raw:
-        raw.sendall((f"GET /v1/subscribe HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{lines}"
+        raw.sendall((f"GET /v1/subscribe HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{lines}"
                      f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n").encode())
         head = raw.recv(4096).split(b"\r\n\r\n")[0].decode("latin-1")
     assert head.startswith(f"HTTP/1.1 {status} "), head
