@@ -10,9 +10,9 @@ SECONDS ?= 60
 TORTURE_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
-TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium
+TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
 
-.PHONY: help demo test unit interop bench bench-store bench-quick torture torture-quick conformance conformance-quick attacks attacks-quick \
+.PHONY: help demo test unit interop bench bench-store bench-quick torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
 	fuzz simulate simulate-defects build release lint format setup setup-test clean
 
 help: ## What can be made
@@ -67,6 +67,10 @@ torture-quick: release ## The same with 8 kills
 conformance: release setup-test ## Autobahn (all cases), h2spec's cases, RFC 8441, other HTTP/1.1 parsers; reports in Docs/conformance; half an hour
 	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
 	bash Tests/Conformance/run $(RELEASE) .build/debug/HTTP1Oracle
+
+testssl: release setup-test ## The TLS port judged by testssl.sh; some minutes
+	@$(call install,testssl.sh)
+	python3 Tests/Conformance/tls.py --binary $(RELEASE) --json Docs/conformance/testssl.json
 
 conformance-quick: release setup-test ## The same with a part of Autobahn's cases and fewer requests
 	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
