@@ -19,15 +19,21 @@ struct FrameWatch {
     private static let headerBytes = 9
     private static let prefaceBytes = 24
     private static let dataType: UInt8 = 0
+    private static let headersType: UInt8 = 1
     private static let priorityType: UInt8 = 2
+    private static let resetType: UInt8 = 3
+    private static let continuationType: UInt8 = 9
+    private static let endStreamFlag: UInt8 = 1
 
-    /// Reads until the header of a suspect frame has come, or to the end.
+    /// Reads until the header of a suspect frame has come, or to the end; or up to a frame of DATA if something before it may have closed
+    /// its stream: whether it is open can be said only when nghttp2 has been given that.
     ///
     /// - Returns: how many bytes were read.
     mutating func read(_ bytes: UnsafeRawBufferPointer, isOpen: (HTTP2StreamID) -> Bool) -> Int {
         suspect = nil
         if isPriorityBroken { return bytes.count }
         var offset = 0
+        var mayHaveClosed = false
         while offset < bytes.count, suspect == nil {
             if skip > 0 {
                 let passed = min(skip, bytes.count - offset)
@@ -35,10 +41,18 @@ struct FrameWatch {
                 offset += passed
                 continue
             }
+            let start = offset
             let taken = min(headerCount - header.count, bytes.count - offset)
             header.append(contentsOf: bytes[offset..<offset + taken])
             offset += taken
-            if header.count == headerCount { look(isOpen) }
+            guard header.count == headerCount else { continue }
+            if mayHaveClosed, header[3] == Self.dataType {
+                // Its header began in this read, behind another frame.
+                header.removeAll(keepingCapacity: true)
+                return start
+            }
+            if mayCloseStream { mayHaveClosed = true }
+            look(isOpen)
         }
         return offset
     }
@@ -56,6 +70,14 @@ struct FrameWatch {
         skip = length - (headerCount - Self.headerBytes)
         headerCount = Self.headerBytes
         header.removeAll(keepingCapacity: true)
+    }
+
+    private var mayCloseStream: Bool {
+        switch header[3] {
+        case Self.dataType, Self.headersType: header[4] & Self.endStreamFlag != 0
+        case Self.resetType, Self.continuationType: true
+        default: false
+        }
     }
 
     /// 31 bits, without the reserved one.

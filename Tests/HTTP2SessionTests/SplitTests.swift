@@ -82,6 +82,15 @@ import Testing
         #expect(outcomes.last == .fault(.tooManyResets))
     }
 
+    @Test("DATA behind the reset of its stream is a fault at every cut")
+    func dataBehindReset() throws {
+        let data = RawFrame(kind: RawFrame.Kind.data, stream: 1, payload: [1, 2])
+        let bytes =
+            RawFrame.preface + RawFrame.headers(1, RawFrame.post, end: false).bytes + data.bytes + RawFrame.reset(1, 8).bytes + data.bytes
+        let outcomes = try SplitVerifier.verify(bytes) { decode($0, limits: HTTP2Limits()) }
+        #expect(outcomes.last == .fault(.misplacedFrame(code: 5)))
+    }
+
     @Test("broken bytes give the same fault at every cut", arguments: [0, 1, 2])
     func broken(index: Int) throws {
         let tails = [
