@@ -15,6 +15,8 @@ struct FrameWatch {
     /// The frame header that comes in, and of PRIORITY the dependency behind it.
     private var header: [UInt8] = []
     private var headerCount = headerBytes
+    /// The last frame may close its stream.
+    private var lastMayClose = false
 
     private static let headerBytes = 9
     private static let prefaceBytes = 24
@@ -33,7 +35,8 @@ struct FrameWatch {
         suspect = nil
         if isPriorityBroken { return bytes.count }
         var offset = 0
-        var mayHaveClosed = false
+        // Of a frame that began in an earlier read the rest is still to be given.
+        var mayHaveClosed = skip > 0 && lastMayClose
         while offset < bytes.count, suspect == nil {
             if skip > 0 {
                 let passed = min(skip, bytes.count - offset)
@@ -51,7 +54,8 @@ struct FrameWatch {
                 header.removeAll(keepingCapacity: true)
                 return start
             }
-            if mayCloseStream { mayHaveClosed = true }
+            lastMayClose = mayCloseStream
+            if lastMayClose { mayHaveClosed = true }
             look(isOpen)
         }
         return offset
