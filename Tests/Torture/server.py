@@ -73,7 +73,7 @@ class Server:
         deadline = self.started + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection((HOST, self.run.port), timeout=5) as sock:
-                sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: torture\r\nConnection: close\r\n\r\n")
+                sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
                 if sock.recv(64).startswith(b"HTTP/1.1 200"):
                     return time.monotonic() - self.started
             time.sleep(0.002)

@@ -103,7 +103,7 @@ class Connection:
 
 
 def request(method, target, fields=(), body=None):
-    lines = [f"{method} {target} HTTP/1.1", "Host: torture", *(f"{name}: {value}" for name, value in fields)]
+    lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in fields)]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b"")
