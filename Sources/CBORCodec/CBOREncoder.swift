@@ -87,6 +87,8 @@ private struct Transcoder {
     private var memberStart = 0
     private var rule: DataRule
     private var hasData = false
+    /// Whether the last "data" was written as bytes.
+    private var isDataBytes = false
     /// Set when the text has to be done again, by another rule.
     private(set) var ruleToUse: DataRule?
 
@@ -179,7 +181,7 @@ private struct Transcoder {
                 closed.items = names.dropRepeated(from: closed.firstName, in: &out)
             }
             names.removeLast(names.count - closed.firstName)
-            if open.isEmpty, rule == .base64, !hasData { ruleToUse = .text }
+            if open.isEmpty, rule == .base64, !isDataBytes { ruleToUse = .text }
         }
         out.setHead(closed.isObject ? CBORMajor.map : CBORMajor.array, closed.items, at: closed.start)
     }
@@ -201,6 +203,10 @@ private struct Transcoder {
         if open.count == 1 {
             memberStart = start
             member = rule == .text ? .other : Self.member(out.bytes, start)
+            if member == .data {
+                hasData = true
+                isDataBytes = false
+            }
         }
         skipWhiteSpace()
         precondition(byte() == UInt8(ascii: ":"), "not a checked text")
@@ -234,11 +240,14 @@ private struct Transcoder {
             names.removeLast(1)
             out.removeAll(from: memberStart)
         } else {
-            hasData = true
-            guard rule == .base64 else { return text() }
-            guard isPlain, let count = Base64.bytes(letters: inner) else { return ruleToUse = .text }
+            guard rule == .base64, isPlain, let count = Base64.bytes(letters: inner) else { return text() }
+            let before = out.count
             out.appendHead(CBORMajor.bytes, UInt64(count))
-            guard Base64.decode(inner, to: out.room(count)) else { return ruleToUse = .text }
+            guard Base64.decode(inner, to: out.room(count)) else {
+                out.removeAll(from: before)
+                return text()
+            }
+            isDataBytes = true
             at = end + 1
         }
     }
