@@ -93,7 +93,10 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
             ],
-            resources: [.embedInCode("Resources/demo.html"), .embedInCode("Resources/wc2022-final.ndjson")]
+            exclude: ["Browser/tocsin.d.ts", "Browser/package.json"],
+            resources: [
+                .embedInCode("Resources/demo.html"), .embedInCode("Resources/wc2022-final.ndjson"), .embedInCode("Browser/tocsin.js"),
+            ]
         ),
 
         // An SQLite VFS over a disk that can fail and lose its power; for tests and the simulation only.

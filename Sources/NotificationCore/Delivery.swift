@@ -76,8 +76,9 @@ package struct Gap: Hashable, Sendable {
         case size
     }
 
-    /// nil: all channels of the subscription.
+    /// nil: all channels of the subscription, which are `patterns`.
     package var channel: ChannelName?
+    package var patterns: [ChannelPattern] = []
     /// The lowest and highest sequence that are missing; nil where not known. With `retention`, `from` is exact only if the
     /// subscriber's own last sequence is not higher: the log does not remember numbers of what it dropped.
     package var from: UInt64?

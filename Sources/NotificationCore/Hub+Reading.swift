@@ -22,7 +22,7 @@ extension Hub {
 
         var isEmpty: Bool { notifications <= 0 || bytes <= 0 }
 
-        mutating func take(_ bytes: Int) {
+        package mutating func take(_ bytes: Int) {
             notifications -= 1
             self.bytes -= bytes
         }
@@ -51,6 +51,10 @@ extension Hub {
         )
         let end = read(channels(of: at), &table.slots[at].cursor, &profiles[at].reader, hasStates(at), &context)
         var page = context.page
+        if case .gap(var gap)? = page.items.first, gap.channel == nil {
+            gap.patterns = patterns(of: id).filter { !$0.isReserved }
+            page.items[0] = .gap(gap)
+        }
         if case .atHead = end {
             table.slots[at].state = context.options.isPaced ? .paced : .live
             page.isAtHead = true

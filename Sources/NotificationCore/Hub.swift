@@ -52,6 +52,12 @@ package final class Hub {
         return table.slots[Int(id.index)].state == .live
     }
 
+    /// Whether nothing is left to be read.
+    package func isAtHead(_ id: SubscriberID) -> Bool {
+        precondition(table.isCurrent(id))
+        return table.slots[Int(id.index)].state != .stopped
+    }
+
     /// The position behind everything that the subscriber's first subscription was handed.
     package func position(of id: SubscriberID) -> Position {
         precondition(table.isCurrent(id))

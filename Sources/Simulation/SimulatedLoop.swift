@@ -202,7 +202,9 @@ final class SimulatedLoop {
             if wanted.rateMilliseconds == nil || connection.isImmediate { return readOn(connection) }
             return hub.rest(id)
         }
-        let hello = ControlObject.hello(session: SessionID(high: 1, low: 2), heartbeatSeconds: 25, position: position, unread: unread)
+        let hello = ControlObject.hello(
+            session: SessionID(high: 1, low: 2), network: 1, heartbeatSeconds: 25, positions: [position], isList: false, unread: unread
+        )
         var out: [UInt8] = []
         if connection.transport == .webSocket {
             connection.shape.append(control: hello, event: "hello", to: &out)
@@ -342,7 +344,9 @@ final class SimulatedLoop {
         server.read { [unowned self] store throws(StoreFault) in
             try store.unreadCount(user: user, channels: alertChannels(patterns), nowMilliseconds: run.now)
         } _: { [unowned self] count in
-            if !connection.isDetached { answer(connection, LongPollAnswer.body(items, position: position, unread: count)) }
+            var frame = LongPollAnswer.Frame(positions: [position])
+            frame.unread = count
+            if !connection.isDetached { answer(connection, LongPollAnswer.body(items, frame)) }
         }
     }
 

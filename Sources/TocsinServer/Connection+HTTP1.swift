@@ -161,14 +161,15 @@ extension Connection {
         case .http1(let exchange):
             guard let poll = exchange.poll else { return }
             exchange.poll = nil
-            loop.detachLater(poll.subscriber, self)
+            for id in poll.subscribers { loop.detachLater(id, self) }
+            if poll.closes { exchange.head?.keepAlive = false }
             answerHTTP1(exchange, LongPollAnswer.response(waitSeconds: poll.waitSeconds), body, isHead: false)
         case .http2(let exchange):
             guard let poll = exchange.streams[stream]?.poll else { return }
-            loop.detachLater(poll.subscriber, self)
+            for id in poll.subscribers { loop.detachLater(id, self) }
             exchange.streams[stream]?.poll = nil
             respond(stream, exchange, LongPollAnswer.response(waitSeconds: poll.waitSeconds), body)
-            wantFlush(exchange)
+            if loop.isFanningOut { wantFlush(exchange) } else { flushHTTP2() }
         default: break
         }
     }
@@ -176,7 +177,7 @@ extension Connection {
     func lookAtPoll(_ exchange: HTTP1Exchange) -> UInt32 {
         guard let poll = exchange.poll else { return .max }
         guard loop.tick >= poll.dueTick else { return poll.dueTick }
-        loop.answerPoll(poll.subscriber, [], self, 0)
+        loop.answerPoll(poll, [], self, 0)
         return .max
     }
 }

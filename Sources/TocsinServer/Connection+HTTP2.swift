@@ -47,7 +47,9 @@ extension Connection {
             dispatch(stream, exchange)
         case .windowOpen(let stream):
             if let session = exchange.streams[stream]?.webSocket { return onWindowOpen(session, exchange) }
-            if let id = exchange.streams[stream]?.eventStream?.subscriber { loop.afterFanOut { self.loop.readOn(id) } }
+            for id in exchange.streams[stream]?.eventStream?.subscribers ?? [] {
+                loop.afterFanOut { [self] in if loop.hub.isCurrent(id) { loop.readOn(id) } }
+            }
         case .closed(let stream, _):
             for id in exchange.streams[stream]?.subscribers ?? [] { loop.detachLater(id, self) }
             exchange.streams[stream]?.webSocket?.isClosed = true
@@ -248,7 +250,7 @@ extension Connection {
                 next = min(next, heartbeat(session))
             } else if let poll = stream.poll {
                 if loop.tick >= poll.dueTick {
-                    loop.answerPoll(poll.subscriber, [], self, number)
+                    loop.answerPoll(poll, [], self, number)
                 } else {
                     next = min(next, poll.dueTick)
                 }

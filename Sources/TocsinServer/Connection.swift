@@ -269,7 +269,8 @@ final class Connection: ChannelInboundHandler {
         switch state {
         case .webSocket(let session):
             for id in session.adapter.subscribers { loop.stop(id) }
-        case .eventStream(let session): loop.stop(session.subscriber)
+        case .eventStream(let session):
+            for id in session.subscribers { loop.stop(id) }
         case .http1, .http2, .sniffing, .lingering, .closed: break
         }
     }
@@ -281,7 +282,8 @@ final class Connection: ChannelInboundHandler {
         switch state {
         case .webSocket(let session):
             for id in session.adapter.subscribers where hasRoom(stream: 0) { loop.readOn(id) }
-        case .eventStream(let session): loop.readOn(session.subscriber)
+        case .eventStream(let session):
+            for id in session.subscribers where hasRoom(stream: 0) { loop.readOn(id) }
         case .http2(let exchange):
             flushHTTP2()
             readOnStreams(exchange)
@@ -396,7 +398,7 @@ final class Connection: ChannelInboundHandler {
     private func release() {
         switch state {
         case .http1(let exchange):
-            loop.detachLater(exchange.poll?.subscriber, self)
+            for id in exchange.poll?.subscribers ?? [] { loop.detachLater(id, self) }
             loop.parkedBytes -= exchange.body.count
             exchange.body = []
         case .http2(let exchange):
@@ -408,7 +410,8 @@ final class Connection: ChannelInboundHandler {
         case .webSocket(let session):
             for id in session.adapter.subscribers { loop.detachLater(id, self) }
             session.isClosed = true
-        case .eventStream(let session): loop.detachLater(session.subscriber, self)
+        case .eventStream(let session):
+            for id in session.subscribers { loop.detachLater(id, self) }
         case .sniffing, .lingering, .closed: break
         }
         state = .closed

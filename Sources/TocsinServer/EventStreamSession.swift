@@ -3,15 +3,19 @@ import Transports
 
 /// What an SSE stream holds.
 final class EventStreamSession {
-    let subscriber: SubscriberID
+    let id: SessionID
+    var commands: CommandSession
     let heartbeatSeconds: UInt16
     let paddingBytes: Int
 
-    init(subscriber: SubscriberID, heartbeatSeconds: Int, paddingBytes: Int) {
-        self.subscriber = subscriber
+    init(id: SessionID, commands: CommandSession, heartbeatSeconds: Int, paddingBytes: Int) {
+        self.id = id
+        self.commands = commands
         self.heartbeatSeconds = UInt16(heartbeatSeconds)
         self.paddingBytes = paddingBytes
     }
+
+    var subscribers: [SubscriberID] { commands.subscribers }
 }
 
 extension Connection {
@@ -23,15 +27,25 @@ extension Connection {
     /// - Returns: when to look again.
     func heartbeat(_ session: EventStreamSession, stream: Int32 = 0) -> UInt32 {
         let interval = loop.ticks(seconds: Int(session.heartbeatSeconds))
-        let outlet = loop.outlets[session.subscriber]
-        guard loop.tick - outlet.lastTick >= interval else { return outlet.lastTick + interval }
-        loop.outlets[session.subscriber].lastTick = loop.tick
+        let lastTick = session.subscribers.reduce(0) { max($0, loop.outlets[$1].lastTick) }
+        guard loop.tick - lastTick >= interval else { return lastTick + interval }
+        let first = session.subscribers[0]
+        loop.outlets[first].lastTick = loop.tick
         if hasRoom(stream: stream) {
             var out: [UInt8] = []
-            outlet.shape.appendHeartbeat(paddingBytes: session.paddingBytes, to: &out)
+            loop.outlets[first].shape.appendHeartbeat(paddingBytes: session.paddingBytes, to: &out)
             write(out, stream: stream)
-            if !hasRoom(stream: stream) { loop.stop(session.subscriber) }
+            if !hasRoom(stream: stream) { for id in session.subscribers { loop.stop(id) } }
         }
         return loop.tick + interval
+    }
+
+    /// The event stream on a stream of HTTP/2, or, with 0, on the whole connection.
+    func eventStream(_ stream: Int32) -> EventStreamSession? {
+        switch state {
+        case .eventStream(let session) where stream == 0: session
+        case .http2(let exchange): exchange.streams[stream]?.eventStream
+        default: nil
+        }
     }
 }

@@ -88,7 +88,7 @@ struct FanOutSink: DeliverySink, ~Copyable {
             longPollDeliveries += delivery.indices.count
             connection.answerPoll(stream: stream, body: framed.longPollBody(delivery.indices))
             return .takenAndFull
-        case .readingPoll:
+        case .readingPoll, .padded:
             let id = delivery.subscriber
             loop.afterFanOut { [loop] in if loop.hub.isCurrent(id) { loop.readOn(id) } }
             return .refused

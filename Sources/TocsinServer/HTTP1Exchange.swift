@@ -1,6 +1,7 @@
 import HTTP1Codec
 import HTTPTypes
 import NotificationCore
+import Transports
 
 /// What an HTTP/1.1 connection holds while it is one.
 final class HTTP1Exchange {
@@ -25,11 +26,16 @@ final class HTTP1Exchange {
 
 /// A long-poll that waits at the head.
 struct ParkedPoll {
-    var subscriber: SubscriberID
+    /// One for each subscription of the request.
+    var subscribers: [SubscriberID]
+    var isList: Bool
+    var session: SessionID?
     var waitSeconds: Int
     var dueTick: UInt32
     /// It is answered at once, whatever there is.
     var isImmediate: Bool
+    /// The connection ends with the answer.
+    var closes: Bool
 }
 
 /// One request that is being answered: on HTTP/1.1 the only one of its connection, on HTTP/2 a stream.

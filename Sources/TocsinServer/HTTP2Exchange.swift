@@ -59,7 +59,7 @@ struct HTTP2Stream {
     var isAnswered = false
 
     var subscribers: [SubscriberID] {
-        webSocket?.adapter.subscribers ?? [eventStream?.subscriber ?? poll?.subscriber].compactMap { $0 }
+        webSocket?.adapter.subscribers ?? eventStream?.subscribers ?? poll?.subscribers ?? []
     }
 
     /// Nothing has been begun with it yet.

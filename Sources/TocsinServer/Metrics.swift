@@ -20,6 +20,7 @@ struct LoopCounters: Sendable {
     var logReads = 0
     var sharedPages = 0
     var roundTrips = RoundTrips()
+    var paths: [PathReport: Int] = [:]
 
     static func index(_ transport: Transport) -> Int {
         switch transport {
@@ -49,6 +50,7 @@ struct LoopCounters: Sendable {
         logReads += other.logReads
         sharedPages += other.sharedPages
         roundTrips.add(other.roundTrips)
+        paths.merge(other.paths, uniquingKeysWith: +)
     }
 
     /// Prometheus text format, version 0.0.4.
@@ -91,6 +93,14 @@ struct LoopCounters: Sendable {
         metric("patterns", "gauge", "Different channels and patterns subscribed to.", [("", patterns)])
         metric("draining", "gauge", "1 while the server goes down.", [("", isDraining ? 1 : 0)])
         metric("uptime_seconds", "gauge", "Seconds since the start.", [("", Int(uptimeSeconds))])
+        metric(
+            "path_verdicts_total", "counter", "What clients found of the ways to subscribe, by transport and verdict.",
+            PathReport.Rung.allCases.flatMap { rung in
+                PathReport.Verdict.allCases.map { verdict in
+                    ("transport=\"\(rung.rawValue)\",verdict=\"\(verdict.rawValue)\"", paths[PathReport(rung: rung, verdict: verdict)] ?? 0)
+                }
+            }
+        )
         text += roundTrips.exposition
         return text
     }

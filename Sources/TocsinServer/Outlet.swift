@@ -15,9 +15,11 @@ struct Outlet {
         case http2
         /// Several subscriptions of one plain connection: what a batch holds for them goes out together.
         case gathered
+        /// An event stream whose messages are padded: it is served by reading.
+        case padded
         /// A parked poll: the next delivery is its answer.
         case longPoll
-        /// A parked poll that is answered by reading: it has a rate or a user.
+        /// A parked poll that is answered by reading: it has a rate, a user or several subscriptions.
         case readingPoll
 
         var isPoll: Bool { self == .longPoll || self == .readingPoll }

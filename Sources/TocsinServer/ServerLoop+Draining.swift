@@ -30,7 +30,7 @@ extension Connection {
         case .webSocket(let session):
             leave(session, goingAway)
         case .eventStream(let session):
-            let shape = loop.outlets[session.subscriber].shape
+            let shape = loop.outlets[session.subscribers[0]].shape
             var out: [UInt8] = []
             shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
             if shape.isChunked { out.append(contentsOf: "0\r\n\r\n".utf8) }
@@ -39,7 +39,7 @@ extension Connection {
         case .http1(let exchange):
             if let poll = exchange.poll {
                 exchange.poll = nil
-                loop.detachLater(poll.subscriber, self)
+                for id in poll.subscribers { loop.detachLater(id, self) }
                 let problem = Problem.goingAway(retryAfterSeconds: (retryAfterMilliseconds + 999) / 1000)
                 answerHTTP1(exchange, problem.response, problem.json, isHead: false)
             } else if exchange.head == nil {
@@ -66,18 +66,18 @@ extension Connection {
         for (number, stream) in exchange.streams {
             if let session = stream.eventStream {
                 if hasRoom(stream: number) {
-                    let shape = loop.outlets[session.subscriber].shape
+                    let shape = loop.outlets[session.subscribers[0]].shape
                     var out: [UInt8] = []
                     shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
                     _ = exchange.session.offer(stream: number, out, range: 0..<out.count)
                 }
-                loop.detachLater(session.subscriber, self)
+                for id in session.subscribers { loop.detachLater(id, self) }
                 exchange.streams[number]?.eventStream = nil
                 exchange.session.finish(stream: number)
             } else if let session = stream.webSocket {
                 leave(session, goingAway)
             } else if let poll = stream.poll {
-                loop.detachLater(poll.subscriber, self)
+                for id in poll.subscribers { loop.detachLater(id, self) }
                 exchange.streams[number]?.poll = nil
                 let problem = Problem.goingAway(retryAfterSeconds: (retryAfterMilliseconds + 999) / 1000)
                 respond(number, exchange, problem.response, problem.json)

@@ -263,7 +263,7 @@ extension ServerLoop {
     /// Tells those whose count may have changed, if it has: at most once a tick.
     func tellUnread() {
         if unreadDirty.isEmpty { return }
-        let dirty = unreadDirty
+        let dirty = Set(unreadDirty.map { unreadOwners[$0] ?? $0 })
         unreadDirty.removeAll(keepingCapacity: true)
         for id in dirty where hub.isCurrent(id) {
             guard let session = unreadSessions[id], !outlets[id].kind.isPoll else { continue }

@@ -22,7 +22,8 @@ extension ServerLoop {
             }
             handle.crossOrigin = nil
             try checkHost(request)
-            handle.crossOrigin = try allowedCrossOrigin(request)
+            let page = server.pages["/" + segments.joined(separator: "/")]
+            handle.crossOrigin = page?.isPublic == true ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
             try route(request, segments, items, body, upgrade, handle)
         } catch {
@@ -54,6 +55,9 @@ extension ServerLoop {
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             let channel = try channelName(segments[2])
             try whenCaughtUp(handle) { loop throws(Problem) in try loop.snapshot(channel, handle) }
+        case _ where segments.count == 3 && segments[0] == "v1" && segments[1] == "sessions":
+            guard request.method == .post else { throw .methodNotAllowed("POST") }
+            try command(segments[2], body, handle)
         case ["v1", "acks"]:
             guard request.method == .post else { throw .methodNotAllowed("POST") }
             try whenCaughtUp(handle) { loop throws(Problem) in try loop.acknowledge(items, body, handle) }
@@ -141,7 +145,7 @@ extension ServerLoop {
         var response = HTTPResponse(status: .ok)
         response.headerFields[HTTPField.Name("Access-Control-Allow-Methods")!] = "GET, POST"
         response.headerFields[HTTPField.Name("Access-Control-Allow-Headers")!] =
-            "Content-Type, Last-Event-ID, Prefer, Idempotency-Key, Cache-Control"
+            "Authorization, Content-Type, Last-Event-ID, Prefer, Idempotency-Key, Cache-Control"
         response.headerFields[HTTPField.Name("Access-Control-Max-Age")!] = "600"
         answer(handle, response, [])
     }
@@ -156,7 +160,10 @@ extension ServerLoop {
             throw .notFound("there is nothing at \(path.prefix(200)); the protocol's paths begin with /v1/")
         }
         guard request.method == .get || request.method == .head else { throw .methodNotAllowed("GET") }
-        answer(handle, status: .ok, page.contentType, page.bytes)
+        var response = HTTPResponse(status: .ok)
+        response.headerFields[.contentType] = page.contentType
+        response.headerFields[.cacheControl] = page.isPublic ? "public, max-age=300" : "no-cache"
+        answer(handle, response, page.bytes)
     }
 
     private func metrics(_ handle: RequestHandle) {

@@ -22,7 +22,7 @@ extension ServerLoop {
             request.method == .post
             ? try SubscribeRequest(request, body: body, limits: limits) : try SubscribeRequest(request, items: items, limits: limits)
         let transport = SubscribeRequest.transport(of: request, isUpgradeToWebSocket: isWebSocket)
-        if wanted.patterns.isEmpty, transport != .webSocket {
+        if wanted.patterns.isEmpty, transport != .webSocket, !wanted.isList {
             throw Problem("no-channel", "No channel", status: 400, detail: "name at least one channel: ?channel=…")
         }
         guard SubscribeRequest.accepts(request, transport) else {
@@ -32,7 +32,9 @@ extension ServerLoop {
         }
         let handshake = transport == .webSocket ? try webSocketHandshake(request, body, upgrade, handle) : nil
         var paced = wanted
-        paced.rate = rate(wanted.rate, wanted.patterns)
+        for index in paced.subscriptions.indices {
+            paced.subscriptions[index].rate = rate(paced.subscriptions[index].rate, paced.subscriptions[index].patterns)
+        }
         try whenCaughtUp(handle) { [paced] loop in loop.openCounted(paced, transport, handshake, handle) }
     }
 
@@ -69,23 +71,49 @@ extension ServerLoop {
         }
     }
 
-    private func enter(_ wanted: SubscribeRequest) -> (id: SubscriberID, position: Position) {
-        let id = hub.subscribe(wanted.allPatterns, from: wanted.after, knownHead: server.log.head, options: wanted.readingOptions)
-        return (id, hub.position(of: id))
+    private func enter(_ wanted: SubscribeRequest) -> (ids: [SubscriberID], positions: [Position]) {
+        var ids: [SubscriberID] = []
+        for (index, subscription) in wanted.subscriptions.enumerated() {
+            var options = wanted.readingOptions
+            options.isPaced = subscription.rate != nil
+            ids.append(
+                hub.subscribe(wanted.allPatterns(index), from: subscription.after, knownHead: server.log.head, options: options)
+            )
+        }
+        return (ids, ids.map { hub.position(of: $0) })
+    }
+
+    private func leave(_ ids: [SubscriberID]) {
+        for id in ids { hub.unsubscribe(id) }
     }
 
     /// Remembers who has to be told of unread alerts, and who is served in turns.
-    private func note(_ id: SubscriberID, _ wanted: SubscribeRequest, _ unread: Int?) {
+    private func note(_ ids: [SubscriberID], _ wanted: SubscribeRequest, _ unread: Int?) {
         if let user = wanted.user {
-            outlets[id].isUsers = true
-            unreadSessions[id] = UnreadSession(user: user, patterns: wanted.patterns, count: unread)
+            for id in ids {
+                outlets[id].isUsers = true
+                if id != ids[0] { unreadOwners[id] = ids[0] }
+            }
+            unreadSessions[ids[0]] = UnreadSession(user: user, patterns: wanted.patterns, count: unread)
         }
-        if let rate = wanted.rate { pace(id, rate) }
+        for (id, subscription) in zip(ids, wanted.subscriptions) {
+            if let rate = subscription.rate { pace(id, rate) }
+        }
     }
 
-    private func newSession() -> SessionID {
+    /// - Parameter connection: nil: a session of polls.
+    private func newSession(_ connection: Connection?) -> SessionID {
         var generator = SystemRandomNumberGenerator()
-        return SessionID(high: generator.next(), low: generator.next())
+        return SessionID(random: (generator.next(), generator.next()), loop: number, place: connection?.index)
+    }
+
+    private func hello(
+        _ session: SessionID, _ connection: Connection, _ wanted: SubscribeRequest, _ positions: [Position], _ unread: Int?
+    ) -> [UInt8] {
+        ControlObject.hello(
+            session: session, network: connection.network, heartbeatSeconds: wanted.heartbeatSeconds, positions: positions,
+            isList: wanted.isList, unread: unread
+        )
     }
 
     // MARK: WebSocket
@@ -128,22 +156,20 @@ extension ServerLoop {
         let connection = handle.connection
         let deflate = server.configuration.compresses ? PerMessageDeflate.accept(handshake.extensions) : nil
         let subprotocol = WebSocketHandshake.subprotocol(offered: handshake.subprotocols, supported: Self.subprotocols)
-        let (id, position) = enter(wanted)
-        var options = wanted.readingOptions
-        options.isPaced = false
+        let (ids, positions) = enter(wanted)
         let adapter = WebSocketAdapter(
-            subscriber: id, options: options, limits: WebSocketLimits(messageBytesMax: server.configuration.messageBytesMax),
+            subscribers: ids, options: wanted.readingOptions,
+            limits: WebSocketLimits(messageBytesMax: server.configuration.messageBytesMax),
             shape: .webSocket(deflate, isBinary: subprotocol == Self.binarySubprotocol), compression: compression
         )
-        let hello = ControlObject.hello(
-            session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
-        )
+        let id = newSession(connection)
         var (session, out, early) = connection.acceptWebSocket(
-            adapter, handshake, deflate, supported: Self.subprotocols, heartbeatSeconds: wanted.heartbeatSeconds, handle
+            id, adapter, handshake, deflate, supported: Self.subprotocols, heartbeatSeconds: wanted.heartbeatSeconds, handle
         )
-        guard let session else { return hub.unsubscribe(id) }
-        adapter.shape.append(control: hello, event: "hello", to: &out)
-        begin(id, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
+        guard let session else { return leave(ids) }
+        adapter.shape.append(control: hello(id, connection, wanted, positions, unread), event: "hello", to: &out)
+        begin(ids, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
+        if wanted.isProbing { probe(.webSocket(session), connection) }
         if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
     }
 
@@ -155,13 +181,14 @@ extension ServerLoop {
         let handshake = try webSocketHandshake(request, body, upgrade, handle)
         let deflate = PerMessageDeflate.accept(handshake.extensions)
         let adapter = WebSocketAdapter(
-            subscriber: nil, limits: WebSocketLimits(messageBytesMax: 16 << 20, fragmentsMax: 1 << 20), shape: .webSocket(deflate),
+            subscribers: [], limits: WebSocketLimits(messageBytesMax: 16 << 20, fragmentsMax: 1 << 20), shape: .webSocket(deflate),
             compression: compression
         )
         let heartbeatSeconds = server.configuration.subscribe.heartbeatSecondsDefault
         let connection = handle.connection
         let accepted = connection.acceptWebSocket(
-            adapter, handshake, deflate, supported: handshake.subprotocols, heartbeatSeconds: heartbeatSeconds, handle
+            newSession(connection), adapter, handshake, deflate, supported: handshake.subprotocols, heartbeatSeconds: heartbeatSeconds,
+            handle
         )
         guard let session = accepted.session else { return }
         connection.clearDeadline()
@@ -175,11 +202,12 @@ extension ServerLoop {
 
     private func openEventStream(_ wanted: SubscribeRequest, _ unread: Int?, _ handle: RequestHandle) {
         let connection = handle.connection
-        let (id, position) = enter(wanted)
-        let hello = ControlObject.hello(
-            session: newSession(), heartbeatSeconds: wanted.heartbeatSeconds, position: position, unread: unread
+        let (ids, positions) = enter(wanted)
+        let id = newSession(connection)
+        let session = EventStreamSession(
+            id: id, commands: CommandSession(ids, options: wanted.readingOptions), heartbeatSeconds: wanted.heartbeatSeconds,
+            paddingBytes: wanted.paddingBytes
         )
-        let session = EventStreamSession(subscriber: id, heartbeatSeconds: wanted.heartbeatSeconds, paddingBytes: wanted.paddingBytes)
         let response = connection.dated(EventStreamAnswer.response, stream: handle.stream)
         var out: [UInt8] = []
         let shape: WireShape
@@ -198,12 +226,16 @@ extension ServerLoop {
             exchange.session.startStreaming(stream: handle.stream, response)
             exchange.streams[handle.stream]?.eventStream = session
         default:
-            return hub.unsubscribe(id)
+            return leave(ids)
         }
+        // With a list of subscriptions there is no one position that `Last-Event-ID` could give back.
         shape.append(
-            control: hello, event: "hello", position: position, retryMilliseconds: Self.retryMilliseconds, to: &out
+            control: hello(id, connection, wanted, positions, unread), event: "hello", position: wanted.isList ? nil : positions[0],
+            retryMilliseconds: Self.retryMilliseconds, to: &out
         )
-        begin(id, connection, stream: handle.stream, shape: shape, out, wanted, unread)
+        if wanted.paddingBytes > 0 { shape.appendHeartbeat(paddingBytes: wanted.paddingBytes, to: &out) }
+        begin(ids, connection, stream: handle.stream, shape: shape, out, wanted, unread)
+        if wanted.isProbing { probe(.eventStream(session, stream: handle.stream), connection) }
     }
 
     /// How long a browser waits before it reconnects, unless it is told otherwise.
@@ -211,54 +243,107 @@ extension ServerLoop {
 
     /// The stream is open: what it begins with goes out, then what it missed, then it is live.
     private func begin(
-        _ id: SubscriberID, _ connection: Connection, stream: Int32, shape: WireShape, _ opening: [UInt8],
+        _ ids: [SubscriberID], _ connection: Connection, stream: Int32, shape: WireShape, _ opening: [UInt8],
         _ wanted: SubscribeRequest, _ unread: Int?
     ) {
         let kind: Outlet.Kind =
-            stream != 0 ? .http2 : connection.tls == nil && connection.descriptor >= 0 ? .direct : .buffered
-        attach(
-            id,
-            Outlet(
-                connection: .passUnretained(connection), descriptor: connection.descriptor, stream: stream, kind: kind, shape: shape
+            if !shape.isWebSocket, wanted.paddingBytes > 0 {
+                .padded
+            } else if stream != 0 {
+                .http2
+            } else if ids.count > 1 {
+                .gathered
+            } else {
+                connection.tls == nil && connection.descriptor >= 0 ? .direct : .buffered
+            }
+        for id in ids {
+            attach(
+                id,
+                Outlet(
+                    connection: .passUnretained(connection), descriptor: connection.descriptor, stream: stream, kind: kind, shape: shape
+                )
             )
-        )
-        note(id, wanted, unread)
+        }
+        note(ids, wanted, unread)
         connection.clearDeadline()
         connection.look(at: tick + ticks(seconds: wanted.heartbeatSeconds))
         connection.write(opening, stream: stream)
-        guard hub.isCurrent(id) else { return }
-        if connection.hasRoom(stream: stream) {
-            if !hub.isLive(id) { readOn(id) }
-        } else {
-            stop(id)
+        for id in ids where hub.isCurrent(id) {
+            if !connection.hasRoom(stream: stream) {
+                stop(id)
+            } else if !hub.isLive(id) {
+                readOn(id)
+            }
         }
+    }
+
+    // MARK: probes
+
+    /// Sends what shows the client whether the way to it holds things back; as soon as it has all that it missed, since behind that they
+    /// would show nothing.
+    private func probe(_ place: SessionPlace, _ connection: Connection, patience: Int = 600) {
+        guard connection.isOpen, connection.holds(place), patience > 0 else { return }
+        guard connection.isCaughtUp(place) else {
+            let bound = bind((self, place, connection))
+            eventLoop.scheduleTask(in: .milliseconds(100)) {
+                let (loop, place, connection) = bound.value
+                loop.probe(place, connection, patience: patience - 1)
+            }
+            return
+        }
+        sendProbe(place, connection, milliseconds: 0, isPadded: false)
+        for (milliseconds, isPadded) in [(300, false), (1000, true)] {
+            let bound = bind((self, place, connection))
+            eventLoop.scheduleTask(in: .milliseconds(Int64(milliseconds))) {
+                let (loop, place, connection) = bound.value
+                loop.sendProbe(place, connection, milliseconds: milliseconds, isPadded: isPadded)
+            }
+        }
+    }
+
+    private func sendProbe(_ place: SessionPlace, _ connection: Connection, milliseconds: Int, isPadded: Bool) {
+        guard connection.isOpen, connection.holds(place) else { return }
+        connection.send(ControlObject.probe(milliseconds: milliseconds, isPadded: isPadded), event: "probe", to: place)
     }
 
     // MARK: long-poll
 
     private func poll(_ wanted: SubscribeRequest, _ unread: Int?, _ handle: RequestHandle) {
         let connection = handle.connection
-        let (id, _) = enter(wanted)
+        let (ids, _) = enter(wanted)
+        let session: SessionID? =
+            switch wanted.session {
+            case .none: nil
+            case .new: newSession(nil)
+            case .known(let id): id
+            }
         // One tick more: the one that runs now is already partly over.
         let parked = ParkedPoll(
-            subscriber: id, waitSeconds: wanted.waitSeconds, dueTick: tick + ticks(seconds: wanted.waitSeconds) + 1,
-            isImmediate: wanted.after == nil || wanted.waitSeconds == 0
+            subscribers: ids, isList: wanted.isList, session: session, waitSeconds: wanted.waitSeconds,
+            dueTick: tick + ticks(seconds: wanted.waitSeconds) + 1,
+            isImmediate: wanted.waitSeconds == 0 || wanted.patterns.isEmpty || wanted.subscriptions.contains { $0.after == nil },
+            closes: wanted.closes
         )
         switch connection.state {
         case .http1(let exchange): exchange.poll = parked
         case .http2(let exchange): exchange.streams[handle.stream]?.poll = parked
-        default: return hub.unsubscribe(id)
+        default: return leave(ids)
         }
-        let isReading = wanted.user != nil || wanted.rate != nil
-        attach(
-            id, Outlet(connection: .passUnretained(connection), stream: handle.stream, kind: isReading ? .readingPoll : .longPoll)
-        )
-        note(id, wanted, unread)
+        let hasRate = wanted.subscriptions.contains { $0.rate != nil }
+        let isReading = wanted.user != nil || hasRate || wanted.isList || session != nil
+        for id in ids {
+            attach(
+                id, Outlet(connection: .passUnretained(connection), stream: handle.stream, kind: isReading ? .readingPoll : .longPoll)
+            )
+        }
+        note(ids, wanted, unread)
         connection.clearDeadline()
         connection.look(at: parked.dueTick)
-        // A poll with a rate waits for its turn, unless it only asks where to begin.
-        if wanted.rate == nil || parked.isImmediate { return readOn(id) }
-        hub.rest(id)
+        if let session { park(session, wanted, handle) }
+        for (id, subscription) in zip(ids, wanted.subscriptions) where hub.isCurrent(id) {
+            // A poll with a rate waits for its turn, unless it only asks where to begin.
+            if subscription.rate == nil || parked.isImmediate { readOn(id) } else { hub.rest(id) }
+        }
     }
 
     /// Answers a poll as soon as there is something, else lets it wait.
@@ -273,29 +358,48 @@ extension ServerLoop {
             case .notYet:
                 return readOnSoon(id, milliseconds: 1)
             case .page(let page):
-                if !page.items.isEmpty || (page.isAtHead && poll.isImmediate) {
-                    return answerPoll(id, page.items, connection, outlet.stream)
+                if !page.items.isEmpty { return answerPoll(poll, readOthers(poll, id, page.items), connection, outlet.stream) }
+                if page.isAtHead {
+                    let isDone = poll.isImmediate && poll.subscribers.allSatisfy { hub.isAtHead($0) }
+                    return isDone ? answerPoll(poll, [], connection, outlet.stream) : ()
                 }
-                if page.isAtHead { return }
             }
             answer = nil
         }
     }
 
+    /// What the other subscriptions of a poll have at hand goes into the same answer.
+    private func readOthers(_ poll: ParkedPoll, _ id: SubscriberID, _ items: [PageItem]) -> [PageItem] {
+        var items = items
+        var room = LongPollAnswer.room
+        for item in items { room.take(item.notification?.object.count ?? 200) }
+        for other in poll.subscribers where other != id && !outlets[other].isAsking && room.notifications > 0 && room.bytes > 0 {
+            guard case .page(let page) = hub.read(other, room: room, nowMilliseconds: Clock.wallMilliseconds()) else { continue }
+            for item in page.items { room.take(item.notification?.object.count ?? 200) }
+            items += page.items
+        }
+        return items
+    }
+
     /// Answers a parked poll, with the count of unread alerts if it named a user.
-    func answerPoll(_ id: SubscriberID, _ items: [PageItem], _ connection: Connection, _ stream: Int32) {
-        let position = hub.position(of: id)
+    func answerPoll(_ poll: ParkedPoll, _ items: [PageItem], _ connection: Connection, _ stream: Int32) {
+        var frame = LongPollAnswer.Frame(positions: poll.subscribers.map { hub.position(of: $0) })
+        frame.isList = poll.isList
+        frame.session = poll.session
+        frame.network = connection.network
         counters.deliveries[LoopCounters.index(.longPoll)] += items.reduce(0) { $0 + ($1.notification == nil ? 0 : 1) }
+        let id = poll.subscribers[0]
         guard let session = unreadSessions[id] else {
-            return connection.answerPoll(stream: stream, body: LongPollAnswer.body(items, position: position))
+            return connection.answerPoll(stream: stream, body: LongPollAnswer.body(items, frame))
         }
         if outlets[id].isAsking { return }
-        outlets[id].isAsking = true
-        let bound = bind((self, connection, items))
+        for id in poll.subscribers { outlets[id].isAsking = true }
+        let bound = bind((self, connection, items, frame))
         unread(session.user, session.patterns) { count in
-            let (loop, connection, items) = bound.value
+            var (loop, connection, items, frame) = bound.value
             guard loop.hub.isCurrent(id) else { return }
-            connection.answerPoll(stream: stream, body: LongPollAnswer.body(items, position: position, unread: count))
+            frame.unread = count
+            connection.answerPoll(stream: stream, body: LongPollAnswer.body(items, frame))
         }
     }
 }

@@ -35,6 +35,8 @@ package final class ServerLoop {
     var readsAhead: [(head: UInt64, handle: RequestHandle, body: (ServerLoop) throws(Problem) -> Void)] = []
     private var tickTask: RepeatedTask?
     private var sharedPages = SharedPages()
+    /// Sessions of polls that are at home on this loop.
+    var pollSessions: [SessionID: PollSession] = [:]
     /// Of all request bodies that are being read.
     var parkedBytes = 0
     /// Handshakes that may still be worked on before others have their turn, and connections that wait for that.
@@ -45,6 +47,8 @@ package final class ServerLoop {
     var paceGroups: [Int64: PaceGroup] = [:]
     /// Subscribers that named a user, and which of them have to be told a new count.
     var unreadSessions: [SubscriberID: UnreadSession] = [:]
+    /// Further subscriptions of a connection that named a user, and the first one, which has the count of all of them.
+    var unreadOwners: [SubscriberID: SubscriberID] = [:]
     var unreadDirty: Set<SubscriberID> = []
     /// Seconds since 1970 at which alerts expire that somebody may count as unread.
     var expirySeconds: Set<Int64> = []
@@ -86,6 +90,7 @@ package final class ServerLoop {
         tellUnread()
         if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }
         if tick.isMultiple(of: 10 * Self.ticksPerSecond) { hub.expire(nowMilliseconds: Clock.wallMilliseconds()) }
+        if tick.isMultiple(of: 10 * Self.ticksPerSecond) { expirePollSessions() }
     }
 
     // MARK: connections
@@ -138,6 +143,7 @@ package final class ServerLoop {
         if outlets[id].kind != .none { counters.subscribers[LoopCounters.index(outlets[id].transport)] -= 1 }
         unpace(id)
         unreadSessions[id] = nil
+        unreadOwners[id] = nil
         outlets[id] = Outlet()
         hub.unsubscribe(id)
     }
@@ -195,7 +201,12 @@ package final class ServerLoop {
         counters.deliveries[LoopCounters.index(outlet.transport)] += notifications
         outlets[id].lastTick = tick
         if outlet.isUsers { unreadDirty.insert(id) }
-        connection.write(bytes, stream: outlet.stream)
+        guard outlet.kind == .padded, let session = connection.eventStream(outlet.stream) else {
+            return connection.write(bytes, stream: outlet.stream)
+        }
+        var padded = bytes
+        outlet.shape.appendHeartbeat(paddingBytes: session.paddingBytes, to: &padded)
+        connection.write(padded, stream: outlet.stream)
     }
 
     private func finish(_ id: SubscriberID, _ outlet: Outlet, _ connection: Connection) {

@@ -76,9 +76,12 @@ package final class ServerState: Sendable {
 package struct StaticPage: Sendable {
     package var contentType: String
     package var bytes: [UInt8]
+    /// Pages of any origin may load it: a script that holds no secret.
+    package var isPublic: Bool
 
-    package init(contentType: String, bytes: [UInt8]) {
+    package init(contentType: String, bytes: [UInt8], isPublic: Bool = false) {
         self.contentType = contentType
         self.bytes = bytes
+        self.isPublic = isPublic
     }
 }

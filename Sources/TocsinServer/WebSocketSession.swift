@@ -10,6 +10,7 @@ import WebSocketCodec
 ///
 ///     open ──close frame, fault, server's close──> closed   what is in `waiting` still goes out, then the stream or connection ends
 final class WebSocketSession {
+    let id: SessionID
     var adapter: WebSocketAdapter
     /// Of HTTP/2; else 0.
     let stream: Int32
@@ -35,7 +36,8 @@ final class WebSocketSession {
     /// When the stream is reset if the peer does not end its half.
     var resetTick: UInt32 = 0
 
-    init(adapter: WebSocketAdapter, stream: Int32, heartbeatSeconds: Int, controlBudget: Int, tick: UInt32) {
+    init(id: SessionID, adapter: WebSocketAdapter, stream: Int32, heartbeatSeconds: Int, controlBudget: Int, tick: UInt32) {
+        self.id = id
         self.adapter = adapter
         self.stream = stream
         self.heartbeatSeconds = UInt16(heartbeatSeconds)
@@ -58,13 +60,14 @@ extension Connection {
     /// Turns the connection, or the stream, into a WebSocket.
     ///
     /// - Parameters:
+    ///   - id: of the session.
     ///   - deflate: what was agreed on of permessage-deflate.
     ///   - supported: subprotocols, of which the first one offered is chosen.
     /// - Returns: the session, nil if the request is gone; the head of the answer where the caller has to send it before its first
     ///   frames; and what the client said before it had its answer.
     func acceptWebSocket(
-        _ adapter: WebSocketAdapter, _ handshake: WebSocketHandshake.Request, _ deflate: PerMessageDeflate?, supported: [String],
-        heartbeatSeconds: Int, _ handle: RequestHandle
+        _ id: SessionID, _ adapter: WebSocketAdapter, _ handshake: WebSocketHandshake.Request, _ deflate: PerMessageDeflate?,
+        supported: [String], heartbeatSeconds: Int, _ handle: RequestHandle
     ) -> (session: WebSocketSession?, head: [UInt8], early: [UInt8]) {
         var response = HTTPResponse(status: handle.isTunnel ? .ok : .switchingProtocols)
         if let chosen = WebSocketHandshake.subprotocol(offered: handshake.subprotocols, supported: supported) {
@@ -72,7 +75,7 @@ extension Connection {
         }
         if let deflate { response.headerFields[.secWebSocketExtensions] = deflate.answer }
         let session = WebSocketSession(
-            adapter: adapter, stream: handle.stream, heartbeatSeconds: heartbeatSeconds,
+            id: id, adapter: adapter, stream: handle.stream, heartbeatSeconds: heartbeatSeconds,
             controlBudget: loop.server.configuration.controlFramesBurst, tick: loop.tick
         )
         switch state {
@@ -108,12 +111,8 @@ extension Connection {
         send(session, out)
         for action in actions {
             switch action {
-            case .opened(let id, let rate): open(session, id, rate)
-            case .closed(let id):
-                loop.detach(id)
-            case .pace(let id, let rate): pace(id, rate)
-            case .acknowledge(let id, let user, let acknowledgement): acknowledge(session, id, user, acknowledgement)
-            case .publish(let id, let publication): publish(session, id, publication)
+            case .command(let action):
+                perform(action, on: .webSocket(session)) { connection, object in connection.reply(session, object) }
             case .pong(let payload): notePong(session, payload)
             case .close(let awaitsPeer): close(session, awaitsPeer: awaitsPeer)
             }
@@ -198,70 +197,10 @@ extension Connection {
         if session.waiting.isEmpty { finish(session, exchange) }
     }
 
-    // MARK: commands
-
-    /// A further subscription of this WebSocket.
-    private func open(_ session: WebSocketSession, _ id: SubscriberID, _ rate: Rate?) {
-        // The connection may have ended with an earlier command, and all its subscriptions with it.
-        guard !session.isClosed, isOpen, loop.hub.isCurrent(id) else { return }
-        // What a batch holds for the subscriptions of one connection goes out together.
-        let kind: Outlet.Kind = session.stream != 0 ? .http2 : .gathered
-        loop.attach(
-            id,
-            Outlet(
-                connection: .passUnretained(self), descriptor: descriptor, stream: session.stream, kind: kind,
-                shape: session.adapter.shape
-            )
-        )
-        if kind == .gathered {
-            for other in session.adapter.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = .gathered }
-        }
-        if let user = session.adapter.options.user {
-            loop.outlets[id].isUsers = true
-            loop.unreadSessions[id] = UnreadSession(user: user, patterns: loop.hub.patterns(of: id))
-            loop.unreadDirty.insert(id)
-        }
-        if let rate = loop.rate(rate, loop.hub.patterns(of: id)) {
-            loop.hub.setPaced(true, id)
-            loop.pace(id, rate)
-        }
-        if hasRoom(stream: session.stream) { loop.readOn(id) } else { loop.stop(id) }
-    }
-
-    private func pace(_ id: SubscriberID, _ wanted: Rate?) {
-        guard loop.hub.isCurrent(id) else { return }
-        let rate = loop.rate(wanted, loop.hub.patterns(of: id))
-        loop.hub.setPaced(rate != nil, id)
-        if let rate { loop.pace(id, rate) } else { loop.unpace(id) }
-        if rate == nil { loop.readOn(id) }
-    }
-
     private func reply(_ session: WebSocketSession, _ object: [UInt8]) {
         var out: [UInt8] = []
         session.adapter.shape.append(control: object, event: "reply", to: &out)
         send(session, out)
-    }
-
-    private func acknowledge(_ session: WebSocketSession, _ id: CommandID?, _ user: FieldText, _ acknowledgement: Acknowledgement) {
-        let bound = loop.bind((self, session))
-        loop.acknowledge(user, acknowledgement) { result in
-            let (connection, session) = bound.value
-            switch result {
-            case .success(let unread): connection.reply(session, WebSocketReply.done(id, unread: unread))
-            case .failure(let problem):
-                connection.reply(session, WebSocketReply.refused(id, code: "ack_refused", message: problem.detail))
-            }
-        }
-    }
-
-    private func publish(_ session: WebSocketSession, _ id: CommandID?, _ publication: Publication) {
-        let epoch = loop.epoch
-        let bound = loop.bind((self, session))
-        loop.server.log.append(AppendRequest([publication]), from: loop) { outcomes in
-            let (connection, session) = bound.value
-            if case .appended = outcomes[0] { connection.loop.counters.published += 1 }
-            connection.reply(session, WebSocketAdapter.reply(id, outcomes[0], epoch: epoch))
-        }
     }
 
     // MARK: pings

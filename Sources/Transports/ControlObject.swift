@@ -3,12 +3,35 @@ package import NotificationCore
 
 /// The control messages of WebSocket and SSE: JSON objects without a line break.
 package enum ControlObject {
-    /// - Parameter unread: alerts that the user has not read; nil if no user was named.
-    package static func hello(session: SessionID, heartbeatSeconds: Int, position: Position, unread: Int? = nil) -> [UInt8] {
+    /// - Parameters:
+    ///   - network: names the network that the client is in.
+    ///   - positions: of the request's subscriptions, at least one.
+    ///   - isList: whether the request had a list of them.
+    ///   - unread: alerts that the user has not read; nil if no user was named.
+    package static func hello(
+        session: SessionID, network: UInt32, heartbeatSeconds: Int, positions: [Position], isList: Bool, unread: Int? = nil
+    ) -> [UInt8] {
         let count = unread.map { ",\"unread\":\($0)" } ?? ""
+        let list = isList ? ",\"subscriptions\":\(self.list(positions))" : ""
+        let place = SessionID.hexadecimal(UInt64(network), digits: 8)
         return Array(
-            #"{"type":"hello","session":"\#(session)","heartbeat":\#(heartbeatSeconds),"position":"\#(position)"\#(count)}"#.utf8
+            (#"{"type":"hello","session":"\#(session)","network":"\#(place)","heartbeat":\#(heartbeatSeconds),"#
+                + #""position":"\#(positions[0])"\#(list)\#(count)}"#).utf8
         )
+    }
+
+    /// `[{"position":"…"},…]`
+    static func list(_ positions: [Position]) -> String {
+        "[" + positions.map { #"{"position":"\#($0)"}"# }.joined(separator: ",") + "]"
+    }
+
+    /// What tells a client when it was sent, so that it sees whether the way to it holds things back. The last one is large: small writes
+    /// may be held back where large ones are not.
+    ///
+    /// - Parameter milliseconds: since `hello`.
+    package static func probe(milliseconds: Int, isPadded: Bool) -> [UInt8] {
+        let pad = isPadded ? #","pad":""# + String(repeating: " ", count: 2048) + "\"" : ""
+        return Array(#"{"type":"probe","at":\#(milliseconds)\#(pad)}"#.utf8)
     }
 
     package static func unread(_ count: Int) -> [UInt8] {
@@ -22,6 +45,10 @@ package enum ControlObject {
     package static func append(_ gap: Gap, to out: inout [UInt8]) {
         out.append(contentsOf: #"{"type":"gap","#.utf8)
         if let channel = gap.channel { out.append(contentsOf: #""channel":"\#(channel)","#.utf8) }
+        if gap.channel == nil, !gap.patterns.isEmpty {
+            let names = gap.patterns.map { "\"\($0)\"" }.joined(separator: ",")
+            out.append(contentsOf: "\"channels\":[\(names)],".utf8)
+        }
         if let from = gap.from { out.append(contentsOf: #""from":\#(from),"#.utf8) }
         if let to = gap.to { out.append(contentsOf: #""to":\#(to),"#.utf8) }
         out.append(contentsOf: #""reason":"\#(gap.reason.rawValue)""#.utf8)
@@ -72,7 +99,7 @@ package enum ControlObject {
     }
 }
 
-/// Names a connection of a subscriber: 128 random bits, so that it cannot be guessed.
+/// Names a session of a subscriber: 96 random bits, so that it cannot be guessed, and where it is served.
 package struct SessionID: Hashable, Sendable, CustomStringConvertible {
     package let high: UInt64
     package let low: UInt64
@@ -82,10 +109,35 @@ package struct SessionID: Hashable, Sendable, CustomStringConvertible {
         self.low = low
     }
 
-    package var description: String { Self.hexadecimal(high) + Self.hexadecimal(low) }
+    /// - Parameters:
+    ///   - random: of which 96 bits are used.
+    ///   - loop: number of the event loop that serves it.
+    ///   - place: of its connection there; nil: it is one of polls, which have a connection each.
+    package init(random: (UInt64, UInt64), loop: Int, place: UInt32?) {
+        high = random.0
+        low = random.1 << 32 | UInt64(loop & 0xff) << 24 | UInt64(min(place ?? Self.ofPolls, Self.ofPolls))
+    }
 
-    private static func hexadecimal(_ bits: UInt64) -> String {
+    private static let ofPolls: UInt32 = 0xff_ffff
+
+    /// - Returns: nil if `text` is not 32 hexadecimal digits in small letters.
+    package init?(_ text: String) {
+        let digits = Array(text.utf8)
+        guard digits.count == 32, digits.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }),
+            let high = UInt64(text.prefix(16), radix: 16), let low = UInt64(text.suffix(16), radix: 16)
+        else { return nil }
+        self.init(high: high, low: low)
+    }
+
+    package var loop: Int { Int(low >> 24 & 0xff) }
+    package var isOfPolls: Bool { UInt32(low & 0xff_ffff) == Self.ofPolls }
+    /// Of its connection, if it is not one of polls.
+    package var place: UInt32 { UInt32(low & 0xff_ffff) }
+
+    package var description: String { Self.hexadecimal(high, digits: 16) + Self.hexadecimal(low, digits: 16) }
+
+    static func hexadecimal(_ bits: UInt64, digits count: Int) -> String {
         let digits = String(bits, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
+        return String(repeating: "0", count: count - digits.count) + digits
     }
 }

@@ -7,14 +7,42 @@ package enum LongPollAnswer {
     package static let bytesMax = 1 << 20
     package static let room = Hub.Room(notifications: 1000, bytes: bytesMax)
 
-    /// - Parameter unread: alerts that the user has not read; nil if no user was named.
-    package static func body(_ items: [PageItem], position: Position, unread: Int? = nil) -> [UInt8] {
+    /// What an answer has besides its messages.
+    package struct Frame {
+        package var session: SessionID?
+        package var network: UInt32 = 0
+        /// Of the request's subscriptions, at least one.
+        package var positions: [Position]
+        /// Whether the request had a list of them.
+        package var isList = false
+        /// Alerts that the user has not read; nil if no user was named.
+        package var unread: Int?
+
+        package init(positions: [Position]) {
+            self.positions = positions
+        }
+
+        func append(to out: inout [UInt8]) {
+            out.append(contentsOf: #"{"position":""#.utf8)
+            positions[0].append(to: &out)
+            out.append(UInt8(ascii: "\""))
+            if isList { out.append(contentsOf: ",\"subscriptions\":\(ControlObject.list(positions))".utf8) }
+            if let session {
+                let place = SessionID.hexadecimal(UInt64(network), digits: 8)
+                out.append(contentsOf: #","session":"\#(session)","network":"\#(place)""#.utf8)
+            }
+            if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
+        }
+    }
+
+    package static func body(_ items: [PageItem], position: Position) -> [UInt8] {
+        body(items, Frame(positions: [position]))
+    }
+
+    package static func body(_ items: [PageItem], _ frame: Frame) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(items.reduce(96) { $0 + ($1.notification?.object.count ?? 200) + 1 })
-        out.append(contentsOf: #"{"position":""#.utf8)
-        position.append(to: &out)
-        out.append(UInt8(ascii: "\""))
-        if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
+        frame.append(to: &out)
         out.append(contentsOf: ",\"messages\":[".utf8)
         for (index, item) in items.enumerated() {
             if index > 0 { out.append(UInt8(ascii: ",")) }

@@ -25,33 +25,54 @@ package struct SubscribeLimits: Sendable {
 
 /// What `/v1/subscribe` was asked for; the same for all transports.
 package struct SubscribeRequest: Sendable, Equatable {
-    package var patterns: [ChannelPattern] = []
-    /// nil: not said.
-    package var after: StartPoint?
+    /// One of the subscriptions of a request. Each has a position of its own.
+    package struct Subscription: Sendable, Equatable {
+        package var patterns: [ChannelPattern] = []
+        /// nil: not said.
+        package var after: StartPoint?
+        /// nil: as soon as there is something.
+        package var rate: Rate?
+    }
+
+    /// At least one, which may be without channels.
+    package var subscriptions = [Subscription()]
+    /// Whether the request had a list of subscriptions: then so have the answers.
+    package var isList = false
     package var heartbeatSeconds: Int
     /// SSE: the payload alone as `data`, for a plain EventSource.
     package var isRaw = false
     package var paddingBytes = 0
     package var waitSeconds: Int
-    /// nil: as soon as there is something.
-    package var rate: Rate?
+    /// Long-poll: the connection is to be closed after the answer.
+    package var closes = false
+    /// Long-poll: it belongs to a session.
+    package var session: PollSession?
+    /// The client wants to be sent what shows whether the way to it holds things back.
+    package var isProbing = false
     /// Whose alerts they are.
     package var user: FieldText?
     /// Alerts that were missed come in short.
     package var isDigest = false
 
-    /// What of it concerns reading.
+    package enum PollSession: Sendable, Equatable {
+        case new
+        case known(SessionID)
+    }
+
+    package var patterns: [ChannelPattern] { subscriptions.flatMap(\.patterns) }
+
+    /// What of it concerns reading, but for the rates.
     package var readingOptions: ReadingOptions {
         var options = ReadingOptions()
         options.user = user
         options.isDigest = isDigest
-        options.isPaced = rate != nil
         return options
     }
 
-    /// The user's own channel comes with the others: what was read on another device.
-    package var allPatterns: [ChannelPattern] {
-        guard let user, let own = ChannelName(acknowledgementsOf: user) else { return patterns }
+    /// The channels of one of its subscriptions. With the first one comes the user's own: what was read on another device.
+    package func allPatterns(_ index: Int) -> [ChannelPattern] {
+        let patterns = subscriptions[index].patterns
+        guard index == 0, let user, let own = ChannelName(acknowledgementsOf: user) else { return patterns }
         return patterns + [ChannelPattern(own)]
     }
 
@@ -92,9 +113,11 @@ package struct SubscribeRequest: Sendable, Equatable {
             case "heartbeat", "pad", "wait":
                 guard let number = value.integer() else { throw .badParameter(name, "a whole number is wanted") }
                 try reader.take(name, String(number))
-            case "digest":
+            case "digest", "probe", "close":
                 try reader.take(name, String(decoding: value.bytes, as: UTF8.self))
-            case "channel", "after", "format", "rate", "user":
+            case "subscriptions":
+                try reader.take(list: value)
+            case "channel", "after", "format", "rate", "user", "session":
                 guard let text = value.string() else { throw .badParameter(name, "a string is wanted") }
                 try reader.take(name, text)
             default:
@@ -115,12 +138,12 @@ package struct SubscribeRequest: Sendable, Equatable {
 
         mutating func take(_ name: String, _ value: String) throws(Problem) {
             switch name {
-            case "channel":
-                guard let pattern = ChannelPattern(value), !pattern.isReserved else { throw .badChannel(value) }
-                guard request.patterns.count < limits.channelsMax else { throw SubscribeRequest.tooManyChannels(limits) }
-                request.patterns.append(pattern)
-            case "after":
-                request.after = try SubscribeRequest.startPoint(value)
+            case "channel", "after", "rate":
+                guard !request.isList else { throw .badParameter(name, "stands in \"subscriptions\"") }
+                try take(single: name, value)
+            case "subscriptions":
+                guard let list = try? JSONSlice.checked(Array(value.utf8)[...]) else { throw .badParameter(name, Self.listWords) }
+                try take(list: list)
             case "heartbeat":
                 request.heartbeatSeconds = try number(name, value, 1...limits.heartbeatSecondsMax)
             case "pad":
@@ -130,19 +153,84 @@ package struct SubscribeRequest: Sendable, Equatable {
             case "format":
                 guard value == "raw" else { throw .badParameter(name, "only \"raw\" is known") }
                 request.isRaw = true
-            case "rate":
-                guard let rate = Rate(value) else { throw .badParameter(name, SubscribeRequest.rateWords) }
-                request.rate = rate
             case "user":
                 request.user = try SubscribeRequest.user(name, value)
             case "digest":
-                guard value == "true" || value == "false" else { throw .badParameter(name, "true or false is wanted") }
-                request.isDigest = value == "true"
+                request.isDigest = try truth(name, value)
+            case "probe":
+                request.isProbing = try truth(name, value)
+            case "close":
+                request.closes = try truth(name, value)
+            case "session":
+                guard value == "new" || SessionID(value) != nil else { throw .badParameter(name, "\"new\" or a session is wanted") }
+                request.session = SessionID(value).map { .known($0) } ?? .new
             default:
                 throw .badParameter(
-                    name, "is not known here; known are channel, after, heartbeat, format, pad, wait, rate, user, digest"
+                    name,
+                    "is not known here; known are channel, after, rate, subscriptions, heartbeat, format, pad, wait, user, digest, "
+                        + "probe, close, session"
                 )
             }
+        }
+
+        private mutating func take(single name: String, _ value: String) throws(Problem) {
+            switch name {
+            case "after": request.subscriptions[0].after = try SubscribeRequest.startPoint(value)
+            case "rate": request.subscriptions[0].rate = try rate(value)
+            default: try take(channel: value, 0)
+            }
+        }
+
+        private static let listWords = #"an array of {"channels":[…],"after":…,"rate":…} is wanted"#
+
+        private mutating func take(channel text: String, _ index: Int) throws(Problem) {
+            guard let pattern = ChannelPattern(text), !pattern.isReserved else { throw .badChannel(text) }
+            guard request.subscriptions.reduce(0, { $0 + $1.patterns.count }) < limits.channelsMax else {
+                throw SubscribeRequest.tooManyChannels(limits)
+            }
+            if request.isList, let other = request.patterns.first(where: { $0.overlaps(pattern) }) {
+                throw Problem(
+                    "overlapping-subscriptions", "Subscriptions overlap", status: 400,
+                    detail: "\(pattern) and \(other) have channels in common"
+                )
+            }
+            request.subscriptions[index].patterns.append(pattern)
+        }
+
+        /// Several subscriptions, each with a position of its own.
+        mutating func take(list: JSONSlice) throws(Problem) {
+            guard list.kind == .array, !request.isList, request.subscriptions == [Subscription()] else {
+                throw .badParameter("subscriptions", Self.listWords + " in place of channel, after and rate")
+            }
+            request.isList = true
+            for (index, element) in list.elements.enumerated() {
+                guard element.kind == .object else { throw .badParameter("subscriptions", Self.listWords) }
+                guard index < limits.channelsMax else { throw SubscribeRequest.tooManyChannels(limits) }
+                if index > 0 { request.subscriptions.append(Subscription()) }
+                for (name, value) in element.members {
+                    switch name {
+                    case "channels" where value.kind == .array:
+                        for element in value.elements { try take(channel: element.string() ?? "", index) }
+                    case "after" where value.kind == .null, "rate" where value.kind == .null: break
+                    case "after": request.subscriptions[index].after = try SubscribeRequest.startPoint(value.string() ?? "")
+                    case "rate": request.subscriptions[index].rate = try rate(value.string() ?? "")
+                    default: throw .badParameter("subscriptions", Self.listWords)
+                    }
+                }
+                guard !request.subscriptions[index].patterns.isEmpty else {
+                    throw Problem("no-channel", "No channel", status: 400, detail: "each of the subscriptions names at least one channel")
+                }
+            }
+        }
+
+        private func rate(_ value: String) throws(Problem) -> Rate {
+            guard let rate = Rate(value) else { throw .badParameter("rate", SubscribeRequest.rateWords) }
+            return rate
+        }
+
+        private func truth(_ name: String, _ value: String) throws(Problem) -> Bool {
+            guard value == "true" || value == "false" else { throw .badParameter(name, "true or false is wanted") }
+            return value == "true"
         }
 
         func number(_ name: String, _ value: String, _ range: ClosedRange<Int>) throws(Problem) -> Int {
@@ -155,7 +243,9 @@ package struct SubscribeRequest: Sendable, Equatable {
         /// What the header fields say.
         func finish(_ http: HTTPRequest) throws(Problem) -> SubscribeRequest {
             var request = request
-            if let id = http.headerFields[.lastEventID], !id.isEmpty { request.after = try SubscribeRequest.startPoint(id) }
+            if let id = http.headerFields[.lastEventID], !id.isEmpty, !request.isList {
+                request.subscriptions[0].after = try SubscribeRequest.startPoint(id)
+            }
             for preference in http.headerFields[values: .prefer].flatMap({ $0.split(separator: ",") }) {
                 let parts = preference.split(separator: "=", maxSplits: 1)
                 if parts.count == 2, parts[0].trimmed == "wait", let seconds = Int(parts[1].trimmed), seconds >= 0 {

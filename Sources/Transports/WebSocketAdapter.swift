@@ -10,25 +10,14 @@ package import WebSocketCodec
 ///       └────────────close frame, fault──────────────────────────^
 package struct WebSocketAdapter {
     package enum Action {
-        /// A subscription has been made; it may have to be read on from its position.
-        case opened(SubscriberID, Rate?)
-        /// A subscription has nothing left to be subscribed to.
-        case closed(SubscriberID)
-        case pace(SubscriberID, Rate?)
-        /// To be stored; `done` or a refusal is the answer.
-        case acknowledge(CommandID?, FieldText, Acknowledgement)
-        /// To be appended to the log; `reply` makes the answer of the outcome.
-        case publish(CommandID?, Publication)
+        case command(CommandSession.Action)
         /// The answer to a ping, with what that carried.
         case pong([UInt8])
         /// The connection is to be closed once `out` has been sent; if the peer's close is awaited, after that, or a moment later.
         case close(awaitsPeer: Bool)
     }
 
-    /// The subscription of the URL first, then one for each command `subscribe`. Each is a cursor of its own.
-    package private(set) var subscribers: [SubscriberID]
-    /// What goes for all of them.
-    package let options: ReadingOptions
+    package private(set) var commands: CommandSession
     /// In which form it gets its messages, and replies.
     package let shape: WireShape
     private var decoder: WebSocketDecoder
@@ -45,19 +34,29 @@ package struct WebSocketAdapter {
     }
 
     /// - Parameters:
-    ///   - subscriber: the subscription of the URL; nil: this is an echo, for the test suites of the protocol.
+    ///   - subscribers: the subscriptions of the URL; none: this is an echo, for the test suites of the protocol.
     ///   - compression: of the thread. Whether it is used, the shape says.
     package init(
-        subscriber: SubscriberID?, options: ReadingOptions = ReadingOptions(), limits: WebSocketLimits, shape: WireShape = .webSocket,
-        compression: WireCompression = WireCompression()
+        subscribers: [SubscriberID], options: ReadingOptions = ReadingOptions(), limits: WebSocketLimits,
+        shape: WireShape = .webSocket, compression: WireCompression = WireCompression()
     ) {
-        subscribers = subscriber.map { [$0] } ?? []
-        isEcho = subscriber == nil
-        self.options = options
+        commands = CommandSession(subscribers, options: options)
+        isEcho = subscribers.isEmpty
         self.shape = shape
         self.compression = compression
         messageBytesMax = limits.messageBytesMax
         decoder = WebSocketDecoder(role: .server, limits: limits, inflater: shape.isDeflated ? compression.inflater : nil)
+    }
+
+    package var subscribers: [SubscriberID] { commands.subscribers }
+
+    /// A command that did not come in a frame.
+    ///
+    /// - Returns: the reply; nil: it comes of what `actions` got.
+    package mutating func perform(
+        _ command: WebSocketCommand, _ hub: Hub, knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [CommandSession.Action]
+    ) throws(WebSocketCommand.Refusal) -> [UInt8]? {
+        try commands.perform(command, hub, knownHead: knownHead, limits, &actions)
     }
 
     /// Takes what the client sent.
@@ -107,20 +106,6 @@ package struct WebSocketAdapter {
         WebSocketEncoder.close(code, reason: reason, into: &out)
     }
 
-    package static func reply(_ id: CommandID?, _ outcome: AppendOutcome, epoch: LogEpoch) -> [UInt8] {
-        switch outcome {
-        case .appended(let receipt), .repeated(let receipt):
-            WebSocketReply.done(
-                id,
-                members: [
-                    ("channel", receipt.channel.string), ("position", Position(epoch: epoch, offset: receipt.offset).description),
-                ], sequence: receipt.sequence
-            )
-        case .refused(let refusal):
-            WebSocketReply.refused(id, code: "publish_refused", message: PublishRefusal.problem(refusal).detail)
-        }
-    }
-
     private func reply(_ object: [UInt8], _ out: inout [UInt8]) {
         shape.append(control: object, event: "reply", to: &out)
     }
@@ -162,62 +147,11 @@ package struct WebSocketAdapter {
     ) {
         do throws(WebSocketCommand.Refusal) {
             guard let command = try WebSocketCommand.read(text) else { return close(.invalidPayload, "not JSON", &out) }
-            try perform(command, hub, knownHead, limits, &actions, &out)
+            var done: [CommandSession.Action] = []
+            if let answer = try commands.perform(command, hub, knownHead: knownHead, limits, &done) { reply(answer, &out) }
+            actions += done.map { .command($0) }
         } catch {
             reply(WebSocketReply.refused(error.id, code: error.code, message: error.message), &out)
-        }
-    }
-
-    private mutating func perform(
-        _ command: WebSocketCommand, _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action],
-        _ out: inout [UInt8]
-    ) throws(WebSocketCommand.Refusal) {
-        func refuse(_ code: String, _ message: String) -> WebSocketCommand.Refusal {
-            WebSocketCommand.Refusal(id: command.id, code: code, message: message)
-        }
-        switch command.action {
-        case .subscribe(let patterns, let start, let rate):
-            var taken = subscribers.flatMap { hub.patterns(of: $0) }
-            for pattern in patterns {
-                if let other = taken.first(where: { $0.overlaps(pattern) }) {
-                    throw refuse("overlapping_subscription", "this connection is subscribed to \(other)")
-                }
-                taken.append(pattern)
-            }
-            guard taken.count <= limits.channelsMax else {
-                throw refuse("too_many_channels", "a connection may have \(limits.channelsMax)")
-            }
-            var options = options
-            options.isPaced = rate != nil
-            let id = hub.subscribe(patterns, from: start, knownHead: knownHead, options: options)
-            subscribers.append(id)
-            reply(WebSocketReply.done(command.id, members: [("position", hub.position(of: id).description)]), &out)
-            actions.append(.opened(id, rate))
-        case .unsubscribe(let patterns):
-            for pattern in patterns {
-                guard let at = subscribers.firstIndex(where: { hub.remove(pattern, from: $0) }) else {
-                    throw refuse("not_subscribed", "not subscribed to \(pattern)")
-                }
-                if at > 0, hub.patterns(of: subscribers[at]).isEmpty { actions.append(.closed(subscribers.remove(at: at))) }
-            }
-            reply(WebSocketReply.done(command.id), &out)
-        case .rate(let rate, let channel):
-            let found = subscribers.first { id in
-                let patterns = hub.patterns(of: id)
-                return channel.map { patterns.contains($0) } ?? (id == subscribers[0] && patterns.contains { !$0.isReserved })
-            }
-            guard let found else {
-                throw refuse("not_subscribed", channel.map { "not subscribed to \($0)" } ?? "the URL subscribed to nothing: name a channel")
-            }
-            reply(WebSocketReply.done(command.id), &out)
-            actions.append(.pace(found, rate))
-        case .acknowledge(let acknowledgement):
-            guard let user = options.user else { throw refuse("no_user", "this connection named no user") }
-            actions.append(.acknowledge(command.id, user, acknowledgement))
-        case .publish(let publication):
-            actions.append(.publish(command.id, publication))
-        case .ping:
-            reply(WebSocketReply.done(command.id), &out)
         }
     }
 }

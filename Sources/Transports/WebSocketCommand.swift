@@ -1,15 +1,16 @@
-import JSONCodec
+package import JSONCodec
 package import NotificationCore
 
-/// What a client asks over a WebSocket: one JSON object in a text frame.
-package struct WebSocketCommand {
-    package enum Action {
+/// What a client asks: one JSON object, in a text frame of a WebSocket or in a request of its session.
+package struct WebSocketCommand: Sendable {
+    package enum Action: Sendable {
         case subscribe([ChannelPattern], StartPoint?, Rate?)
         case unsubscribe([ChannelPattern])
         case publish(Publication)
         case acknowledge(Acknowledgement)
         /// nil: as soon as there is something. Without a channel, of what the URL subscribed to.
         case rate(Rate?, ChannelPattern?)
+        case path(PathReport)
         case ping
     }
 
@@ -26,6 +27,10 @@ package struct WebSocketCommand {
     /// - Throws: a refusal to be answered; nil if the text is not JSON at all, which ends the connection.
     package static func read(_ text: [UInt8]) throws(Refusal) -> WebSocketCommand? {
         guard let value = try? JSONSlice.checked(text[...]) else { return nil }
+        return try read(value)
+    }
+
+    package static func read(_ value: JSONSlice) throws(Refusal) -> WebSocketCommand {
         guard value.kind == .object else { throw Refusal(id: nil, code: "bad_command", message: "a command is an object") }
         let id = try commandID(value)
         func refuse(_ code: String, _ message: String) -> Refusal { Refusal(id: id, code: code, message: message) }
@@ -57,10 +62,15 @@ package struct WebSocketCommand {
         case "rate":
             let channel = value["channel"] == nil ? nil : try patterns(value, id).first
             return WebSocketCommand(id: id, action: .rate(try rate(value, id), channel))
+        case "path":
+            guard let rung = value["transport"]?.string().flatMap({ PathReport.Rung(rawValue: $0) }),
+                let verdict = value["verdict"]?.string().flatMap({ PathReport.Verdict(rawValue: $0) })
+            else { throw refuse("bad_command", "\"transport\" or \"verdict\" is not known") }
+            return WebSocketCommand(id: id, action: .path(PathReport(rung: rung, verdict: verdict)))
         case "ping":
             return WebSocketCommand(id: id, action: .ping)
         default:
-            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ack, rate, ping")
+            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ack, rate, path, ping")
         }
     }
 

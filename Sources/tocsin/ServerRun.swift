@@ -21,7 +21,11 @@ struct ServerRun {
     ) {
         self.options = options
         self.isConformanceDoorOpen = isConformanceDoorOpen
-        self.pages = pages
+        self.pages = pages.merging([
+            "/tocsin.js": StaticPage(
+                contentType: "text/javascript; charset=utf-8", bytes: PackageResources.tocsin_js, isPublic: true
+            )
+        ]) { $1 }
         self.beside = beside
         LoggingSystem.bootstrap { JSONLogHandler(label: $0) }
         var logger = Logger(label: "tocsin")

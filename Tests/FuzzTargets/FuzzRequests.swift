@@ -93,12 +93,21 @@ private func check(_ request: SubscribeRequest, _ limits: SubscribeLimits) {
     require((1...limits.heartbeatSecondsMax).contains(request.heartbeatSeconds), "a heartbeat out of its range")
     require((0...limits.paddingMax).contains(request.paddingBytes), "padding out of its range")
     require((0...limits.waitSecondsMax).contains(request.waitSeconds), "a wait out of its range")
-    if let rate = request.rate { checkRate(rate) }
-    require(request.allPatterns.count == request.patterns.count + (request.user == nil ? 0 : 1), "a user without a channel")
-    require(request.readingOptions.isPaced == (request.rate != nil), "paced without a rate")
+    require(!request.subscriptions.isEmpty, "no subscription at all")
+    require(request.isList || request.subscriptions.count == 1, "a list that is none")
+    let own = request.allPatterns(0).count - request.subscriptions[0].patterns.count
+    require(own == (request.user == nil ? 0 : 1), "a user without a channel")
     var expected = request
-    // The rate is kept as an interval, which cannot be written as it was.
-    expected.rate = nil
+    for (index, subscription) in request.subscriptions.enumerated() {
+        if let rate = subscription.rate { checkRate(rate) }
+        // The rate is kept as an interval, which cannot be written as it was.
+        expected.subscriptions[index].rate = nil
+    }
+    if request.isList {
+        for (index, pattern) in request.patterns.enumerated() {
+            require(!request.patterns[..<index].contains { $0.overlaps(pattern) }, "subscriptions overlap")
+        }
+    }
     let plain = HTTPRequest(method: .get, scheme: "https", authority: "a", path: "/")
     do throws(Problem) {
         guard let items = RequestTarget("/v1/subscribe?" + query(request)).items else { preconditionFailure("a written query is refused") }
@@ -108,29 +117,71 @@ private func check(_ request: SubscribeRequest, _ limits: SubscribeLimits) {
 }
 
 private func query(_ request: SubscribeRequest) -> String {
-    var items = request.patterns.map { "channel=" + percentEncoded($0.string) }
-    if let after = request.after { items.append("after=" + percentEncoded(written(after))) }
+    var items: [String] = []
+    if request.isList {
+        items.append("subscriptions=" + percentEncoded(String(decoding: list(request), as: UTF8.self)))
+    } else {
+        items += request.patterns.map { "channel=" + percentEncoded($0.string) }
+        if let after = request.subscriptions[0].after { items.append("after=" + percentEncoded(written(after))) }
+    }
     items.append("heartbeat=\(request.heartbeatSeconds)&pad=\(request.paddingBytes)&wait=\(request.waitSeconds)")
     if request.isRaw { items.append("format=raw") }
     if let user = request.user { items.append("user=" + percentEncoded(user.string)) }
-    items.append("digest=\(request.isDigest)")
+    if let session = request.session { items.append("session=\(written(session))") }
+    items.append("digest=\(request.isDigest)&probe=\(request.isProbing)&close=\(request.closes)")
     return items.joined(separator: "&")
 }
 
 private func body(_ request: SubscribeRequest) -> [UInt8] {
-    var out = #"{"channels":["#.bytes
-    for (index, pattern) in request.patterns.enumerated() {
-        if index > 0 { out.append(UInt8(ascii: ",")) }
-        JSONText.appendString(pattern.string, into: &out)
-    }
-    out += #"],"heartbeat":\#(request.heartbeatSeconds),"pad":\#(request.paddingBytes),"wait":\#(request.waitSeconds)"#.utf8
+    var out = #"{"heartbeat":\#(request.heartbeatSeconds),"pad":\#(request.paddingBytes),"wait":\#(request.waitSeconds)"#.bytes
     func member(_ name: String, _ text: String?) {
         guard let text else { return }
         out += ",\"\(name)\":".utf8
         JSONText.appendString(text, into: &out)
     }
-    member("after", request.after.map(written))
+    if request.isList {
+        out += ",\"subscriptions\":".utf8
+        out += list(request)
+    } else {
+        out += ",\"channels\":".utf8
+        out += names(request.patterns)
+        member("after", request.subscriptions[0].after.map(written))
+    }
     member("format", request.isRaw ? "raw" : nil)
     member("user", request.user?.string)
-    return out + ",\"digest\":\(request.isDigest)}".utf8
+    member("session", request.session.map(written))
+    return out + ",\"digest\":\(request.isDigest),\"probe\":\(request.isProbing),\"close\":\(request.closes)}".utf8
+}
+
+private func written(_ session: SubscribeRequest.PollSession) -> String {
+    switch session {
+    case .new: "new"
+    case .known(let id): id.description
+    }
+}
+
+private func names(_ patterns: [ChannelPattern]) -> [UInt8] {
+    var out: [UInt8] = [UInt8(ascii: "[")]
+    for (index, pattern) in patterns.enumerated() {
+        if index > 0 { out.append(UInt8(ascii: ",")) }
+        JSONText.appendString(pattern.string, into: &out)
+    }
+    return out + [UInt8(ascii: "]")]
+}
+
+/// An empty list is read as one subscription without channels.
+private func list(_ request: SubscribeRequest) -> [UInt8] {
+    if request.patterns.isEmpty { return "[]".bytes }
+    var out: [UInt8] = [UInt8(ascii: "[")]
+    for (index, subscription) in request.subscriptions.enumerated() {
+        if index > 0 { out.append(UInt8(ascii: ",")) }
+        out += "{\"channels\":".utf8
+        out += names(subscription.patterns)
+        if let after = subscription.after {
+            out += ",\"after\":".utf8
+            JSONText.appendString(written(after), into: &out)
+        }
+        out.append(UInt8(ascii: "}"))
+    }
+    return out + [UInt8(ascii: "]")]
 }

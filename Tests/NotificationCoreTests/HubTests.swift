@@ -84,7 +84,10 @@ import Testing
         for start in [StartPoint.after(Position(epoch: LogEpoch(random: 99), offset: 1)), world.after(1000)] {
             let reader = world.subscribe("a", from: start)
             let read = world.readOn(reader, page: 1)
-            #expect(read.gaps == [Gap(reason: .epoch, position: Position(epoch: world.hub.epoch, offset: 0))])
+            #expect(
+                read.gaps == [
+                    Gap(patterns: [ChannelPattern("a")!], reason: .epoch, position: Position(epoch: world.hub.epoch, offset: 0))
+                ])
             #expect(read.notifications.names == ["a#1", "a#2"])
         }
     }

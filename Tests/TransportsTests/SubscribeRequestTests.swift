@@ -15,7 +15,7 @@ private func parse(_ target: String, fields: [(String, String)] = []) throws -> 
     func whole() throws {
         let request = try parse("/v1/subscribe?channel=a.b&channel=c.%3E&after=0123456789ab.7&heartbeat=5&pad=100&format=raw&wait=3")
         #expect(request.patterns.map(\.string) == ["a.b", "c.>"])
-        #expect(request.after == .after(Position("0123456789ab.7")!))
+        #expect(request.subscriptions[0].after == .after(Position("0123456789ab.7")!))
         #expect(request.heartbeatSeconds == 5)
         #expect(request.paddingBytes == 100)
         #expect(request.isRaw)
@@ -42,7 +42,7 @@ private func parse(_ target: String, fields: [(String, String)] = []) throws -> 
         let request = try parse(
             "/v1/subscribe?channel=a&after=earliest&wait=9",
             fields: [("Last-Event-ID", "0123456789ab.7"), ("Prefer", "respond-async, wait=4")])
-        #expect(request.after == .after(Position("0123456789ab.7")!))
+        #expect(request.subscriptions[0].after == .after(Position("0123456789ab.7")!))
         #expect(request.waitSeconds == 4)
         #expect(try parse("/v1/subscribe?channel=a", fields: [("Prefer", "wait=99999")]).waitSeconds == 300)
     }
@@ -53,10 +53,56 @@ private func parse(_ target: String, fields: [(String, String)] = []) throws -> 
         let json = #"{"channels":["a","b.*"],"after":"earliest","heartbeat":7,"pad":1,"wait":2,"format":"raw"}"#
         let parsed = try SubscribeRequest(request, body: Array(json.utf8), limits: SubscribeLimits())
         #expect(parsed.patterns.map(\.string) == ["a", "b.*"])
-        #expect(parsed.after == .earliest)
+        #expect(parsed.subscriptions[0].after == .earliest)
         #expect(parsed.heartbeatSeconds == 7 && parsed.paddingBytes == 1 && parsed.waitSeconds == 2 && parsed.isRaw)
         for bad in ["[]", "{\"channels\":\"a\"}", "{\"x\":1}", "{", "{\"heartbeat\":\"7\"}", "{\"channels\":[1]}"] {
             #expect(throws: Problem.self) { try SubscribeRequest(request, body: Array(bad.utf8), limits: SubscribeLimits()) }
+        }
+    }
+
+    @Test("a list of subscriptions is the same in a query and in a body")
+    func list() throws {
+        let list = #"[{"channels":["a","b.*"],"after":"earliest"},{"channels":["c"],"rate":"2/s"}]"#
+        let escaped = list.utf8.map { "%" + String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+        let query = try parse("/v1/subscribe?probe=true&subscriptions=" + escaped)
+        let body = try SubscribeRequest(
+            HTTPRequest(method: .post, scheme: "http", authority: "a", path: "/v1/subscribe"),
+            body: Array(#"{"subscriptions":\#(list),"probe":true}"#.utf8), limits: SubscribeLimits())
+        #expect(query == body)
+        #expect(query.isList && query.isProbing)
+        #expect(query.subscriptions.map { $0.patterns.map(\.string) } == [["a", "b.*"], ["c"]])
+        #expect(query.subscriptions[0].after == .earliest)
+        #expect(query.subscriptions[1].after == nil)
+        #expect(query.subscriptions[1].rate == Rate("2/s"))
+    }
+
+    @Test(
+        "a list that is not one is refused",
+        arguments: [
+            (#"{"subscriptions":{}}"#, "bad-parameter"), (#"{"subscriptions":[1]}"#, "bad-parameter"),
+            (#"{"subscriptions":[{"channels":["a.*"]},{"channels":["a.b"]}]}"#, "overlapping-subscriptions"),
+            (#"{"subscriptions":[{"channels":[]}]}"#, "no-channel"), (#"{"subscriptions":[{"channel":"a"}]}"#, "bad-parameter"),
+            (#"{"channels":["a"],"subscriptions":[]}"#, "bad-parameter"), (#"{"subscriptions":[],"channels":["a"]}"#, "bad-parameter"),
+            (#"{"subscriptions":[],"session":"x"}"#, "bad-parameter"),
+        ])
+    func badList(_ body: String, _ type: String) throws {
+        let problem = #expect(throws: Problem.self) {
+            try SubscribeRequest(
+                HTTPRequest(method: .post, scheme: "http", authority: "a", path: "/v1/subscribe"), body: Array(body.utf8),
+                limits: SubscribeLimits())
+        }
+        #expect(problem?.type == type)
+    }
+
+    @Test("a session says where it is served, and is not to be guessed")
+    func sessions() {
+        let id = SessionID(random: (0x0123_4567_89ab_cdef, 0xffff_ffff), loop: 3, place: 9)
+        #expect(id.description == "0123456789abcdefffffffff03000009")
+        #expect(SessionID(id.description) == id)
+        #expect(id.loop == 3 && id.place == 9 && !id.isOfPolls)
+        #expect(SessionID(random: (1, 1), loop: 0, place: nil).isOfPolls)
+        for bad in ["", "0123456789abcdefffffffff0300000", "0123456789ABCDEFffffffff03000009", "+123456789abcdefffffffff03000009"] {
+            #expect(SessionID(bad) == nil)
         }
     }
 

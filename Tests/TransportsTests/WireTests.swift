@@ -230,11 +230,13 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
             (#"{"id":4,"type":"rate","channel":"q","rate":"2/s"}"#, "not_subscribed"),
             (#"{"id":4,"type":"ack","channel":"alerts.a","through":5}"#, "no_user"),
             (#"{"id":4,"type":"ack","channel":"alerts.a"}"#, "bad_ack"),
+            (#"{"id":5,"type":"path","transport":"sse-post","verdict":"buffered","ms":200}"#, #"{"type":"reply","id":5}"#),
+            (#"{"id":5,"type":"path","transport":"pigeon","verdict":"clear"}"#, "bad_command"),
         ])
     func commands(_ command: String, _ answer: String) {
         let hub = Hub(LogPreload(epoch: epoch), limits: LogLimits())
         var adapter = WebSocketAdapter(
-            subscriber: hub.subscribe([ChannelPattern("s.x")!], from: .latest, knownHead: 0), limits: WebSocketLimits())
+            subscribers: [hub.subscribe([ChannelPattern("s.x")!], from: .latest, knownHead: 0)], limits: WebSocketLimits())
         let result = run(frame(command), hub: hub, &adapter)
         #expect(result.texts.count == 1)
         #expect(result.texts[0] == answer || result.texts[0].contains("\"code\":\"\(answer)\""), "\(result.texts)")
@@ -248,7 +250,7 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
         ])
     func closes(_ payload: String, _ opcode: WebSocketOpcode, _ code: UInt16) {
         let hub = Hub(LogPreload(epoch: epoch), limits: LogLimits())
-        var adapter = WebSocketAdapter(subscriber: hub.subscribe([], from: .latest, knownHead: 0), limits: WebSocketLimits())
+        var adapter = WebSocketAdapter(subscribers: [hub.subscribe([], from: .latest, knownHead: 0)], limits: WebSocketLimits())
         let result = run(frame(payload, opcode), hub: hub, &adapter)
         #expect(result.close == code)
         #expect(result.actions == 1)

@@ -69,10 +69,10 @@ export class FallbackLadder {
         if (this.pending.size && this.candidate()) due.push(this.raceAt)
         if (carrier) {
             due.push(carrier.heard + this.silence(), this.probe ? Infinity : this.nextProbe)
-            if (carrier.probes) due.push(carrier.since + times.measure)
+            if (carrier.probes) due.push(this.measureDue(carrier))
             if (this.failures) due.push(carrier.since + times.short)
         }
-        if (probe) due.push(probe.hello === null ? probe.since + times.probe : probe.probes ? probe.hello + times.measure : probe.until)
+        if (probe) due.push(probe.hello === null ? probe.since + times.probe : probe.probes ? this.measureDue(probe) : probe.until)
         return Math.min(...due)
     }
 
@@ -85,7 +85,8 @@ export class FallbackLadder {
 
     isBad(rung) {
         const { verdict, until } = this.records[rung]
-        return verdict !== undefined && verdict !== "clear" && !(verdict === "cut" && this.records[rung].ms >= this.times.short) && until > this.now
+        const isLate = verdict === "cut" && this.records[rung].ms >= this.times.short
+        return verdict !== undefined && verdict !== "clear" && !isLate && until > this.now
     }
 
     round() {
@@ -115,7 +116,7 @@ export class FallbackLadder {
     hello(rung) {
         const { probe } = this
         if (probe && probe.rung === rung && probe.hello === null) {
-            probe.hello = this.now
+            probe.hello = probe.heard = this.now
             probe.probes = isPoll(rung) ? null : []
             probe.until = this.now
             return
@@ -272,6 +273,11 @@ export class FallbackLadder {
         if (one.probes.length === 3) this.measured(one)
     }
 
+    /** The first probe comes when all that was missed has been sent; the others in their time after it. */
+    measureDue(one) {
+        return (one.probes.length ? one.probes[0].came : one.heard) + this.times.measure
+    }
+
     /** The probes are here, or it is too late for them. */
     measured(one) {
         const offsets = one.probes.map(probe => probe.came - probe.at)
@@ -367,13 +373,13 @@ export class FallbackLadder {
             if (now >= this.carrier.heard + this.silence()) {
                 this.close(this.carrier.rung, "carry")
                 this.ended(true)
-            } else if (this.carrier.probes && now >= this.carrier.since + times.measure) {
+            } else if (this.carrier.probes && now >= this.measureDue(this.carrier)) {
                 this.measured(this.carrier)
             }
         }
         const { probe } = this
         if (probe) {
-            if (probe.hello === null ? now >= probe.since + times.probe : probe.probes && now >= probe.hello + times.measure) {
+            if (probe.hello === null ? now >= probe.since + times.probe : probe.probes && now >= this.measureDue(probe)) {
                 if (probe.hello === null) this.probeFailed("blocked", 0)
                 else this.measured(probe)
             } else if (probe.hello !== null && !probe.probes && now >= probe.until) {

@@ -1,0 +1,360 @@
+import HTTPTypes
+import JSONCodec
+import NIOCore
+import NotificationCore
+import Transports
+
+/// Where a session's commands take effect.
+enum SessionPlace {
+    case webSocket(WebSocketSession)
+    /// - Parameter stream: of HTTP/2; else 0.
+    case eventStream(EventStreamSession, stream: Int32)
+}
+
+/// A client that polls: what its commands need between two polls. What it is subscribed to, each poll says anew.
+struct PollSession: Sendable {
+    var user: FieldText?
+    /// Where its last poll was parked, or still is.
+    var loop: Int
+    var connection: UInt32
+    var stream: Int32
+    var expiresTick: UInt32
+}
+
+/// `POST /v1/sessions/{session}`: commands of clients whose transport has no way to say them.
+///
+///     the request's loop ── commands ──> the session's loop ── replies, as soon as all are there ──> the request's loop
+extension ServerLoop {
+    /// Commands in one request.
+    private static let commandsMax = 100
+    /// Sessions of polls that are at home on a loop. One more has no place for commands.
+    private static let pollSessionsMax = 100_000
+    /// How long after the end of a poll its session is kept.
+    private static let pollSessionSeconds = 60
+
+    private typealias Command = Result<WebSocketCommand, WebSocketCommand.Refusal>
+
+    func command(_ session: String, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
+        guard let value = try? JSONSlice.checked(body[...]), value.kind == .object || value.kind == .array else {
+            throw Problem("bad-json", "Not JSON", status: 400, detail: "a command, or an array of them, is wanted")
+        }
+        let isList = value.kind == .array
+        let texts = isList ? Array(value.elements) : [value]
+        guard texts.count <= Self.commandsMax else {
+            throw Problem(
+                "too-many-commands", "Too many commands", status: 400, detail: "at most \(Self.commandsMax) at a time", rule: "commands"
+            )
+        }
+        let commands = texts.map { text in
+            do throws(WebSocketCommand.Refusal) {
+                return Command.success(try WebSocketCommand.read(text))
+            } catch {
+                return Command.failure(error)
+            }
+        }
+        let references = server.loops
+        guard let id = SessionID(session), id.loop < references.count else { throw .unknownSession }
+        let bound = bind((self, handle))
+        let eventLoop = eventLoop
+        references[id.loop].eventLoop.execute {
+            references[id.loop].value.perform(commands, id) { replies in
+                let answer = replies.map { Self.answer($0, isList: isList) }
+                eventLoop.execute {
+                    let (loop, handle) = bound.value
+                    if let answer {
+                        loop.answer(handle, status: .ok, "application/json", answer)
+                    } else {
+                        loop.answer(handle, .unknownSession)
+                    }
+                }
+            }
+        }
+    }
+
+    private static func answer(_ replies: [[UInt8]], isList: Bool) -> [UInt8] {
+        isList ? Array("[".utf8) + replies.joined(separator: [UInt8(ascii: ",")]) + Array("]\n".utf8) : replies[0] + [UInt8(ascii: "\n")]
+    }
+
+    /// - Parameter completion: gets the replies in order, nil if there is no such session.
+    private func perform(_ commands: [Command], _ id: SessionID, completion: @escaping @Sendable ([[UInt8]]?) -> Void) {
+        let replies = PendingReplies(count: commands.count, completion)
+        if id.isOfPolls {
+            guard let session = pollSessions[id] else { return completion(nil) }
+            for (index, command) in commands.enumerated() { perform(command, session, id) { replies.set(index, $0) } }
+        } else {
+            guard Int(id.place) < connections.count, let connection = connections[Int(id.place)], let place = connection.place(of: id)
+            else {
+                return completion(nil)
+            }
+            for (index, command) in commands.enumerated() { perform(command, place, connection) { replies.set(index, $0) } }
+        }
+        if commands.isEmpty { completion([]) }
+    }
+
+    private func perform(
+        _ command: Command, _ place: SessionPlace, _ connection: Connection, reply: @escaping ([UInt8]) -> Void
+    ) {
+        do throws(WebSocketCommand.Refusal) {
+            var actions: [CommandSession.Action] = []
+            let limits = server.configuration.subscribe
+            let answer: [UInt8]?
+            switch place {
+            case .webSocket(let session):
+                answer = try session.adapter.perform(try command.get(), hub, knownHead: server.log.head, limits, &actions)
+            case .eventStream(let session, _):
+                answer = try session.commands.perform(try command.get(), hub, knownHead: server.log.head, limits, &actions)
+            }
+            if let answer { reply(answer) }
+            for action in actions { connection.perform(action, on: place) { _, object in reply(object) } }
+        } catch {
+            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message))
+        }
+    }
+
+    // MARK: polls
+
+    private func perform(_ command: Command, _ session: PollSession, _ id: SessionID, reply: @escaping ([UInt8]) -> Void) {
+        do throws(WebSocketCommand.Refusal) {
+            let command = try command.get()
+            switch command.action {
+            case .subscribe(let patterns, let start, _):
+                // The polls hold the cursor: this only says where it begins.
+                let subscriber = hub.subscribe(patterns, from: start, knownHead: server.log.head, options: ReadingOptions())
+                reply(WebSocketReply.done(command.id, members: [("position", hub.position(of: subscriber).description)]))
+                hub.unsubscribe(subscriber)
+                endPoll(session, id)
+            case .unsubscribe, .rate:
+                reply(WebSocketReply.done(command.id))
+                endPoll(session, id)
+            default:
+                var options = ReadingOptions()
+                options.user = session.user
+                var commands = CommandSession([], options: options)
+                var actions: [CommandSession.Action] = []
+                let answer = try commands.perform(
+                    command, hub, knownHead: server.log.head, server.configuration.subscribe, &actions
+                )
+                if let answer { reply(answer) }
+                for action in actions { perform(action, reply: reply) }
+            }
+        } catch {
+            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message))
+        }
+    }
+
+    /// A poll has come: its session is known at home from now on, for some time after it.
+    func park(_ id: SessionID, _ wanted: SubscribeRequest, _ handle: RequestHandle) {
+        let references = server.loops
+        guard id.loop < references.count else { return }
+        let session = PollSession(
+            user: wanted.user, loop: number, connection: handle.connection.index, stream: handle.stream, expiresTick: 0
+        )
+        let seconds = wanted.waitSeconds + Self.pollSessionSeconds
+        if id.loop == number { return keep(session, id, seconds) }
+        references[id.loop].eventLoop.execute { references[id.loop].value.keep(session, id, seconds) }
+    }
+
+    private func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
+        guard pollSessions[id] != nil || pollSessions.count < Self.pollSessionsMax else { return }
+        pollSessions[id] = session
+        pollSessions[id]?.expiresTick = tick + ticks(seconds: seconds)
+    }
+
+    func expirePollSessions() {
+        if pollSessions.isEmpty { return }
+        pollSessions = pollSessions.filter { tick < $0.value.expiresTick }
+    }
+
+    /// Answers the parked poll of a session at once: the next one names another list.
+    private func endPoll(_ session: PollSession, _ id: SessionID) {
+        let references = server.loops
+        guard session.loop < references.count else { return }
+        references[session.loop].eventLoop.execute {
+            let loop = references[session.loop].value
+            guard Int(session.connection) < loop.connections.count, let connection = loop.connections[Int(session.connection)],
+                let poll = connection.poll(session.stream), poll.session == id
+            else { return }
+            loop.answerPoll(poll, [], connection, session.stream)
+        }
+    }
+
+    // MARK: what all transports have
+
+    /// What does not concern a subscription.
+    func perform(_ action: CommandSession.Action, reply: @escaping ([UInt8]) -> Void) {
+        let bound = bind((self, reply))
+        switch action {
+        case .acknowledge(let id, let user, let acknowledgement):
+            acknowledge(user, acknowledgement) { result in
+                let (_, reply) = bound.value
+                switch result {
+                case .success(let unread): reply(WebSocketReply.done(id, unread: unread))
+                case .failure(let problem): reply(WebSocketReply.refused(id, code: "ack_refused", message: problem.detail))
+                }
+            }
+        case .publish(let id, let publication):
+            server.log.append(AppendRequest([publication]), from: self) { outcomes in
+                let (loop, reply) = bound.value
+                if case .appended = outcomes[0] { loop.counters.published += 1 }
+                reply(CommandSession.reply(id, outcomes[0], epoch: loop.epoch))
+            }
+        case .path(let report):
+            counters.paths[report, default: 0] += 1
+        case .opened, .closed, .pace:
+            preconditionFailure("a subscription without its connection")
+        }
+    }
+}
+
+extension Connection {
+    /// Where a session is on this connection; nil: not here, or no longer.
+    func place(of id: SessionID) -> SessionPlace? {
+        switch state {
+        case .webSocket(let session) where session.id == id && !session.isClosed: return .webSocket(session)
+        case .eventStream(let session) where session.id == id: return .eventStream(session, stream: 0)
+        case .http2(let exchange):
+            for (number, stream) in exchange.streams {
+                if let session = stream.webSocket, session.id == id, !session.isClosed { return .webSocket(session) }
+                if let session = stream.eventStream, session.id == id { return .eventStream(session, stream: number) }
+            }
+            return nil
+        default: return nil
+        }
+    }
+
+    func holds(_ place: SessionPlace) -> Bool {
+        switch place {
+        case .webSocket(let session): self.place(of: session.id) != nil
+        case .eventStream(let session, _): self.place(of: session.id) != nil
+        }
+    }
+
+    /// Sends a control message to a session, if there is room for it.
+    func send(_ object: [UInt8], event: String, to place: SessionPlace) {
+        var out: [UInt8] = []
+        switch place {
+        case .webSocket(let session):
+            session.adapter.shape.append(control: object, event: event, to: &out)
+            send(session, out)
+        case .eventStream(let session, let stream):
+            guard hasRoom(stream: stream) else { return }
+            let shape = loop.outlets[session.subscribers[0]].shape
+            shape.append(control: object, event: event, to: &out)
+            if session.paddingBytes > 0 { shape.appendHeartbeat(paddingBytes: session.paddingBytes, to: &out) }
+            write(out, stream: stream)
+            if !hasRoom(stream: stream) { for id in session.subscribers { loop.stop(id) } }
+        }
+    }
+
+    /// Does what a command of a session asks for.
+    func perform(
+        _ action: CommandSession.Action, on place: SessionPlace, reply: @escaping (Connection, [UInt8]) -> Void
+    ) {
+        switch action {
+        case .opened(let id, let rate): open(place, id, rate)
+        case .closed(let id):
+            if let owner = loop.unreadOwners[id], loop.hub.isCurrent(owner) { noteUnread(place, owner) }
+            loop.detach(id)
+        case .pace(let id, let rate): pace(id, rate)
+        case .acknowledge, .publish, .path: loop.perform(action) { [self] object in reply(self, object) }
+        }
+    }
+
+    /// A further subscription of a session.
+    private func open(_ place: SessionPlace, _ id: SubscriberID, _ rate: Rate?) {
+        // The connection may have ended with an earlier command, and all its subscriptions with it.
+        guard isOpen, holds(place), loop.hub.isCurrent(id) else { return }
+        let (session, stream) = self.session(place)
+        let first = session.subscribers[0]
+        let shape = loop.outlets[first].shape
+        // What a batch holds for the subscriptions of one connection goes out together.
+        let kind: Outlet.Kind = loop.outlets[first].kind == .padded ? .padded : stream != 0 ? .http2 : .gathered
+        loop.attach(
+            id, Outlet(connection: .passUnretained(self), descriptor: descriptor, stream: stream, kind: kind, shape: shape)
+        )
+        if kind == .gathered {
+            for other in session.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = .gathered }
+        }
+        if session.options.user != nil {
+            loop.outlets[id].isUsers = true
+            loop.unreadOwners[id] = first
+            noteUnread(place, first)
+        }
+        if let rate = loop.rate(rate, loop.hub.patterns(of: id)) {
+            loop.hub.setPaced(true, id)
+            loop.pace(id, rate)
+        }
+        if hasRoom(stream: stream) { loop.readOn(id) } else { loop.stop(id) }
+    }
+
+    /// The count of unread alerts is that of all channels of the session.
+    private func noteUnread(_ place: SessionPlace, _ first: SubscriberID) {
+        let (session, _) = session(place)
+        loop.unreadSessions[first]?.patterns = session.subscribers.flatMap { loop.hub.patterns(of: $0) }.filter { !$0.isReserved }
+        loop.unreadDirty.insert(first)
+    }
+
+    /// Whether a session has been sent everything, and its socket has taken it.
+    func isCaughtUp(_ place: SessionPlace) -> Bool {
+        let (session, stream) = session(place)
+        return hasRoom(stream: stream) && session.subscribers.allSatisfy { loop.hub.isAtHead($0) }
+    }
+
+    private func session(_ place: SessionPlace) -> (CommandSession, stream: Int32) {
+        switch place {
+        case .webSocket(let session): (session.adapter.commands, session.stream)
+        case .eventStream(let session, let stream): (session.commands, stream)
+        }
+    }
+
+    private func pace(_ id: SubscriberID, _ wanted: Rate?) {
+        guard loop.hub.isCurrent(id) else { return }
+        let rate = loop.rate(wanted, loop.hub.patterns(of: id))
+        loop.hub.setPaced(rate != nil, id)
+        if let rate { loop.pace(id, rate) } else { loop.unpace(id) }
+        if rate == nil { loop.readOn(id) }
+    }
+
+    /// Names the network that the peer is in: the first 24 bits of an address of version 4, the first 48 of one of version 6. Not secret,
+    /// and only to be compared.
+    var network: UInt32 {
+        // Where the address stands in a `sockaddr_in` (RFC 3493 section 3.2 has the other one), and how much of it counts.
+        let place: Range<Int>? =
+            switch context?.remoteAddress {
+            case .v4?: 4..<7
+            case .v6?: 8..<14
+            default: nil
+            }
+        let bytes = place.flatMap { place in
+            context?.remoteAddress?.withSockAddr { address, size in Array(UnsafeRawBufferPointer(start: address, count: size)[place]) }
+        }
+        // FNV-1a.
+        return (bytes ?? []).reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
+    }
+}
+
+/// The replies of a request with several commands; some come later than others.
+private final class PendingReplies {
+    private var replies: [[UInt8]?]
+    private var missing: Int
+    private let completion: ([[UInt8]]?) -> Void
+
+    init(count: Int, _ completion: @escaping ([[UInt8]]?) -> Void) {
+        replies = Array(repeating: nil, count: count)
+        missing = count
+        self.completion = completion
+    }
+
+    func set(_ index: Int, _ reply: [UInt8]) {
+        guard replies[index] == nil else { return }
+        replies[index] = reply
+        missing -= 1
+        if missing == 0 { completion(replies.map { $0! }) }
+    }
+}
+
+extension Problem {
+    fileprivate static let unknownSession = Problem(
+        "unknown-session", "Unknown session", status: 404, detail: "it has ended, or is another server's: go on with a new one"
+    )
+}
