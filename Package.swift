@@ -15,6 +15,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     ],
     targets: [
         // C libraries. Only what Swift cannot import stands in the shims.
@@ -58,12 +59,15 @@ let package = Package(
             ]
         ),
 
+        // Who makes a request: bearer tokens.
+        .target(name: "Identity", dependencies: ["JSONCodec", .product(name: "JWTKit", package: "jwt-kit")]),
+
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine",
+                "TLSEngine", "Identity",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -86,6 +90,7 @@ let package = Package(
             name: "tocsin",
             dependencies: [
                 "TocsinClient", "TocsinServer", "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "TLSEngine",
+                "Identity",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -149,6 +154,7 @@ let package = Package(
             ]
         ),
         .testTarget(name: "TidyTests"),
+        .testTarget(name: "IdentityTests", dependencies: ["Identity", .product(name: "JWTKit", package: "jwt-kit")]),
         .testTarget(name: "JSONCodecTests", dependencies: ["JSONCodec", "TestSupport"]),
         .testTarget(name: "WebSocketCodecTests", dependencies: ["WebSocketCodec", "TestSupport"]),
         .testTarget(name: "EventStreamCodecTests", dependencies: ["EventStreamCodec", "TestSupport"]),

@@ -245,9 +245,9 @@ extension Connection {
         var next = UInt32.max
         for (number, stream) in exchange.streams {
             if let session = stream.eventStream {
-                next = min(next, heartbeat(session, stream: number))
+                next = min(next, lookAtStream(session, stream: number))
             } else if let session = stream.webSocket {
-                next = min(next, heartbeat(session))
+                next = min(next, lookAtToken(.webSocket(session)), heartbeat(session))
             } else if let poll = stream.poll {
                 if loop.tick >= poll.dueTick {
                     loop.answerPoll(poll, [], self, number)

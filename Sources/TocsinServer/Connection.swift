@@ -350,8 +350,8 @@ final class Connection: ChannelInboundHandler {
 
     private func onHeartbeatLook() -> UInt32 {
         switch state {
-        case .webSocket(let session): heartbeat(session)
-        case .eventStream(let session): heartbeat(session)
+        case .webSocket(let session): min(lookAtToken(.webSocket(session)), heartbeat(session))
+        case .eventStream(let session): lookAtStream(session)
         case .http1(let exchange): lookAtPoll(exchange)
         case .http2(let exchange): lookAtStreams(exchange)
         case .sniffing, .lingering, .closed: .max

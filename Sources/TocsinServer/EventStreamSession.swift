@@ -7,6 +7,7 @@ final class EventStreamSession {
     var commands: CommandSession
     let heartbeatSeconds: UInt16
     let paddingBytes: Int
+    var token: SessionToken?
 
     init(id: SessionID, commands: CommandSession, heartbeatSeconds: Int, paddingBytes: Int) {
         self.id = id
@@ -22,6 +23,14 @@ extension Connection {
     /// A client has nothing to say while its stream runs; a little of it is passed over.
     func receiveWhileStreaming(_ session: EventStreamSession, _ count: Int) {
         if count > 1024 { fail("http1", "bytes during an event stream") }
+    }
+
+    /// - Returns: when to look again.
+    func lookAtStream(_ session: EventStreamSession, stream: Int32 = 0) -> UInt32 {
+        let next = lookAtToken(.eventStream(session, stream: stream))
+        // It may have ended with its token.
+        guard eventStream(stream) === session else { return .max }
+        return min(next, heartbeat(session, stream: stream))
     }
 
     /// - Returns: when to look again.

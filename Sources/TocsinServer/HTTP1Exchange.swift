@@ -1,5 +1,6 @@
 import HTTP1Codec
 import HTTPTypes
+import Identity
 import NotificationCore
 import Transports
 
@@ -36,6 +37,7 @@ struct ParkedPoll {
     var isImmediate: Bool
     /// The connection ends with the answer.
     var closes: Bool
+    var token: SessionToken?
 }
 
 /// One request that is being answered: on HTTP/1.1 the only one of its connection, on HTTP/2 a stream.
@@ -48,6 +50,8 @@ struct RequestHandle {
     let isHead: Bool
     /// HTTP/2: an extended CONNECT (RFC 8441).
     var isTunnel = false
+    /// Who makes the request; nil: the server takes everybody.
+    var identity: Identity?
 
     /// The other origin whose page made the request, if it may: named in the answer.
     var crossOrigin: String? {

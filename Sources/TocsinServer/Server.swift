@@ -1,4 +1,5 @@
 import Glibc
+import Identity
 package import Logging
 import NIOCore
 import NIOPosix
@@ -48,6 +49,7 @@ package final class Server: Sendable {
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
         let eventLoops = Array(group.makeIterator())
+        let tokens = try await tokens(configuration)
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let logLoops = Array(logGroup.makeIterator())
         var options = StoreOptions(
@@ -57,7 +59,7 @@ package final class Server: Sendable {
         let (log, preload) = try await EmbeddedLog.open(
             options, writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
         )
-        let state = ServerState(configuration: configuration, log: log, logger: logger, version: version, pages: pages)
+        let state = ServerState(configuration: configuration, log: log, logger: logger, version: version, pages: pages, tokens: tokens)
         var references: [LoopReference] = []
         for (number, eventLoop) in eventLoops.enumerated() {
             let reference = try await eventLoop.submit { () -> LoopReference in
@@ -92,6 +94,16 @@ package final class Server: Sendable {
             tlsPort: channels.count > 1 ? channels[1].localAddress?.port : nil
         )
         return server
+    }
+
+    private static func tokens(_ configuration: ServerConfiguration) async throws -> TokenVerifier? {
+        guard let path = configuration.tokenKeyFile else { return nil }
+        guard let bytes = SystemCall.contents(of: path) else { throw ServerStartFault(description: "cannot read \(path)") }
+        do {
+            return try await TokenVerifier(keyFile: bytes)
+        } catch {
+            throw ServerStartFault(description: "\(path) has no keys for tokens: \(error)")
+        }
     }
 
     private static func listen(

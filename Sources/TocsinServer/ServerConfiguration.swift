@@ -54,6 +54,10 @@ package struct ServerConfiguration: Sendable {
     package var payloadBytesMax = 1 << 20
     /// WebSocket messages of clients: commands and publications.
     package var messageBytesMax = 64 << 10
+    /// Keys of the tokens that every request to `/v1` needs: a JWK set, or a secret for HS256. nil: anybody may do anything.
+    package var tokenKeyFile: String?
+    /// A client is told so long before its token ends.
+    package var tokenWarningSeconds = 30
     /// Whether WebSockets that offer permessage-deflate (RFC 7692) get it.
     package var compresses = true
     /// Pings, pongs and closes that a WebSocket client may send at once, and in a second in the long run: a client that answers our

@@ -30,12 +30,7 @@ extension Connection {
         case .webSocket(let session):
             leave(session, goingAway)
         case .eventStream(let session):
-            let shape = loop.outlets[session.subscribers[0]].shape
-            var out: [UInt8] = []
-            shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
-            if shape.isChunked { out.append(contentsOf: "0\r\n\r\n".utf8) }
-            write(out)
-            closeWhenDrained()
+            endEventStream(session, stream: 0, goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds)
         case .http1(let exchange):
             if let poll = exchange.poll {
                 exchange.poll = nil
@@ -62,18 +57,26 @@ extension Connection {
         close(session, awaitsPeer: true)
     }
 
+    /// Sends a last message, if there is room for it, and ends the stream after it.
+    func endEventStream(_ session: EventStreamSession, stream: Int32, _ object: [UInt8], event: String, retryMilliseconds: Int?) {
+        let shape = loop.outlets[session.subscribers[0]].shape
+        var out: [UInt8] = []
+        shape.append(control: object, event: event, retryMilliseconds: retryMilliseconds, to: &out)
+        guard stream != 0, case .http2(let exchange) = state else {
+            if shape.isChunked { out.append(contentsOf: "0\r\n\r\n".utf8) }
+            write(out)
+            return closeWhenDrained()
+        }
+        if hasRoom(stream: stream) { _ = exchange.session.offer(stream: stream, out, range: 0..<out.count) }
+        for id in session.subscribers { loop.detachLater(id, self) }
+        exchange.streams[stream]?.eventStream = nil
+        exchange.session.finish(stream: stream)
+    }
+
     private func leaveStreams(_ exchange: HTTP2Exchange, _ goingAway: [UInt8], _ retryAfterMilliseconds: Int) {
         for (number, stream) in exchange.streams {
             if let session = stream.eventStream {
-                if hasRoom(stream: number) {
-                    let shape = loop.outlets[session.subscribers[0]].shape
-                    var out: [UInt8] = []
-                    shape.append(control: goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds, to: &out)
-                    _ = exchange.session.offer(stream: number, out, range: 0..<out.count)
-                }
-                for id in session.subscribers { loop.detachLater(id, self) }
-                exchange.streams[number]?.eventStream = nil
-                exchange.session.finish(stream: number)
+                endEventStream(session, stream: number, goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds)
             } else if let session = stream.webSocket {
                 leave(session, goingAway)
             } else if let poll = stream.poll {

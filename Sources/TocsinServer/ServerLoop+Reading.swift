@@ -112,6 +112,7 @@ extension ServerLoop {
         }
         if let text = value["user"] { user = try SubscribeRequest.user("user", text.string() ?? "") }
         guard let user else { throw .badParameter("user", "is missing") }
+        try check(user, handle)
         let acknowledgement = try Acknowledgement(value, ignoring: ["user"])
         let bound = bind((self, handle))
         acknowledge(user, acknowledgement) { result in
@@ -187,6 +188,7 @@ extension ServerLoop {
             }
         }
         guard let user else { throw .badParameter("user", "is missing") }
+        try check(user, handle)
         if patterns.isEmpty { throw Problem("no-channel", "No channel", status: 400, detail: "name at least one channel: &channel=…") }
         let channels = alertChannels(patterns)
         let (start, count, unreadOnly) = (before, limit, isUnreadOnly)

@@ -25,6 +25,8 @@ extension ServerLoop {
             let page = server.pages["/" + segments.joined(separator: "/")]
             handle.crossOrigin = page?.isPublic == true ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
+            var handle = handle
+            if segments.first == "v1" { handle.identity = try identity(request) }
             try route(request, segments, items, body, upgrade, handle)
         } catch {
             answer(handle, error)

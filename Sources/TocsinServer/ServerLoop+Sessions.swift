@@ -1,4 +1,5 @@
 import HTTPTypes
+import Identity
 import JSONCodec
 import NIOCore
 import NotificationCore
@@ -14,6 +15,8 @@ enum SessionPlace {
 /// A client that polls: what its commands need between two polls. What it is subscribed to, each poll says anew.
 struct PollSession: Sendable {
     var user: FieldText?
+    /// Of the token that its polls have; nil: the server takes everybody.
+    var subject: String?
     /// Where its last poll was parked, or still is.
     var loop: Int
     var connection: UInt32
@@ -56,8 +59,9 @@ extension ServerLoop {
         guard let id = SessionID(session), id.loop < references.count else { throw .unknownSession }
         let bound = bind((self, handle))
         let eventLoop = eventLoop
+        let subject = handle.identity?.subject
         references[id.loop].eventLoop.execute {
-            references[id.loop].value.perform(commands, id) { replies in
+            references[id.loop].value.perform(commands, id, subject) { replies in
                 let answer = replies.map { Self.answer($0, isList: isList) }
                 eventLoop.execute {
                     let (loop, handle) = bound.value
@@ -75,14 +79,17 @@ extension ServerLoop {
         isList ? Array("[".utf8) + replies.joined(separator: [UInt8(ascii: ",")]) + Array("]\n".utf8) : replies[0] + [UInt8(ascii: "\n")]
     }
 
-    /// - Parameter completion: gets the replies in order, nil if there is no such session.
-    private func perform(_ commands: [Command], _ id: SessionID, completion: @escaping @Sendable ([[UInt8]]?) -> Void) {
+    /// - Parameters:
+    ///   - subject: of the request's token; a session obeys its own user only.
+    ///   - completion: gets the replies in order, nil if there is no such session.
+    private func perform(_ commands: [Command], _ id: SessionID, _ subject: String?, completion: @escaping @Sendable ([[UInt8]]?) -> Void) {
         let replies = PendingReplies(count: commands.count, completion)
         if id.isOfPolls {
-            guard let session = pollSessions[id] else { return completion(nil) }
+            guard let session = pollSessions[id], session.subject == subject else { return completion(nil) }
             for (index, command) in commands.enumerated() { perform(command, session, id) { replies.set(index, $0) } }
         } else {
-            guard Int(id.place) < connections.count, let connection = connections[Int(id.place)], let place = connection.place(of: id)
+            guard Int(id.place) < connections.count, let connection = connections[Int(id.place)], let place = connection.place(of: id),
+                connection.token(of: place)?.identity.subject == subject
             else {
                 return completion(nil)
             }
@@ -147,7 +154,8 @@ extension ServerLoop {
         let references = server.loops
         guard id.loop < references.count else { return }
         let session = PollSession(
-            user: wanted.user, loop: number, connection: handle.connection.index, stream: handle.stream, expiresTick: 0
+            user: wanted.user, subject: handle.identity?.subject, loop: number, connection: handle.connection.index, stream: handle.stream,
+            expiresTick: 0
         )
         let seconds = wanted.waitSeconds + Self.pollSessionSeconds
         if id.loop == number { return keep(session, id, seconds) }
@@ -155,7 +163,8 @@ extension ServerLoop {
     }
 
     private func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
-        guard pollSessions[id] != nil || pollSessions.count < Self.pollSessionsMax else { return }
+        let known = pollSessions[id]
+        guard known != nil || pollSessions.count < Self.pollSessionsMax, known == nil || known?.subject == session.subject else { return }
         pollSessions[id] = session
         pollSessions[id]?.expiresTick = tick + ticks(seconds: seconds)
     }
@@ -200,6 +209,8 @@ extension ServerLoop {
             }
         case .path(let report):
             counters.paths[report, default: 0] += 1
+        case .refresh(let id, _):
+            reply(WebSocketReply.refused(id, code: "bad_token", message: "each poll has its own token: use the new one from now on"))
         case .opened, .closed, .pace:
             preconditionFailure("a subscription without its connection")
         }
@@ -256,6 +267,7 @@ extension Connection {
             if let owner = loop.unreadOwners[id], loop.hub.isCurrent(owner) { noteUnread(place, owner) }
             loop.detach(id)
         case .pace(let id, let rate): pace(id, rate)
+        case .refresh(let id, let text): reply(self, refresh(place, id, text))
         case .acknowledge, .publish, .path: loop.perform(action) { [self] object in reply(self, object) }
         }
     }

@@ -1,6 +1,7 @@
 import HTTP1Codec
 import HTTP2Session
 import HTTPTypes
+import Identity
 import NIOCore
 import NotificationCore
 import Transports
@@ -31,6 +32,7 @@ extension ServerLoop {
             )
         }
         let handshake = transport == .webSocket ? try webSocketHandshake(request, body, upgrade, handle) : nil
+        try check(wanted.user, handle)
         var paced = wanted
         for index in paced.subscriptions.indices {
             paced.subscriptions[index].rate = rate(paced.subscriptions[index].rate, paced.subscriptions[index].patterns)
@@ -168,7 +170,9 @@ extension ServerLoop {
         )
         guard let session else { return leave(ids) }
         adapter.shape.append(control: hello(id, connection, wanted, positions, unread), event: "hello", to: &out)
+        session.token = handle.identity.map { SessionToken(identity: $0) }
         begin(ids, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
+        connection.look(at: connection.lookAtToken(.webSocket(session)))
         if wanted.isProbing { probe(.webSocket(session), connection) }
         if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
     }
@@ -234,7 +238,9 @@ extension ServerLoop {
             retryMilliseconds: Self.retryMilliseconds, to: &out
         )
         if wanted.paddingBytes > 0 { shape.appendHeartbeat(paddingBytes: wanted.paddingBytes, to: &out) }
+        session.token = handle.identity.map { SessionToken(identity: $0) }
         begin(ids, connection, stream: handle.stream, shape: shape, out, wanted, unread)
+        connection.look(at: connection.lookAtToken(.eventStream(session, stream: handle.stream)))
         if wanted.isProbing { probe(.eventStream(session, stream: handle.stream), connection) }
     }
 
@@ -315,14 +321,16 @@ extension ServerLoop {
             switch wanted.session {
             case .none: nil
             case .new: newSession(nil)
-            case .known(let id): id
+            case .known(let id): id.isOfPolls ? id : newSession(nil)
             }
+        let token = handle.identity.map { SessionToken(identity: $0) }
         // One tick more: the one that runs now is already partly over.
         let parked = ParkedPoll(
             subscribers: ids, isList: wanted.isList, session: session, waitSeconds: wanted.waitSeconds,
-            dueTick: tick + ticks(seconds: wanted.waitSeconds) + 1,
+            // It ends with its token.
+            dueTick: tick + ticks(seconds: min(wanted.waitSeconds, token.map { Int($0.millisecondsLeft / 1000) } ?? .max)) + 1,
             isImmediate: wanted.waitSeconds == 0 || wanted.patterns.isEmpty || wanted.subscriptions.contains { $0.after == nil },
-            closes: wanted.closes
+            closes: wanted.closes, token: token
         )
         switch connection.state {
         case .http1(let exchange): exchange.poll = parked
@@ -387,6 +395,9 @@ extension ServerLoop {
         frame.isList = poll.isList
         frame.session = poll.session
         frame.network = connection.network
+        if let left = poll.token?.millisecondsLeft, left <= Int64(server.configuration.tokenWarningSeconds) * 1000 {
+            frame.tokenMilliseconds = max(0, Int(left - TokenVerifier.skewMilliseconds))
+        }
         counters.deliveries[LoopCounters.index(.longPoll)] += items.reduce(0) { $0 + ($1.notification == nil ? 0 : 1) }
         let id = poll.subscribers[0]
         guard let session = unreadSessions[id] else {

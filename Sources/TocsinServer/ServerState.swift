@@ -1,3 +1,4 @@
+import Identity
 package import Logging
 import Synchronization
 import TLSEngine
@@ -20,7 +21,14 @@ package final class ServerState: Sendable {
     private let connectionsMax: Atomic<Int>
     private let loopsBox = Mutex<[LoopReference]>([])
 
-    init(configuration: ServerConfiguration, log: EmbeddedLog, logger: Logger, version: String, pages: [String: StaticPage]) {
+    /// Checks tokens; nil: none are wanted.
+    let tokens: TokenVerifier?
+
+    init(
+        configuration: ServerConfiguration, log: EmbeddedLog, logger: Logger, version: String, pages: [String: StaticPage],
+        tokens: TokenVerifier?
+    ) {
+        self.tokens = tokens
         self.configuration = configuration
         self.log = log
         self.logger = logger

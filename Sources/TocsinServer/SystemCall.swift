@@ -50,6 +50,22 @@ enum SystemCall {
         return count - 3  // ".", "..", and the folder's own
     }
 
+    /// The whole of a small file; nil if it cannot be read.
+    static func contents(of path: String) -> [UInt8]? {
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        var count = 0
+        while count < bytes.count {
+            let got = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + count, $0.count - count) }
+            guard got >= 0 else { return nil }
+            if got == 0 { return Array(bytes[..<count]) }
+            count += got
+        }
+        return nil
+    }
+
     static func shutDownWriting(_ descriptor: Int32) {
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
     }

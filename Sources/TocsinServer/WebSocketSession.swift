@@ -11,6 +11,7 @@ import WebSocketCodec
 ///     open ──close frame, fault, server's close──> closed   what is in `waiting` still goes out, then the stream or connection ends
 final class WebSocketSession {
     let id: SessionID
+    var token: SessionToken?
     var adapter: WebSocketAdapter
     /// Of HTTP/2; else 0.
     let stream: Int32

@@ -15,6 +15,8 @@ package struct CommandSession {
         case publish(CommandID?, Publication)
         /// What the client found of a way to subscribe.
         case path(PathReport)
+        /// Another token in the place of the one that it has.
+        case refresh(CommandID?, String)
     }
 
     /// The subscriptions of the request first, at least one, then one for each command `subscribe`. Each is a cursor of its own.
@@ -80,6 +82,9 @@ package struct CommandSession {
         case .path(let report):
             actions.append(.path(report))
             return WebSocketReply.done(command.id)
+        case .refresh(let token):
+            actions.append(.refresh(command.id, token))
+            return nil
         case .ping:
             return WebSocketReply.done(command.id)
         }

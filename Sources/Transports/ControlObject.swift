@@ -42,6 +42,12 @@ package enum ControlObject {
         Array(#"{"type":"going-away","retry_after_ms":\#(retryAfterMilliseconds)}"#.utf8)
     }
 
+    package static func tokenExpiring(milliseconds: Int) -> [UInt8] {
+        Array(#"{"type":"token-expiring","in_ms":\#(milliseconds)}"#.utf8)
+    }
+
+    package static let tokenExpired = Array(#"{"type":"token-expired"}"#.utf8)
+
     package static func append(_ gap: Gap, to out: inout [UInt8]) {
         out.append(contentsOf: #"{"type":"gap","#.utf8)
         if let channel = gap.channel { out.append(contentsOf: #""channel":"\#(channel)","#.utf8) }

@@ -17,6 +17,8 @@ package enum LongPollAnswer {
         package var isList = false
         /// Alerts that the user has not read; nil if no user was named.
         package var unread: Int?
+        /// Until the client's token ends, if that is soon.
+        package var tokenMilliseconds: Int?
 
         package init(positions: [Position]) {
             self.positions = positions
@@ -32,6 +34,7 @@ package enum LongPollAnswer {
                 out.append(contentsOf: #","session":"\#(session)","network":"\#(place)""#.utf8)
             }
             if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
+            if let tokenMilliseconds { out.append(contentsOf: ",\"token_expires_in_ms\":\(tokenMilliseconds)".utf8) }
         }
     }
 

@@ -11,6 +11,7 @@ package struct WebSocketCommand: Sendable {
         /// nil: as soon as there is something. Without a channel, of what the URL subscribed to.
         case rate(Rate?, ChannelPattern?)
         case path(PathReport)
+        case refresh(String)
         case ping
     }
 
@@ -67,10 +68,13 @@ package struct WebSocketCommand: Sendable {
                 let verdict = value["verdict"]?.string().flatMap({ PathReport.Verdict(rawValue: $0) })
             else { throw refuse("bad_command", "\"transport\" or \"verdict\" is not known") }
             return WebSocketCommand(id: id, action: .path(PathReport(rung: rung, verdict: verdict)))
+        case "refresh":
+            guard let token = value["token"]?.string() else { throw refuse("bad_token", "\"token\" is missing") }
+            return WebSocketCommand(id: id, action: .refresh(token))
         case "ping":
             return WebSocketCommand(id: id, action: .ping)
         default:
-            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ack, rate, path, ping")
+            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ack, rate, path, refresh, ping")
         }
     }
 
@@ -127,6 +131,10 @@ package enum WebSocketReply {
         if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
         out.append(UInt8(ascii: "}"))
         return out
+    }
+
+    package static func refreshed(_ id: CommandID?, expiresInMilliseconds: Int) -> [UInt8] {
+        begin(id) + Array(",\"expires_in_ms\":\(expiresInMilliseconds)}".utf8)
     }
 
     package static func refused(_ id: CommandID?, code: String, message: String) -> [UInt8] {

@@ -67,6 +67,9 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "Seconds after which a dashboard's value without a successor is marked stale.")
     var maxAge: Int?
 
+    @Option(help: "A file with the keys of the tokens that every request needs: a JWK set, or a secret for HS256.")
+    var tokenKey: String?
+
     @Option(help: "Seconds given to clients to leave when the server goes down.")
     var drain = 5
 
@@ -122,6 +125,7 @@ struct ServeOptions: ParsableArguments {
         for name in configuration.log.feeds.named.keys { keep(&configuration.log.feeds.named[name]!) }
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
+        configuration.tokenKeyFile = tokenKey
         configuration.drainSeconds = drain
         configuration.compresses = compression
         deadlines.apply(to: &configuration)

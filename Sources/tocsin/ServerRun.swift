@@ -50,7 +50,9 @@ struct ServerRun {
                 "durability": "\(configuration.durability.rawValue)", "version": "\(Tocsin.version)",
             ]
         )
-        if configuration.host != "127.0.0.1" && configuration.host != "::1" && configuration.host != "localhost" {
+        if configuration.tokenKeyFile != nil {
+            logger.info("every request needs a token")
+        } else if configuration.host != "127.0.0.1" && configuration.host != "::1" && configuration.host != "localhost" {
             logger.warning("anyone who can reach this address may publish and subscribe")
         } else {
             logger.info("open to anyone on this host: feeds alerts, scores, dashboards")

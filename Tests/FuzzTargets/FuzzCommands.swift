@@ -44,7 +44,7 @@ private func fuzzCommand(_ text: [UInt8]) {
         case .publish(let publication): check(publication)
         case .acknowledge(let acknowledgement): check(acknowledgement)
         case .rate(let rate, let pattern): check(pattern.map { [$0] } ?? [], nil, rate)
-        case .ping, .path: break
+        case .ping, .path, .refresh: break
         }
     } catch {
         guard let source else { preconditionFailure("what is not JSON is answered") }
