@@ -7,6 +7,13 @@ enum Clock {
 
     static func monotonicMilliseconds() -> Int64 { milliseconds(CLOCK_MONOTONIC_COARSE) }
 
+    /// For times much shorter than a millisecond.
+    static func monotonicNanoseconds() -> Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
+
     private static func milliseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
         clock_gettime(clock, &time)

@@ -6,16 +6,12 @@ import Transports
 
 extension Connection {
     /// The peer asks and does not read: no further request is answered until it does.
-    private var isClogged: Bool { pendingBytes > loop.server.configuration.backlogBytesMax }
+    var isClogged: Bool { pendingBytes > loop.server.configuration.backlogBytesMax }
 
-    func receiveHTTP1(_ exchange: HTTP1Exchange, _ bytes: UnsafeRawBufferPointer) {
-        if exchange.isAnswering || isClogged {
-            exchange.backlog.append(contentsOf: bytes)
-            if exchange.backlog.count > loop.server.configuration.backlogBytesMax { fail("http1", "pipelined too much") }
-            return
-        }
+    /// - Returns: how many bytes were taken. The rest comes again when the request behind which they stand has been answered.
+    func receiveHTTP1(_ exchange: HTTP1Exchange, _ bytes: UnsafeRawBufferPointer) -> Int {
         var consumed = 0
-        while case .http1(let current) = state, current === exchange, !exchange.isAnswering, !isClogged {
+        while case .http1(let current) = state, current === exchange, !closesWhenDrained {
             var taken = 0
             let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
             do throws(HTTP1Fault) {
@@ -23,26 +19,23 @@ extension Connection {
                 consumed += taken
                 guard let event else { break }
                 handle(event, exchange, rest)
+                if case .end = event, exchange.isAnswering || isClogged || !loop.turns.mayGoOn { break }
             } catch {
-                return refuse(error)
+                refuse(error)
+                return bytes.count
             }
         }
-        let rest = UnsafeMutableRawBufferPointer(mutating: UnsafeRawBufferPointer(rebasing: bytes[consumed...]))
         switch state {
+        case .http1 where closesWhenDrained: return bytes.count
         case .http1(let current) where current === exchange:
-            if exchange.isAnswering || isClogged {
-                exchange.backlog.append(contentsOf: rest)
-            } else if exchange.head == nil {
+            if !exchange.isAnswering, exchange.head == nil, exchange.parser.headStarted {
                 // The head deadline runs from the first byte of the head, the idle one from the end of the last answer.
-                let configuration = loop.server.configuration
-                if exchange.parser.headStarted {
-                    if !exchange.isHeadDeadlineSet { setDeadline(seconds: configuration.headSecondsMax) }
-                    exchange.isHeadDeadlineSet = true
-                }
+                if !exchange.isHeadDeadlineSet { setDeadline(seconds: loop.server.configuration.headSecondsMax) }
+                exchange.isHeadDeadlineSet = true
             }
-        case .webSocket(let session):
-            if !rest.isEmpty { receiveWebSocket(session, rest) }
-        default: break
+            return consumed
+        case .webSocket: return consumed
+        default: return bytes.count
         }
     }
 
@@ -126,15 +119,7 @@ extension Connection {
         exchange.isAnswering = false
         guard keepAlive else { return closeWhenDrained() }
         setDeadline(seconds: loop.server.configuration.idleSecondsMax)
-        if !exchange.backlog.isEmpty { loop.afterFanOut { self.continueHTTP1(exchange) } }
-    }
-
-    /// Goes on with what came while a request was being answered.
-    func continueHTTP1(_ exchange: HTTP1Exchange) {
-        guard case .http1(let current) = state, current === exchange, !exchange.isAnswering, !exchange.backlog.isEmpty else { return }
-        let backlog = exchange.backlog
-        exchange.backlog = []
-        backlog.withUnsafeBytes { receiveHTTP1(exchange, $0) }
+        loop.afterFanOut { self.resume() }
     }
 
     func onHTTP1Deadline(_ exchange: HTTP1Exchange) {

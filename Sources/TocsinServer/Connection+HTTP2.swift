@@ -14,15 +14,19 @@ extension Connection {
             return fail("http2", "\(error)")
         }
         handleEvents(exchange)
-        flushHTTP2()
     }
 
-    /// What handling an event brings about comes after it and not inside it, however many there are.
-    private func handleEvents(_ exchange: HTTP2Exchange) {
-        if exchange.isHandlingEvents { return }
+    /// What handling an event brings about comes after it and not inside it, however many there are. In a slice, as many as fit into it.
+    func handleEvents(_ exchange: HTTP2Exchange) {
+        if exchange.isHandlingEvents || exchange.isHeldUp { return }
         exchange.isHandlingEvents = true
-        while isOpen, let event = exchange.session.nextEvent() { handle(event, exchange) }
+        while isOpen, !exchange.isHeldUp, let event = exchange.session.nextEvent() {
+            handle(event, exchange)
+            exchange.isHeldUp = !loop.turns.mayGoOn
+        }
         exchange.isHandlingEvents = false
+        // In the slice of another job: nobody else sees to it.
+        if exchange.isHeldUp, !isAtWork { settle() }
     }
 
     private func handle(_ event: HTTP2Event, _ exchange: HTTP2Exchange) {
@@ -187,7 +191,7 @@ extension Connection {
         drainHTTP2(exchange)
         handleEvents(exchange)
         // Faults that the session answers by itself show only when the answer has gone out.
-        if isOpen, !exchange.isHandlingEvents, exchange.session.isFinished {
+        if isOpen, !exchange.isHandlingEvents, !exchange.isHeldUp, exchange.session.isFinished {
             if let fault = exchange.session.fault { fail("http2", "\(fault)") } else { closeWhenDrained() }
         }
     }

@@ -53,10 +53,18 @@ final class Connection: ChannelInboundHandler {
     /// When the pending bytes last became fewer.
     private var progressTick: UInt32 = 0
     /// Close when everything has been sent.
-    private var closesWhenDrained = false
+    private(set) var closesWhenDrained = false
     private var isReadPaused = false
-    /// What came of a TLS handshake before its turn.
-    private var heldHandshake: [UInt8] = []
+    /// What came and has not been taken yet: as it came, if that is TLS, and what was in it.
+    var heldSealed: [UInt8] = []
+    var heldPlain: [UInt8] = []
+    /// It is among the jobs of the loop's turns.
+    var isWaitingForTurn = false
+    /// A slice of its own is under way.
+    var isAtWork = false
+    /// Microseconds of the loop that its peer has taken, as of that tick.
+    var cost: UInt32 = 0
+    var costTick: UInt32 = 0
     /// What the fan-out that is under way has for it, if it has several subscriptions.
     private var gathered: [UInt8] = []
 
@@ -111,7 +119,7 @@ final class Connection: ChannelInboundHandler {
         guard isFull, descriptor >= 0 else { return }
         // The channel's own buffer is small, as every idle connection keeps one. The rest of a larger read comes through the loop's; once,
         // so that others have their turn: what is still in the socket brings the channel back here.
-        guard isOpen, !isReadPaused else { return }
+        guard isOpen, hasRoomToRead else { return }
         let count = SystemCall.receive(descriptor, loop.receiveBuffer)
         guard count > 0 else { return }  // the channel sees an end or an error itself
         receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<count]))
@@ -123,74 +131,40 @@ final class Connection: ChannelInboundHandler {
 
     // MARK: bytes in
 
-    private func receive(_ bytes: UnsafeMutableRawBufferPointer) {
-        guard let tls else { return receivePlain(bytes) }
-        if !tls.isEstablished {
-            guard heldHandshake.isEmpty, loop.mayShakeHands(self) else {
-                // A hello has at most some KiB; what a peer sends behind it before its turn is up to it.
-                heldHandshake += bytes
-                if heldHandshake.count > loop.server.configuration.backlogBytesMax { fail("tls", "too much before the handshake") }
-                return
-            }
-        }
-        receiveTLS(tls, UnsafeRawBufferPointer(bytes))
-    }
-
-    /// Its turn has come.
-    func continueHandshake() {
-        guard let tls, isOpen, loop.mayShakeHands(self) else { return }
-        let held = heldHandshake
-        heldHandshake = []
-        held.withUnsafeBytes { receiveTLS(tls, $0) }
-    }
-
-    private func receiveTLS(_ tls: TLSEngine, _ bytes: UnsafeRawBufferPointer) {
-        var plain: [UInt8] = []
-        var outgoing: [UInt8] = []
-        let wasEstablished = tls.isEstablished
-        var fault: TLSFault?
-        do throws(TLSFault) { try tls.receive(bytes, plaintext: &plain, outgoing: &outgoing) } catch { fault = error }
-        transmit(outgoing[...])
-        if tls.isEstablished, !wasEstablished {
-            setDeadline(seconds: loop.server.configuration.headSecondsMax)
-            if tls.negotiatedProtocol == "h2" { beginHTTP2() }
-        }
-        // What came before a fault counts.
-        if !plain.isEmpty { plain.withUnsafeMutableBytes { receivePlain($0) } }
-        if let fault { return fail("tls", "\(fault)") }
-        if tls.peerClosed { closeWhenDrained() }
-    }
-
-    private func receivePlain(_ bytes: UnsafeMutableRawBufferPointer) {
+    /// - Returns: how many bytes were taken; fewer only while HTTP/1.1 answers.
+    func receivePlain(_ bytes: UnsafeMutableRawBufferPointer) -> Int {
         switch state {
-        case .sniffing(let earlier): sniff(earlier, bytes)
-        case .http1(let exchange): receiveHTTP1(exchange, UnsafeRawBufferPointer(bytes))
+        case .sniffing(let earlier): return sniff(earlier, bytes)
+        // Behind the last answer there is nothing more to be served (RFC 9112, section 9.6).
+        case .http1(let exchange): return closesWhenDrained ? bytes.count : receiveHTTP1(exchange, UnsafeRawBufferPointer(bytes))
         case .http2(let exchange): receiveHTTP2(exchange, UnsafeRawBufferPointer(bytes))
         case .webSocket(let session): receiveWebSocket(session, bytes)
         case .eventStream(let session): receiveWhileStreaming(session, bytes.count)
         case .lingering, .closed: break
         }
+        return bytes.count
     }
 
     /// Tells HTTP/2 by prior knowledge from HTTP/1.1 (RFC 9113, section 3.3).
-    private func sniff(_ earlier: [UInt8], _ bytes: UnsafeMutableRawBufferPointer) {
+    private func sniff(_ earlier: [UInt8], _ bytes: UnsafeMutableRawBufferPointer) -> Int {
         let all = earlier + bytes
         let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
         let length = min(all.count, preface.count)
         if all[..<length].elementsEqual(preface[..<length]) {
             if length < preface.count {
                 state = .sniffing(all)
-                return
+                return bytes.count
             }
             beginHTTP2()
         } else {
             state = .http1(HTTP1Exchange(limits: loop.server.configuration.http1))
         }
         var first = all
-        first.withUnsafeMutableBytes { receivePlain($0) }
+        // A part of the preface is no whole request, so that what is left is of these bytes.
+        return first.withUnsafeMutableBytes { receivePlain($0) } - earlier.count
     }
 
-    private func beginHTTP2() {
+    func beginHTTP2() {
         state = .http2(HTTP2Exchange(limits: loop.server.configuration.http2))
         setDeadline(seconds: loop.server.configuration.idleSecondsMax)
         flushHTTP2()
@@ -236,7 +210,7 @@ final class Connection: ChannelInboundHandler {
     }
 
     /// Straight to the socket while nothing waits, the rest through the channel.
-    private func transmit(_ bytes: ArraySlice<UInt8>) {
+    func transmit(_ bytes: ArraySlice<UInt8>) {
         guard !bytes.isEmpty, context != nil else { return }
         var sent = 0
         if pendingBytes == 0, descriptor >= 0 {
@@ -259,7 +233,7 @@ final class Connection: ChannelInboundHandler {
             if pendingBytes == 0, case .success = result { loop.afterFanOut { self.onDrained() } }
         }
         context.writeAndFlush(NIOAny(context.channel.allocator.buffer(bytes: bytes)), promise: promise)
-        if pendingBytes > loop.server.configuration.backlogBytesMax { pauseReading(true) }
+        updateReading()
         if !loop.isFanningOut { stopSubscriber() }
         look(at: loop.tick + loop.ticks(seconds: loop.server.configuration.stallSecondsMax) + 1)
     }
@@ -278,7 +252,7 @@ final class Connection: ChannelInboundHandler {
     private func onDrained() {
         guard isOpen, pendingBytes == 0 else { return }
         if closesWhenDrained { return finishClose() }
-        pauseReading(false)
+        updateReading()
         switch state {
         case .webSocket(let session):
             for id in session.adapter.subscribers where hasRoom(stream: 0) { loop.readOn(id) }
@@ -287,13 +261,19 @@ final class Connection: ChannelInboundHandler {
         case .http2(let exchange):
             flushHTTP2()
             readOnStreams(exchange)
-        case .http1(let exchange): continueHTTP1(exchange)
+        case .http1: resume()
         case .sniffing, .lingering, .closed: break
         }
     }
 
-    /// A peer that sends and does not read is not listened to meanwhile.
-    private func pauseReading(_ isPaused: Bool) {
+    private var hasRoomToRead: Bool {
+        let max = loop.server.configuration.backlogBytesMax
+        return pendingBytes <= max && heldBytes <= max
+    }
+
+    /// A peer that sends and does not read, or that waits for its turn, is not listened to meanwhile.
+    func updateReading() {
+        let isPaused = isOpen && (isWaitingForTurn || !hasRoomToRead)
         guard isReadPaused != isPaused, let context else { return }
         isReadPaused = isPaused
         try? context.channel.syncOptions?.setOption(.autoRead, value: !isPaused)
@@ -385,7 +365,7 @@ final class Connection: ChannelInboundHandler {
         guard descriptor >= 0, pendingBytes == 0 else { return close() }
         state = .lingering
         SystemCall.shutDownWriting(descriptor)
-        pauseReading(false)
+        updateReading()
         setDeadline(seconds: Self.lingerSeconds)
     }
 

@@ -11,9 +11,8 @@ final class HTTP1Exchange {
     var head: HTTP1RequestHead?
     var body: [UInt8] = []
     var bodyBytesMax: Int
-    /// A request is being answered; what comes meanwhile waits in the backlog (pipelining).
+    /// A request is being answered; what comes meanwhile is held (pipelining).
     var isAnswering = false
-    var backlog: [UInt8] = []
     var isHeadDeadlineSet = false
     var poll: ParkedPoll?
     /// Tells late answers from the request that is there now.

@@ -14,6 +14,8 @@ final class HTTP2Exchange {
     var isDirty = false
     /// Events are being handled, one after the other.
     var isHandlingEvents = false
+    /// Some events wait for the connection's turn.
+    var isHeldUp = false
     /// Of all answers that have not gone out as a whole.
     var answerBytes = 0
     var leaving = Leaving.no

@@ -11,7 +11,7 @@ import TLSEngine
 package final class Server: Sendable {
     private let state: ServerState
     private let group: MultiThreadedEventLoopGroup
-    /// The threads of the log: one writes, one reads.
+    /// The threads of the log, of which one writes and one reads, and the worker.
     private let logGroup: MultiThreadedEventLoopGroup
     private let channels: [any Channel]
     private let certificates: TLSContexts?
@@ -50,7 +50,7 @@ package final class Server: Sendable {
     ) async throws -> Server {
         let eventLoops = Array(group.makeIterator())
         let tokens = try await tokens(configuration)
-        let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 2)
+        let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
         var options = StoreOptions(
             path: configuration.storePath, durability: configuration.durability, limits: configuration.log
@@ -59,7 +59,11 @@ package final class Server: Sendable {
         let (log, preload) = try await EmbeddedLog.open(
             options, writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
         )
-        let state = ServerState(configuration: configuration, log: log, logger: logger, version: version, pages: pages, tokens: tokens)
+        logLoops[2].execute { SystemCall.lowerPriority() }
+        let state = ServerState(
+            configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
+            tokens: tokens
+        )
         var references: [LoopReference] = []
         for (number, eventLoop) in eventLoops.enumerated() {
             let reference = try await eventLoop.submit { () -> LoopReference in
@@ -189,6 +193,8 @@ package final class Server: Sendable {
             if open == 0 { break }
             try await Task.sleep(for: .milliseconds(50))
         }
+        // What the worker still has goes to loops that run.
+        try await state.worker.submit {}.get()
         await state.log.close()
         for reference in state.loops {
             try await reference.eventLoop.submit {

@@ -38,10 +38,8 @@ package struct ServerConfiguration: Sendable {
     package var stallSecondsMax = 300
     /// Connections of the process. What it may have of descriptors bounds them besides.
     package var connectionsMax = 1_000_000
-    /// Steps of TLS handshakes that a loop works on before others have their turn. At a millisecond each (RSA of 2048 bits), 8 hold up a
-    /// subscriber no longer than a page of a slow reader does.
-    package var handshakesPerTurn = 8
-    /// A request or the commands of a connection that come faster than they are answered wait in so many bytes.
+    /// Requests or commands of a connection that come faster than they are answered wait in so many bytes, and answers that are not read;
+    /// then it is not listened to.
     package var backlogBytesMax = 64 << 10
     /// Answers of an HTTP/2 connection that wait to be read; one answer alone may be larger. Eight pages of history.
     package var answerBytesMax = 8 << 20

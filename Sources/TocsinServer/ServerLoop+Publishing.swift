@@ -16,17 +16,24 @@ extension ServerLoop {
                 throw .badParameter(name, "is not known here; known are event, key, priority, ttl, replaces, change")
             }
         }
-        let payload = try PublishBody.payload(request, body)
-        if fields.event == nil { fields.event = payload.event }
-        guard payload.data.count <= server.configuration.payloadBytesMax else { throw payloadTooLarge(payload.data.count) }
-        let publication = PublicationReader.publication(channel, data: payload.data, isBase64: payload.isBase64, fields)
-        let append = AppendRequest([publication], idempotencyKey: try idempotencyKey(request), fingerprint: fingerprint(request, body))
-        let bound = bind((self, handle))
-        server.log.append(append, from: self) { outcomes in
-            let (loop, handle) = bound.value
-            loop.answerPublish(handle, outcomes[0])
+        let key = try idempotencyKey(request)
+        try parse(body, handle) { [fields, payloadBytesMax] body throws(Problem) in
+            var fields = fields
+            let payload = try PublishBody.payload(request, body)
+            if fields.event == nil { fields.event = payload.event }
+            guard payload.data.count <= payloadBytesMax else { throw Self.payloadTooLarge(payload.data.count, payloadBytesMax) }
+            let publication = PublicationReader.publication(channel, data: payload.data, isBase64: payload.isBase64, fields)
+            return AppendRequest([publication], idempotencyKey: key, fingerprint: Self.fingerprint(request, body))
+        } then: { loop, append in
+            let bound = loop.bind((loop, handle))
+            loop.server.log.append(append, from: loop) { outcomes in
+                let (loop, handle) = bound.value
+                loop.answerPublish(handle, outcomes[0])
+            }
         }
     }
+
+    private var payloadBytesMax: Int { server.configuration.payloadBytesMax }
 
     private func answerPublish(_ handle: RequestHandle, _ outcome: AppendOutcome) {
         switch outcome {
@@ -48,19 +55,23 @@ extension ServerLoop {
         case let other:
             throw PublishBody.unsupported(other, "application/json (an array) or application/x-ndjson")
         }
-        let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
-            guard case .success(let publication) = result, publication.data.count > server.configuration.payloadBytesMax else {
-                return result
+        let key = try idempotencyKey(request)
+        try parse(body, handle) { [payloadBytesMax] body throws(Problem) in
+            let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
+                guard case .success(let publication) = result, publication.data.count > payloadBytesMax else { return result }
+                return .failure(Self.payloadTooLarge(publication.data.count, payloadBytesMax))
             }
-            return .failure(payloadTooLarge(publication.data.count))
-        }
-        let publications = results.compactMap { try? $0.get() }
-        let append = AppendRequest(publications, idempotencyKey: try idempotencyKey(request), fingerprint: fingerprint(request, body))
-        let bound = bind((self, handle))
-        if publications.isEmpty { return answerBatch(handle, results, []) }
-        server.log.append(append, from: self) { outcomes in
-            let (loop, handle) = bound.value
-            loop.answerBatch(handle, results, outcomes)
+            let publications = results.compactMap { try? $0.get() }
+            let append = AppendRequest(publications, idempotencyKey: key, fingerprint: Self.fingerprint(request, body))
+            return (results: results, append: append)
+        } then: { loop, batch in
+            let results = batch.results
+            if batch.append.publications.isEmpty { return loop.answerBatch(handle, results, []) }
+            let bound = loop.bind((loop, handle))
+            loop.server.log.append(batch.append, from: loop) { outcomes in
+                let (loop, handle) = bound.value
+                loop.answerBatch(handle, results, outcomes)
+            }
         }
     }
 
@@ -105,10 +116,10 @@ extension ServerLoop {
         answer(handle, status: status, "application/json", out)
     }
 
-    private func payloadTooLarge(_ count: Int) -> Problem {
+    private static func payloadTooLarge(_ count: Int, _ max: Int) -> Problem {
         Problem(
             "body-too-large", "Payload too large", status: 413,
-            detail: "the payload has \(count) bytes, \(server.configuration.payloadBytesMax) are allowed", rule: "bytes of a payload",
+            detail: "the payload has \(count) bytes, \(max) are allowed", rule: "bytes of a payload",
             configurationKey: "payload_bytes_max"
         )
     }
@@ -120,7 +131,7 @@ extension ServerLoop {
     }
 
     /// Of what the request says, without the fields that a proxy may change.
-    private func fingerprint(_ request: HTTPRequest, _ body: [UInt8]) -> UInt64 {
+    private static func fingerprint(_ request: HTTPRequest, _ body: [UInt8]) -> UInt64 {
         guard request.headerFields[.idempotencyKey] != nil else { return 0 }
         var fingerprint = Fingerprint()
         fingerprint.add((request.path ?? "").utf8)

@@ -7,6 +7,20 @@ import Transports
 
 /// Reads that are not subscriptions, and the read state of alerts.
 extension ServerLoop {
+    /// Reads from the store for a request, and answers it with what `reading` makes of that on the reader's thread.
+    private func answer(
+        _ handle: RequestHandle, reading: @escaping @Sendable (NotificationStore) throws(StoreFault) -> [UInt8]
+    ) {
+        let bound = bind((self, handle))
+        server.log.read(from: self, reading) { result in
+            let (loop, handle) = bound.value
+            switch result {
+            case .success(let body): loop.answer(handle, status: .ok, "application/json", body)
+            case .failure(let fault): loop.answer(handle, .storeFailed(fault))
+            }
+        }
+    }
+
     /// Reads from the store for a request, and answers it with what `body` makes of that.
     private func answer<Value: Sendable>(
         _ handle: RequestHandle, reading: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value,
@@ -73,10 +87,9 @@ extension ServerLoop {
         let (start, count) = (after, limit)
         answer(handle) { store throws(StoreFault) in
             let page = try store.history(channel: id, afterSequence: start, limit: count, bytesMax: LongPollAnswer.bytesMax)
-            return (page, try store.info(channel: id))
-        } _: { _, found in
-            let (page, info) = found
+            let info = try store.info(channel: id)
             var out = Array(#"{"channel":"\#(channel)","messages":["#.utf8)
+            out.reserveCapacity(page.reduce(200) { $0 + $1.object.count + 1 })
             for (index, notification) in page.enumerated() {
                 if index > 0 { out.append(UInt8(ascii: ",")) }
                 out.append(contentsOf: notification.object)
@@ -85,6 +98,7 @@ extension ServerLoop {
             out.append(
                 contentsOf: #"],"first_sequence":\#(info.firstSequence),"last_sequence":\#(info.lastSequence),"more":\#(hasMore)}"#.utf8
             )
+            out.append(UInt8(ascii: "\n"))
             return out
         }
     }
@@ -104,16 +118,23 @@ extension ServerLoop {
 
     /// `POST /v1/acks`: what a user has read. Answered with what is left unread on that channel.
     func acknowledge(_ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
-        let value = try JSONSlice.object(body)
-        var user: FieldText?
+        var named: FieldText?
         for (name, text) in items.pairs {
             guard name == "user" else { throw .badParameter(name, "is not known here; known is user") }
-            user = try SubscribeRequest.user(name, text)
+            named = try SubscribeRequest.user(name, text)
         }
-        if let text = value["user"] { user = try SubscribeRequest.user("user", text.string() ?? "") }
-        guard let user else { throw .badParameter("user", "is missing") }
-        try check(user, handle)
-        let acknowledgement = try Acknowledgement(value, ignoring: ["user"])
+        try parse(body, handle) { [named] body throws(Problem) in
+            let value = try JSONSlice.object(body)
+            let user = try value["user"].map { text throws(Problem) in try SubscribeRequest.user("user", text.string() ?? "") }
+            return (user: user ?? named, acknowledgement: try Acknowledgement(value, ignoring: ["user"]))
+        } then: { loop, said throws(Problem) in
+            guard let user = said.user else { throw .badParameter("user", "is missing") }
+            try loop.check(user, handle)
+            try loop.whenCaughtUp(handle) { loop in loop.acknowledge(user, said.acknowledgement, handle) }
+        }
+    }
+
+    private func acknowledge(_ user: FieldText, _ acknowledgement: Acknowledgement, _ handle: RequestHandle) {
         let bound = bind((self, handle))
         acknowledge(user, acknowledgement) { result in
             let (loop, handle) = bound.value

@@ -62,7 +62,7 @@ extension ServerLoop {
             try command(segments[2], body, handle)
         case ["v1", "acks"]:
             guard request.method == .post else { throw .methodNotAllowed("POST") }
-            try whenCaughtUp(handle) { loop throws(Problem) in try loop.acknowledge(items, body, handle) }
+            try acknowledge(items, body, handle)
         case ["v1", "inbox"]:
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             try whenCaughtUp(handle) { loop throws(Problem) in try loop.inbox(items, handle) }
@@ -99,9 +99,41 @@ extension ServerLoop {
     /// A batch was applied: some reads may go on.
     func resumeReads() {
         let due = readsAhead.filter { $0.head <= hub.head }
+        if due.isEmpty { return }
         readsAhead.removeAll { $0.head <= hub.head }
-        for (_, handle, body) in due where isPending(handle) {
-            do throws(Problem) { try body(self) } catch { answer(handle, error) }
+        var done = 0
+        _ = turns.slice {
+            repeat {
+                let (_, handle, body) = due[done]
+                done += 1
+                if isPending(handle) { do throws(Problem) { try body(self) } catch { answer(handle, error) } }
+            } while done < due.count && turns.mayGoOn
+        }
+        guard done < due.count else { return }
+        readsAhead.insert(contentsOf: due[done...], at: 0)
+        turns.add(.readsAhead)
+    }
+
+    /// Of 32 KiB on, a body is taken apart away from the loop: it may take longer than a slice.
+    private static let largeBodyBytes = 32 << 10
+
+    /// Takes a body apart, and goes on with what it makes of it.
+    func parse<Value: Sendable>(
+        _ body: [UInt8], _ handle: RequestHandle, _ make: @escaping @Sendable ([UInt8]) throws(Problem) -> Value,
+        then: @escaping (ServerLoop, Value) throws(Problem) -> Void
+    ) throws(Problem) {
+        if body.count < Self.largeBodyBytes { return try then(self, try make(body)) }
+        // It counts among the parked ones until then, which bounds what waits for the worker.
+        parkedBytes += body.count
+        let (bound, count, eventLoop) = (bind((self, handle, then)), body.count, eventLoop)
+        server.worker.execute {
+            let result: Result<Value, Problem>
+            do throws(Problem) { result = .success(try make(body)) } catch { result = .failure(error) }
+            eventLoop.execute {
+                let (loop, handle, then) = bound.value
+                loop.parkedBytes -= count
+                do throws(Problem) { try then(loop, try result.get()) } catch { loop.answer(handle, error) }
+            }
         }
     }
 

@@ -19,9 +19,21 @@ extension ServerLoop {
         let isWebSocket =
             upgrade?.split(separator: ",").contains { $0.trimmed == "websocket" } ?? false
             || request.headerFields[.secWebSocketKey] != nil
-        let wanted =
-            request.method == .post
-            ? try SubscribeRequest(request, body: body, limits: limits) : try SubscribeRequest(request, items: items, limits: limits)
+        guard request.method == .post else {
+            let wanted = try SubscribeRequest(request, items: items, limits: limits)
+            return try subscribe(request, wanted, body, upgrade, isWebSocket, handle)
+        }
+        try parse(body, handle) { body throws(Problem) in
+            try SubscribeRequest(request, body: body, limits: limits)
+        } then: { loop, wanted throws(Problem) in
+            try loop.subscribe(request, wanted, body, upgrade, isWebSocket, handle)
+        }
+    }
+
+    private func subscribe(
+        _ request: HTTPRequest, _ wanted: SubscribeRequest, _ body: [UInt8], _ upgrade: String?, _ isWebSocket: Bool,
+        _ handle: RequestHandle
+    ) throws(Problem) {
         let transport = SubscribeRequest.transport(of: request, isUpgradeToWebSocket: isWebSocket)
         if wanted.patterns.isEmpty, transport != .webSocket, !wanted.isList {
             throw Problem("no-channel", "No channel", status: 400, detail: "name at least one channel: ?channel=…")
@@ -175,6 +187,7 @@ extension ServerLoop {
         connection.look(at: connection.lookAtToken(.webSocket(session)))
         if wanted.isProbing { probe(.webSocket(session), connection) }
         if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
+        if handle.stream == 0 { afterFanOut { connection.resume() } }
     }
 
     /// `/echo`: gives every message back, for the test suites of the protocol.
@@ -200,6 +213,7 @@ extension ServerLoop {
         if session.stream == 0 { connection.write(accepted.head) } else { connection.flushHTTP2() }
         var early = accepted.early
         if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
+        if handle.stream == 0 { afterFanOut { connection.resume() } }
     }
 
     // MARK: Server-Sent Events

@@ -8,8 +8,6 @@ import Transports
 package final class ServerLoop {
     /// Ticks of the timer wheel in a second.
     static let ticksPerSecond: UInt32 = 4
-    /// What one turn gives to one subscriber that is behind, before others have theirs.
-    private static let pagesPerTurn = 4
     static let pageRoom = Hub.Room(notifications: 512, bytes: 128 << 10)
 
     let number: Int
@@ -39,10 +37,11 @@ package final class ServerLoop {
     var pollSessions: [SessionID: PollSession] = [:]
     /// Of all request bodies that are being read.
     var parkedBytes = 0
-    /// Handshakes that may still be worked on before others have their turn, and connections that wait for that.
-    private var handshakesLeft = 0
-    private var isHandshakeTurn = false
-    private var waitingHandshakes: [Connection] = []
+    /// What waits, so that nobody takes the loop from the others.
+    private(set) lazy var turns = TurnQueue(eventLoop: eventLoop, nanoseconds: nanoseconds) { [unowned self] in perform($0) }
+    private let nanoseconds: () -> Int64
+    /// Subscribers whose reading goes on at their turn.
+    private var waitingReaders: Set<SubscriberID> = []
     /// Subscribers that chose a rate, by the time between two turns in milliseconds.
     var paceGroups: [Int64: PaceGroup] = [:]
     /// Subscribers that named a user, and which of them have to be told a new count.
@@ -53,8 +52,13 @@ package final class ServerLoop {
     /// Seconds since 1970 at which alerts expire that somebody may count as unread.
     var expirySeconds: Set<Int64> = []
 
-    init(number: Int, eventLoop: any EventLoop, server: ServerState, preload: LogPreload) {
+    /// - Parameter nanoseconds: the clock by which time is shared out.
+    init(
+        number: Int, eventLoop: any EventLoop, server: ServerState, preload: LogPreload,
+        nanoseconds: @escaping () -> Int64 = Clock.monotonicNanoseconds
+    ) {
         self.number = number
+        self.nanoseconds = nanoseconds
         self.eventLoop = eventLoop
         self.server = server
         hub = Hub(preload, limits: server.configuration.log)
@@ -82,6 +86,7 @@ package final class ServerLoop {
         tickTask = nil
         for group in paceGroups.values { group.task?.cancel() }
         paceGroups = [:]
+        turns.removeAll()
     }
 
     private func onTick() {
@@ -148,13 +153,17 @@ package final class ServerLoop {
         hub.unsubscribe(id)
     }
 
-    /// Lets a subscriber that is behind read on, as far as its socket takes it.
+    /// Lets a subscriber that is behind read on for a slice, as far as its socket takes it.
     ///
     /// - Parameter answer: of the log, to what it was asked for this subscriber.
     func readOn(_ id: SubscriberID, _ answer: (LogRequest, LogAnswer)? = nil) {
         precondition(!isFanningOut)
+        if turns.isAtWork { return readPages(id, answer) }
+        _ = turns.slice { readPages(id, answer) }
+    }
+
+    private func readPages(_ id: SubscriberID, _ answer: (LogRequest, LogAnswer)?) {
         var answer = answer
-        var pages = 0
         while hub.isCurrent(id) {
             let outlet = outlets[id]
             if outlet.isAsking { return }
@@ -168,8 +177,7 @@ package final class ServerLoop {
                 counters.sharedPages += 1
                 if page.after.isAtHead { return finish(id, outlet, connection) }
                 answer = nil
-                pages += 1
-                if pages == Self.pagesPerTurn { return readOnSoon(id, milliseconds: 0) }
+                guard turns.mayGoOn else { return readOnSoon(id, milliseconds: 0) }
                 continue
             }
             let now = Clock.wallMilliseconds()
@@ -192,8 +200,7 @@ package final class ServerLoop {
                 if page.isAtHead { return finish(id, outlet, connection) }
             }
             answer = nil
-            pages += 1
-            if pages == Self.pagesPerTurn { return readOnSoon(id, milliseconds: 0) }
+            guard turns.mayGoOn else { return readOnSoon(id, milliseconds: 0) }
         }
     }
 
@@ -236,10 +243,10 @@ package final class ServerLoop {
     }
 
     func readOnSoon(_ id: SubscriberID, milliseconds: Int64) {
-        let bound = bind((self, id))
         if milliseconds == 0 {
-            eventLoop.execute { bound.value.0.readOn(bound.value.1) }
+            if waitingReaders.insert(id).inserted { turns.add(.reader(id)) }
         } else {
+            let bound = bind((self, id))
             eventLoop.scheduleTask(in: .milliseconds(milliseconds)) { bound.value.0.readOn(bound.value.1) }
         }
     }
@@ -251,33 +258,15 @@ package final class ServerLoop {
         parkedBytes + count <= server.configuration.parkedBytesMax
     }
 
-    // MARK: handshakes
+    // MARK: turns
 
-    /// Whether a step of a TLS handshake may be made now. If not, the connection is called when it may.
-    ///
-    /// A step may take a millisecond of public-key arithmetic: a flood of them must not hold up the subscribers.
-    func mayShakeHands(_ connection: Connection) -> Bool {
-        if !isHandshakeTurn {
-            isHandshakeTurn = true
-            handshakesLeft = server.configuration.handshakesPerTurn
-            nextHandshakeTurn()
-        }
-        guard handshakesLeft > 0 else {
-            waitingHandshakes.append(connection)
-            return false
-        }
-        handshakesLeft -= 1
-        return true
-    }
-
-    private func nextHandshakeTurn() {
-        let bound = bind(self)
-        eventLoop.scheduleTask(in: .milliseconds(1)) {
-            let loop = bound.value
-            loop.isHandshakeTurn = false
-            let waiting = loop.waitingHandshakes
-            loop.waitingHandshakes = []
-            for connection in waiting { connection.continueHandshake() }
+    private func perform(_ job: TurnQueue.Job) {
+        switch job {
+        case .connection(let connection): connection.onTurn()
+        case .reader(let id):
+            waitingReaders.remove(id)
+            readOn(id)
+        case .readsAhead: resumeReads()
         }
     }
 

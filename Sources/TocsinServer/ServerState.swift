@@ -1,5 +1,6 @@
 import Identity
 package import Logging
+import NIOCore
 import Synchronization
 import TLSEngine
 
@@ -7,6 +8,8 @@ import TLSEngine
 package final class ServerState: Sendable {
     package let configuration: ServerConfiguration
     package let log: EmbeddedLog
+    /// A thread of its own, of low priority, for what takes long: large bodies. One, so that what it has been given comes out in order.
+    let worker: any EventLoop
     package let logger: Logger
     package let version: String
     /// Further pages, by path: the demo's.
@@ -25,9 +28,10 @@ package final class ServerState: Sendable {
     let tokens: TokenVerifier?
 
     init(
-        configuration: ServerConfiguration, log: EmbeddedLog, logger: Logger, version: String, pages: [String: StaticPage],
-        tokens: TokenVerifier?
+        configuration: ServerConfiguration, log: EmbeddedLog, worker: any EventLoop, logger: Logger, version: String,
+        pages: [String: StaticPage], tokens: TokenVerifier?
     ) {
+        self.worker = worker
         self.tokens = tokens
         self.configuration = configuration
         self.log = log

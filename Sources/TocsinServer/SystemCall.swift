@@ -66,6 +66,11 @@ enum SystemCall {
         return nil
     }
 
+    /// Of the calling thread (on Linux a priority is a thread's): others of this process go before it.
+    static func lowerPriority() {
+        _ = Glibc.setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0) + 5)
+    }
+
     static func shutDownWriting(_ descriptor: Int32) {
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
     }

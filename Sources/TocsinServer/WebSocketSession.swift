@@ -80,14 +80,14 @@ extension Connection {
             controlBudget: loop.server.configuration.controlFramesBurst, tick: loop.tick
         )
         switch state {
-        case .http1(let exchange):
+        case .http1:
             response.headerFields[.connection] = "Upgrade"
             response.headerFields[.upgrade] = "websocket"
             response.headerFields[.secWebSocketAccept] = handshake.accept
             var head: [UInt8] = []
             HTTP1ResponseEncoder.head(response, framing: .none, keepAlive: true, requestMinorVersion: 1, into: &head)
             state = .webSocket(session)
-            return (session, head, exchange.backlog)
+            return (session, head, [])
         case .http2(let exchange) where exchange.streams[handle.stream] != nil:
             let early = exchange.streams[handle.stream]?.body ?? []
             exchange.streams[handle.stream]?.body = []

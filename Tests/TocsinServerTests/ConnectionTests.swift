@@ -26,9 +26,9 @@ private final class Bench {
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         )
         let state = ServerState(
-            configuration: configuration, log: log, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, version: "0",
+            configuration: configuration, log: log, worker: eventLoop, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, version: "0",
             pages: [:])
-        loop = ServerLoop(number: 0, eventLoop: eventLoop, server: state, preload: preload)
+        loop = ServerLoop(number: 0, eventLoop: eventLoop, server: state, preload: preload, nanoseconds: { [clock] in clock.read() })
         log.follow(loop)
         state.loops = [NIOLoopBound(loop, eventLoop: eventLoop)]
         loop.start()
