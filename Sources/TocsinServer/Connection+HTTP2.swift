@@ -200,7 +200,7 @@ extension Connection {
     /// streams that still hold bytes, or refused some.)
     func readOnStreams(_ exchange: HTTP2Exchange) {
         for stream in exchange.streams.values where stream.poll == nil {
-            for id in stream.subscribers where loop.hub.isCurrent(id) && !loop.hub.isLive(id) { loop.readOn(id) }
+            for id in stream.subscribers where loop.hub.isCurrent(id) && !loop.hub.isLive(id) { loop.readOnSoon(id, milliseconds: 0) }
         }
     }
 

@@ -54,7 +54,7 @@ final class Connection: ChannelInboundHandler {
     private var progressTick: UInt32 = 0
     /// Close when everything has been sent.
     private(set) var closesWhenDrained = false
-    private var isReadPaused = false
+    private(set) var isReadPaused = false
     /// What came and has not been taken yet: as it came, if that is TLS, and what was in it.
     var heldSealed: [UInt8] = []
     var heldPlain: [UInt8] = []
@@ -234,7 +234,8 @@ final class Connection: ChannelInboundHandler {
         }
         context.writeAndFlush(NIOAny(context.channel.allocator.buffer(bytes: bytes)), promise: promise)
         updateReading()
-        if !loop.isFanningOut { stopSubscriber() }
+        // They may be gone already.
+        if pendingBytes > 0, !loop.isFanningOut { stopSubscriber() }
         look(at: loop.tick + loop.ticks(seconds: loop.server.configuration.stallSecondsMax) + 1)
     }
 
@@ -255,9 +256,9 @@ final class Connection: ChannelInboundHandler {
         updateReading()
         switch state {
         case .webSocket(let session):
-            for id in session.adapter.subscribers where hasRoom(stream: 0) { loop.readOn(id) }
+            for id in session.adapter.subscribers { loop.readOnSoon(id, milliseconds: 0) }
         case .eventStream(let session):
-            for id in session.subscribers where hasRoom(stream: 0) { loop.readOn(id) }
+            for id in session.subscribers { loop.readOnSoon(id, milliseconds: 0) }
         case .http2(let exchange):
             flushHTTP2()
             readOnStreams(exchange)

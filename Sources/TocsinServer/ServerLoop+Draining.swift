@@ -37,7 +37,7 @@ extension Connection {
                 for id in poll.subscribers { loop.detachLater(id, self) }
                 let problem = Problem.goingAway(retryAfterSeconds: (retryAfterMilliseconds + 999) / 1000)
                 answerHTTP1(exchange, problem.response, problem.json, isHead: false)
-            } else if exchange.head == nil {
+            } else if exchange.head == nil, heldBytes == 0 {
                 closeWhenDrained()
             }
         case .http2(let exchange):

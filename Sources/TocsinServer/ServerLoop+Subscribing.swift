@@ -26,6 +26,7 @@ extension ServerLoop {
         try parse(body, handle) { body throws(Problem) in
             try SubscribeRequest(request, body: body, limits: limits)
         } then: { loop, wanted throws(Problem) in
+            guard loop.isPending(handle) else { return }
             try loop.subscribe(request, wanted, body, upgrade, isWebSocket, handle)
         }
     }

@@ -38,7 +38,7 @@ package final class ServerLoop {
     /// Of all request bodies that are being read.
     var parkedBytes = 0
     /// What waits, so that nobody takes the loop from the others.
-    private(set) lazy var turns = TurnQueue(eventLoop: eventLoop, nanoseconds: nanoseconds) { [unowned self] in perform($0) }
+    private(set) lazy var turns = TurnQueue(eventLoop: eventLoop, nanoseconds: nanoseconds) { [weak self] in self?.perform($0) }
     private let nanoseconds: () -> Int64
     /// Subscribers whose reading goes on at their turn.
     private var waitingReaders: Set<SubscriberID> = []

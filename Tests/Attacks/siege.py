@@ -87,11 +87,12 @@ class WatchedServer(Server):
             raise
 
     def _prefer(self):
-        """What is measured is the server, not what else the machine does. Only root may ask for it."""
+        """What is measured is the server, not what else the machine does. Only root may ask for it. Threads keep their order."""
         for process in (self.process, self.bystanders.process):
             for thread in os.listdir(f"/proc/{process.pid}/task"):
                 with contextlib.suppress(PermissionError, ProcessLookupError):
-                    os.setpriority(os.PRIO_PROCESS, int(thread), -5)
+                    before = os.getpriority(os.PRIO_PROCESS, int(thread))
+                    os.setpriority(os.PRIO_PROCESS, int(thread), before - 5)
 
     def _steady(self):
         first = self.descriptors()
@@ -195,15 +196,19 @@ class PeakMemory:
         self._thread.join(5)
 
 
-def attacker(work, server, seconds):
-    # Attackers are on other machines: they do not take the processor away from the server and the bystanders.
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
+def attacker(work, server, form, seconds):
+    # Attackers are on other machines: they do not take the processor away from the server and the bystanders. A thread that is only nice
+    # is not interrupted at once when one of theirs has something to do, but some milliseconds later; an idle one is.
+    if form.asserts_delays:
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
     return work(server, Deadline(seconds))
 
 
-def attack_once(server, attacks, seconds):
+def attack_once(server, form, attacks, seconds):
     with concurrent.futures.ThreadPoolExecutor(len(attacks)) as pool:
-        running = [pool.submit(attacker, work, server, seconds) for work in attacks]
+        running = [pool.submit(attacker, work, server, form, seconds) for work in attacks]
         return [one.result(timeout=seconds + 60) for one in running]
 
 
@@ -235,7 +240,7 @@ def measured_round(server, form, attacks, seconds):
     before = settled_memory(server)
     cpu, began = server.cpu_seconds(), time.monotonic()
     with PeakMemory(server) as peak:
-        words = attack_once(server, attacks, seconds)
+        words = attack_once(server, form, attacks, seconds)
         during = server.bystanders.take()
     share = (server.cpu_seconds() - cpu) / (time.monotonic() - began)
     assert quiet.count and during.count, "no message was measured"
@@ -261,7 +266,7 @@ def besiege(server, form, *attacks, name, growth_mib, seconds_min=0.0):
     server.at_rest()
     at_first = settled_memory(server)
     with PeakMemory(server) as warm_peak:
-        attack_once(server, attacks, max(form.warm_up_seconds, seconds_min))
+        attack_once(server, form, attacks, max(form.warm_up_seconds, seconds_min))
     server.at_rest()
     peak = warm_peak.bytes
     for _ in range(ROUNDS_MAX):

@@ -5,81 +5,10 @@ import Logging
 import NIOCore
 import NIOEmbedded
 import NotificationCore
-import NotificationStore
 import TestSupport
 import Testing
 
 @testable import TocsinServer
-
-/// A server's loop and connections without a network: bytes in, bytes out.
-private final class Bench {
-    let eventLoop = EmbeddedEventLoop()
-    let loop: ServerLoop
-
-    init(_ change: (inout ServerConfiguration) -> Void = { _ in }) {
-        var configuration = ServerConfiguration()
-        configuration.allowedHosts = ["*"]
-        change(&configuration)
-        let options = StoreOptions(path: ":memory:", durability: .memory, limits: configuration.log)
-        let (log, preload) = try! EmbeddedLog.open(
-            options, newEpoch: LogEpoch(random: 0xabc), writerLoop: eventLoop, readerLoop: eventLoop,
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-        )
-        let state = ServerState(
-            configuration: configuration, log: log, worker: eventLoop, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, version: "0",
-            pages: [:])
-        loop = ServerLoop(number: 0, eventLoop: eventLoop, server: state, preload: preload, nanoseconds: { [clock] in clock.read() })
-        log.follow(loop)
-        state.loops = [NIOLoopBound(loop, eventLoop: eventLoop)]
-        loop.start()
-    }
-
-    func connect(behind dam: Dam? = nil) throws -> EmbeddedChannel {
-        let channel = EmbeddedChannel(handlers: (dam.map { [$0] } ?? []) + [Connection(loop: loop, tls: nil)], loop: eventLoop)
-        try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
-        return channel
-    }
-
-    func publish(_ channel: String, _ json: String) {
-        loop.server.log.append(AppendRequest([Publication(channel: ChannelName(channel)!, data: Array(json.utf8))]), from: loop) { _ in }
-        eventLoop.run()
-    }
-
-    /// Lets the wheel turn.
-    func pass(seconds: Int) {
-        for _ in 0..<(4 * seconds) { eventLoop.advanceTime(by: .milliseconds(250)) }
-    }
-
-    static func output(_ channel: EmbeddedChannel) throws -> String {
-        var text = ""
-        while var buffer = try channel.readOutbound(as: ByteBuffer.self) { text += buffer.readString(length: buffer.readableBytes)! }
-        return text
-    }
-}
-
-/// Between a connection and its socket: holds writes back while it is shut, as a full socket does.
-private final class Dam: ChannelOutboundHandler {
-    typealias OutboundIn = ByteBuffer
-
-    var isShut = false
-    private var held: [(NIOAny, EventLoopPromise<Void>?)] = []
-    private var context: ChannelHandlerContext?
-
-    func handlerAdded(context: ChannelHandlerContext) {
-        self.context = context
-    }
-
-    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        if isShut { held.append((data, promise)) } else { context.write(data, promise: promise) }
-    }
-
-    /// Lets through what waits, and shuts again what follows from it.
-    func letThrough() {
-        let waiting = held
-        held = []
-        for (data, promise) in waiting { context?.writeAndFlush(data, promise: promise) }
-    }
-}
 
 /// An answer with what differs from run to run left out.
 private func steady(_ text: String) -> String {
@@ -97,15 +26,16 @@ private func steady(_ text: String) -> String {
         + "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
         + "GET /v1/subscribe?channel=a.%3E&after=earliest HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
 
-    @Test("a whole connection gives the same answers however its bytes are cut")
-    func splits() throws {
+    /// - Parameter step: 0: everything is done at once; a millisecond: each slice gets on by one step.
+    @Test("a whole connection gives the same answers however its bytes are cut, and into whatever slices its work", arguments: [0, 1000])
+    func splits(step: Int64) throws {
         let events = try SplitVerifier.verify(Array(Self.pipelined.utf8), splitsMax: 150) { pieces in
-            let bench = Bench()
+            let bench = Bench(step: step)
             let channel = try bench.connect()
             var out = ""
             for piece in pieces {
                 _ = try? channel.writeInbound(ByteBuffer(bytes: piece))
-                bench.eventLoop.run()
+                bench.drain()
                 out += try Bench.output(channel)
             }
             return [steady(out)]
@@ -261,7 +191,7 @@ private func steady(_ text: String) -> String {
             var publication = Publication(channel: ChannelName("dashboards.d")!, data: Array("\(number)".utf8))
             publication.key = FieldText("k\(number % 2)")
             bench.loop.server.log.append(AppendRequest([publication]), from: bench.loop) { _ in }
-            bench.eventLoop.run()
+            bench.drain()
         }
         #expect(try Bench.output(stream) == "")
         bench.pass(seconds: 2)
@@ -346,9 +276,9 @@ private func steady(_ text: String) -> String {
             var bytes: [UInt8] = []
             client.send(into: &bytes, bytesMax: 1 << 20)
             if !bytes.isEmpty { try channel.writeInbound(ByteBuffer(bytes: bytes)) }
-            bench.eventLoop.run()
+            bench.drain()
             dam.letThrough()
-            bench.eventLoop.run()
+            bench.drain()
             while var buffer = try channel.readOutbound(as: ByteBuffer.self) {
                 try buffer.readBytes(length: buffer.readableBytes)!.withUnsafeBytes { try client.receive($0, nowMilliseconds: 0) }
             }
@@ -379,7 +309,7 @@ private func steady(_ text: String) -> String {
         var answers = 0
         for _ in 0..<100 {
             dam.letThrough()
-            bench.eventLoop.run()
+            bench.drain()
             answers += try Bench.output(channel).components("HTTP/1.1 404").count
         }
         #expect(answers == count)
@@ -409,11 +339,5 @@ private func steady(_ text: String) -> String {
         #expect(bench.loop.server.connectionsRefused == 1)
         _ = try channels[0].finish()
         #expect(try bench.connect().isActive)
-    }
-}
-
-extension String {
-    fileprivate func components(_ separator: String) -> [Substring] {
-        ranges(of: separator).map { self[$0.upperBound...] }
     }
 }
