@@ -55,7 +55,7 @@ def make(tools, way, kind, channel, **options):
     return KINDS[kind](tools, way.route(KINDS[kind].knows_forward_proxies), channel, **options)
 
 
-async def deliver(server, tools, way, kinds, count, seconds, settle_seconds):
+async def deliver(server, tools, way, kinds, count, seconds, settle_seconds, last_seconds=LAST_SECONDS):
     """Answers an outcome for each kind of client."""
     channel = f"proxies.{way.name}-delivery"
     await server.publish(channel, {"n": 1})
@@ -81,7 +81,7 @@ async def deliver(server, tools, way, kinds, count, seconds, settle_seconds):
         pauses = {2 + int(share * count): pause for share, pause in way.pauses.items()}
         publisher = Publisher(server, channel, count - 1, seconds, first=2, pauses=pauses)
         await asyncio.gather(publisher.run(), way.run_schedule(seconds + sum(pauses.values())))
-        await asyncio.gather(*(client.has(count, LAST_SECONDS) for client in started))
+        await asyncio.gather(*(client.has(count, last_seconds) for client in started))
         await asyncio.sleep(GRACE_SECONDS)
         for client in started:
             conclude(outcomes[client.name], client, publisher, count)
