@@ -70,13 +70,15 @@ async def end(process, seconds=10):
 class Server:
     """A server with a log in a file, so that it can be ended and started again."""
 
-    def __init__(self, binary, folder, heartbeat=5, drain=2):
+    def __init__(self, binary, folder, heartbeat=None, drain=2):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self.line = [binary, "serve", "--host", "127.0.0.1", "--port", str(self.port), "--heartbeat", str(heartbeat), "--loops", "2",
+        self.line = [binary, "serve", "--host", "127.0.0.1", "--port", str(self.port), "--loops", "2",
                      "--drain", str(drain), "--store", str(self.folder / "log.sqlite"), "--durability", "memory",
                      "--allow-host", "*", "--allow-origin", "*"]
+        if heartbeat:
+            self.line += ["--heartbeat", str(heartbeat)]
         self.process = None
 
     @property

@@ -159,7 +159,7 @@ class Delivering(unittest.IsolatedAsyncioTestCase):
         tools = clients.Tools(binary, folder)
         try:
             with unittest.mock.patch.dict(clients.KINDS, python=Defective):
-                outcome, = await delivery.deliver(server, tools, way, ["python"], 20, 1, 0.2, last_seconds=4)
+                outcome, = await delivery.deliver(server, tools, way, ["python"], 20, 0.8, 0.2, last_seconds=2)
             return outcome
         finally:
             await way.stop()
