@@ -22,7 +22,7 @@ import wire
 from server import ROOT, end, program
 
 HERE = Path(__file__).resolve().parent
-LIBRARY = ROOT / "Sources" / "tocsin" / "Resources" / "tocsin.js"
+LIBRARY = ROOT / "Sources" / "tocsin" / "Browser" / "tocsin.js"
 LINE_BYTES_MAX = 1024 * 1024
 EVENTS_MAX = 100_000
 
@@ -49,6 +49,9 @@ class Client:
         self.events = []
         self.changed = asyncio.Event()
         self.began = None
+
+    async def prepare(self):
+        """Does what needs no subscription yet, as loading a page. It may be called on a way without faults."""
 
     async def start(self):
         raise NotImplementedError
@@ -78,7 +81,7 @@ class Client:
     @property
     def live(self):
         """The statuses that say over what it is live."""
-        return [event for event in self.of("status") if event.get("state") == "live" and event["transport"]]
+        return [event for event in self.of("status") if event.get("state") in ("live", "polling") and event["transport"]]
 
     @property
     def transport(self):
@@ -146,7 +149,7 @@ class CommandLine(ProgramClient):
     kind = "cli"
 
     def command(self):
-        transport = {None: "auto", "sse-post": "sse", "sse-padded": "sse", "short-poll": "long-poll"}.get(self.transports, self.transports)
+        transport = self.transports or "auto"
         return [self.tools.binary, "subscribe", "--url", self.route.url, self.channel, "--after", "earliest", "--transport", transport]
 
     def environment(self):
@@ -213,24 +216,30 @@ class Tab(Client):
     kind = "chromium"
     knows_forward_proxies = True
 
-    async def start(self):
+    page = None
+
+    async def prepare(self):
         browser = await self.tools.browser()
         # `state` is the context of the browser here: what remembers.
         context = self.state or await browser.context(self.route.forward)
         self.page = await browser.page(context, self.take)
         await self.page.open(self.route.url + "/healthz")
-        options = dict(self.options)
-        if self.transports:
-            options["transports"] = [self.transports]
         library = "/tocsin.js" if self.tools.library == LIBRARY else as_module(self.tools.library)
-        self.began = wire.milliseconds()
         await self.page.evaluate(f"""(async () => {{
             const {{follow}} = await import({json.dumps(as_module(HERE / "follow.mjs"))})
             const library = await import({json.dumps(library)})
             const report = event => reportToHarness(JSON.stringify(event))
-            window.followed = follow(library.Tocsin ?? library.default, {json.dumps(self.route.url)}, {json.dumps(self.channel)},
-                                     {json.dumps(options)}, report)
+            window.begin = (...options) => {{ window.followed = follow(library.Tocsin ?? library.default, ...options, report) }}
         }})()""")
+
+    async def start(self):
+        if self.page is None:
+            await self.prepare()
+        options = dict(self.options)
+        if self.transports:
+            options["transports"] = [self.transports]
+        self.began = wire.milliseconds()
+        await self.page.evaluate(f"begin({json.dumps(self.route.url)}, {json.dumps(self.channel)}, {json.dumps(options)})")
         return self
 
     @property
@@ -238,7 +247,8 @@ class Tab(Client):
         return self.page.faults
 
     async def stop(self):
-        await self.page.close()
+        if self.page:
+            await self.page.close()
 
 
 def as_module(path):

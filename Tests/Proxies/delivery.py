@@ -7,8 +7,6 @@ from checker import judge
 from clients import KINDS
 from server import Publisher
 
-FIRST_SECONDS = 45
-LAST_SECONDS = 120
 GRACE_SECONDS = 1.0
 
 
@@ -55,33 +53,52 @@ def make(tools, way, kind, channel, **options):
     return KINDS[kind](tools, way.route(KINDS[kind].knows_forward_proxies), channel, **options)
 
 
-async def deliver(server, tools, way, kinds, count, seconds, settle_seconds, last_seconds=LAST_SECONDS):
+@dataclass(frozen=True)
+class Extent:
+    """How many messages are published, over how many seconds, and how long is waited: for clients to settle, for the first, the last."""
+
+    count: int
+    seconds: float
+    settle_seconds: float
+    first_seconds: float
+    last_seconds: float
+
+
+QUICK = Extent(count=200, seconds=7, settle_seconds=1.5, first_seconds=15, last_seconds=40)
+LONG = Extent(count=1000, seconds=32, settle_seconds=4, first_seconds=45, last_seconds=120)
+
+
+async def deliver(server, tools, way, kinds, extent):
     """Answers an outcome for each kind of client."""
+    count, seconds = extent.count, extent.seconds
     channel = f"proxies.{way.name}-delivery"
     await server.publish(channel, {"n": 1})
     clients = [make(tools, way, kind, channel, state=await tools.memory(kind, way.route().forward)) for kind in kinds]
-    # The clients begin in the fault, unless it is one in which nobody could begin.
-    if "silent" in way.faults:
+    # The clients begin in the fault, unless it is one in which nobody could begin. Their pages may be there before it.
+    if not way.pages_pass:
         await way.apply("clear")
+        await asyncio.gather(*(client.prepare() for client in clients), return_exceptions=True)
+        if "silent" not in way.faults:
+            await way.apply("faulty")
     started, failed = await start_all(clients)
     outcomes = {client.name: Outcome(way.name, client.kind) for client in clients}
     for name, fault in failed.items():
         outcomes[name].faults.append(f"did not start: {fault}")
     try:
-        arrived = await asyncio.gather(*(client.has(1, FIRST_SECONDS) for client in started))
-        await asyncio.sleep(settle_seconds)
+        arrived = await asyncio.gather(*(client.has(1, extent.first_seconds) for client in started))
+        await asyncio.sleep(extent.settle_seconds)
         for client, has in zip(started, arrived):
             outcome = outcomes[client.name]
             if has:
                 outcome.first = client.messages[0]["at"] - client.began
             else:
-                outcome.faults.append(f"no message within {FIRST_SECONDS} s")
+                outcome.faults.append(f"no message within {extent.first_seconds} s")
             if client.live:
                 outcome.rung, outcome.rung_after = client.transport, client.live[-1]["at"] - client.began
         pauses = {2 + int(share * count): pause for share, pause in way.pauses.items()}
         publisher = Publisher(server, channel, count - 1, seconds, first=2, pauses=pauses)
         await asyncio.gather(publisher.run(), way.run_schedule(seconds + sum(pauses.values())))
-        await asyncio.gather(*(client.has(count, last_seconds) for client in started))
+        await asyncio.gather(*(client.has(count, extent.last_seconds) for client in started))
         await asyncio.sleep(GRACE_SECONDS)
         for client in started:
             conclude(outcomes[client.name], client, publisher, count)

@@ -6,7 +6,8 @@ clients send, and the ends of HTTP/1.1 answers in what comes back. Faults, any o
     refuse             every connection is reset as it comes
     block_upgrades     a request to upgrade is answered with 403, and its connection ends
     kill_websockets    a connection that asked to upgrade is reset so many seconds later
-    buffer_bytes       what comes from the server is held until so many bytes are together, an answer is complete, or the connection ends
+    buffer_bytes       what comes from the server is held until so many bytes are together, or the connection ends
+    heeds_answers      with buffer_bytes: nor is an answer held that is complete
     cut_after          a connection is reset when it is so many seconds old
     silent             no byte passes either way, and nobody is told: not for connections that exist, nor for new ones, nor later on
 """
@@ -34,6 +35,7 @@ class Faults:
     block_upgrades: bool = False
     kill_websockets: float | None = None
     buffer_bytes: int | None = None
+    heeds_answers: bool = False
     cut_after: float | None = None
     silent: bool = False
 
@@ -145,8 +147,6 @@ class Passage:
         except OSError:
             self.reset()
             return
-        for writer in (self.writer, self.far_writer):
-            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.gather(self._up(), self._down())
 
     async def _swallow(self, reader):
@@ -190,9 +190,10 @@ class Passage:
                 if self.dead:
                     continue
                 self.held += data
-                incomplete = min(len(self.held), self.ends.feed(data))
+                incomplete = self.ends.feed(data)
                 size = self.proxy.faults.buffer_bytes
-                await self.release(keep=incomplete if size is not None and incomplete < size else 0)
+                keep = min(len(self.held), incomplete) if self.proxy.faults.heeds_answers else len(self.held)
+                await self.release(keep if size is not None and keep < size else 0)
         if not self.dead:
             with contextlib.suppress(OSError):
                 await self.release()

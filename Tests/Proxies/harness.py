@@ -14,7 +14,7 @@ from pathlib import Path
 
 import scenarios
 from clients import EVERY, KINDS, LIBRARY, Tools
-from delivery import deliver
+from delivery import LONG, QUICK, deliver
 from paths import all_ways
 from probing import probe_way
 from report import write
@@ -57,7 +57,7 @@ class Run:
         if unknown:
             raise SystemExit(f"no such name: {', '.join(sorted(unknown))}")
         self.findings, self.outcomes, self.results = {}, {}, []
-        self.count, self.seconds, self.settle = (240, 8, 1.5) if options.quick else (1000, 32, 4)
+        self.extent = QUICK if options.quick else LONG
         self.idle = 0 if options.quick else 12
 
     def say(self, text):
@@ -74,8 +74,23 @@ class Run:
         # In the long form heartbeats are the server's own, as at its users' places; in the short one silence is found sooner.
         server = await Server(binary, folder / "server", heartbeat=2 if self.options.quick else None).start()
         try:
-            await self.by_the_ways(server, tools, folder)
-            await self.all_scenarios(server, tools, folder)
+            # The short form shares the machine among some; in the long one each has it for itself, for the sake of the figures.
+            together = asyncio.Semaphore(5 if self.options.quick else 1)
+
+            async def one(name, work):
+                async with together:
+                    try:
+                        await work()
+                    except Exception as fault:
+                        self.faults.append(f"{name}: {fault!r}")
+                        self.say(f"{name}: {fault!r}")
+
+            works = [*self.by_the_ways(server, tools, folder), *self.by_scenarios(server, tools, folder)]
+            await asyncio.gather(*(one(name, work) for name, work in works if name != "first message"))
+            # The times to the first message are measured while nothing else goes on.
+            for name, work in works:
+                if name == "first message":
+                    await one(name, work)
             if server.process.returncode is not None:
                 self.faults.append(f"the server ended with {server.process.returncode}")
         finally:
@@ -86,22 +101,16 @@ class Run:
             else:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    async def by_the_ways(self, server, tools, folder):
-        # The short form shares the machine among some ways; in the long one each has it for itself, for the sake of the figures.
-        together = asyncio.Semaphore(4 if self.options.quick else 1)
+    def by_the_ways(self, server, tools, folder):
+        """What is to be done for each way, with its name."""
+        async def work(way):
+            try:
+                await way.start(server.port, folder)
+                await self.one_way(server, tools, way)
+            finally:
+                await way.stop()
 
-        async def one(way):
-            async with together:
-                try:
-                    await way.start(server.port, folder)
-                    await self.one_way(server, tools, way)
-                except Exception as fault:
-                    self.faults.append(f"{way.name}: {fault!r}")
-                    self.say(f"{way.name}: {fault!r}")
-                finally:
-                    await way.stop()
-
-        await asyncio.gather(*(one(way) for way in self.ways))
+        return [(way.name, lambda way=way: work(way)) for way in self.ways]
 
     async def one_way(self, server, tools, way):
         if not self.options.no_probes:
@@ -113,7 +122,7 @@ class Run:
             if not any(finding.latencies for finding in found) and "silent" not in way.faults:
                 self.faults.append(f"{way.name}: no transport gets through")
         if not self.options.no_delivery and self.options.clients:
-            outcomes = await deliver(server, tools, way, self.options.clients, self.count, self.seconds, self.settle)
+            outcomes = await deliver(server, tools, way, self.options.clients, self.extent)
             self.outcomes[way.name] = [outcome.as_json() for outcome in outcomes]
             for outcome in outcomes:
                 self.say(f"{way.name}, {outcome.client}: first message {outcome.first and round(outcome.first)} ms, "
@@ -121,40 +130,40 @@ class Run:
                 if not outcome.good:
                     self.faults.append(f"{way.name}, {outcome.client}: {outcome.verdict}; {'; '.join(outcome.faults)}")
 
-    async def all_scenarios(self, server, tools, folder):
+    def by_scenarios(self, server, tools, folder):
+        """What is to be done for each scenario, with its name."""
         quick, kinds = self.options.quick, self.options.clients
         wanted = self.options.scenarios
         if wanted is None:
             wanted = [] if self.options.only else [name for name in SCENARIOS if not (quick and name == "climb-back")]
         making = []
         if "restart" in wanted:
-            making += [scenarios.restart(tools, folder / f"restart-{how}", kinds, how, quick) for how in ("drain", "kill")]
+            for how in ("drain", "kill"):
+                making.append((f"restart ({how})", lambda how=how: scenarios.restart(tools, folder / f"restart-{how}", kinds, how, quick)))
         if "tabs" in wanted and "chromium" in kinds:
-            making.append(scenarios.tabs(server, tools, folder))
+            making.append(("tabs", lambda: scenarios.tabs(server, tools, folder)))
         if "climb-back" in wanted:
-            making.append(scenarios.climb_back(server, tools, kinds, folder))
-        # The times to the first message are measured while nothing else goes on.
-        if quick:
-            self.take(await asyncio.gather(*making))
-        else:
-            for one in making:
-                self.take([await one])
+            making.append(("climb-back", lambda: scenarios.climb_back(server, tools, kinds, folder)))
         if "first-message" in wanted:
-            self.take([await scenarios.first_messages(server, tools, kinds, folder, quick)])
+            making.append(("first message", lambda: scenarios.first_messages(server, tools, kinds, folder, quick)))
 
-    def take(self, results):
-        for result in results:
-            self.results.append(result)
-            for row in result.rows:
-                self.say(f"{result.name}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
-            for fault in result.faults:
-                self.say(f"{result.name}: {fault}")
-                self.faults.append(f"{result.name}: {fault}")
+        async def work(make):
+            self.take(await make())
+
+        return [(name, lambda make=make: work(make)) for name, make in making]
+
+    def take(self, result):
+        self.results.append(result)
+        for row in result.rows:
+            self.say(f"{result.name}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
+        for fault in result.faults:
+            self.say(f"{result.name}: {fault}")
+            self.faults.append(f"{result.name}: {fault}")
 
     def as_json(self):
         order = [way.name for way in self.ways]
         return {
-            "made": datetime.date.today().isoformat(), "versions": versions(), "count": self.count, "idle_seconds": self.idle,
+            "made": datetime.date.today().isoformat(), "versions": versions(), "count": self.extent.count, "idle_seconds": self.idle,
             "transports": list(TRANSPORTS), "ways": {way.name: way.about for way in self.ways},
             "findings": {name: self.findings[name] for name in order if name in self.findings},
             "outcomes": {name: self.outcomes[name] for name in order if name in self.outcomes},

@@ -1,6 +1,6 @@
 """A small client that falls back: ladder.py URL CHANNEL OPTIONS. It is what the harness tests itself with, and no example to follow.
 
-WebSocket, SSE, long-poll: down when a rung does not say hello in time or ends soon, again to the top after some seconds.
+WebSocket, SSE, long-polls: down when a rung does not say hello in time or ends soon, again to the top after some seconds.
 `defect` makes it wrong on purpose: `lose`, `repeat` or `swap` some messages.
 """
 
@@ -17,7 +17,7 @@ HELLO_SECONDS = 1.0
 SILENCE_SECONDS = 3.0
 SHORT_LIFE_SECONDS = 1.0
 CLIMB_SECONDS = 5.0
-RUNGS = ["websocket", "sse", "long-poll"]
+RUNGS = ["websocket", "sse", "long-poll", "long-poll-close"]
 
 
 def report(event, **items):

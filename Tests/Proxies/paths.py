@@ -206,10 +206,11 @@ class MitmproxyWithoutUpgrade(Mitmproxy):
 class Way:
     """A way from clients to the server: the relay, and the proxy behind it, if there is one."""
 
-    def __init__(self, name, about, proxy=None, faults=None, schedule=None, pauses=None):
+    def __init__(self, name, about, proxy=None, faults=None, schedule=None, pauses=None, pages_pass=True):
+        """`pages_pass`: a page can be loaded while the fault is on."""
         self.name, self.about = name, about
         self.make_proxy, self.faults = proxy, faults or {}
-        self.schedule_of, self.pauses = schedule, pauses or {}
+        self.schedule_of, self.pauses, self.pages_pass = schedule, pauses or {}, pages_pass
         self.relay = self.reverse_relay = self.proxy = None
 
     async def start(self, server_port, folder):
@@ -299,8 +300,10 @@ def all_ways(quick):
         Way("mitmproxy-blocking", "mitmproxy that refuses upgrades as well", MitmproxyWithoutUpgrade),
         Way("block-upgrades", "upgrades are answered with 403", faults={"block_upgrades": True}, schedule=COMING_AND_GOING),
         Way("kill-websockets", "WebSockets are reset after 300 ms", faults={"kill_websockets": 0.3}, schedule=COMING_AND_GOING),
-        Way("buffer-16k", "16 KiB are held back, until the answer is complete", faults={"buffer_bytes": 16384},
-            schedule=COMING_AND_GOING),
+        Way("buffer-16k", "what is less than 16 KiB is held back until the connection ends", faults={"buffer_bytes": 16384},
+            schedule=COMING_AND_GOING, pages_pass=False),
+        Way("buffer-answers", "what is less than 16 KiB is held back until the answer is complete",
+            faults={"buffer_bytes": 16384, "heeds_answers": True}, schedule=COMING_AND_GOING),
         Way("cut", f"every connection is reset when it is {cut_seconds} s old", faults={"cut_after": cut_seconds}, schedule=STEADY),
-        Way("silent", "bytes are dropped, and nobody is told", faults={"silent": True}, schedule=OUTAGES),
+        Way("silent", "bytes are dropped, and nobody is told", faults={"silent": True}, schedule=OUTAGES, pages_pass=False),
     ]

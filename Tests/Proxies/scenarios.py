@@ -12,6 +12,7 @@ from clients import Tab
 from delivery import make, start_all, stop_all, whole
 from paths import MitmproxyWithoutUpgrade, NginxHolding, Way
 from server import Publisher, Server
+from transports import TRANSPORTS
 from wire import milliseconds
 
 FIRST_SECONDS = 45
@@ -19,7 +20,7 @@ TOP = "websocket"
 # What the best single transport of a clear path is sought among.
 COMMON_SINGLES = ["websocket", "sse", "long-poll"]
 SINGLES = {"cli": COMMON_SINGLES, "python": COMMON_SINGLES}
-ALL_SINGLES = ["websocket", "sse", "sse-post", "sse-padded", "long-poll", "short-poll"]
+ALL_SINGLES = list(TRANSPORTS)
 
 
 @dataclass

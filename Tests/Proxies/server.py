@@ -112,7 +112,7 @@ class Server:
     async def publish(self, channel, data, seconds=30):
         """Publishes once, however often it has to be tried; answers the sequence."""
         body, key = json.dumps(data).encode(), f"{channel}-{random.getrandbits(64):x}"
-        fields = {"Content-Type": "application/json", "Idempotency-Key": key}
+        fields = {"Content-Type": "application/json", "Idempotency-Key": key, "Connection": "close"}
         async with asyncio.timeout(seconds):
             while True:
                 with contextlib.suppress(wire.WireFault):

@@ -17,6 +17,9 @@ from server import Server, program
 from wire import Route, WireFault, fetch, request
 
 
+EXTENT = delivery.Extent(count=20, seconds=0.8, settle_seconds=0.2, first_seconds=10, last_seconds=2)
+
+
 def messages(*numbers):
     return [{"n": number, "sequence": number} for number in numbers]
 
@@ -63,6 +66,9 @@ class Faults(unittest.IsolatedAsyncioTestCase):
     """Each fault, before a server that sends a letter every 20 ms to whoever asks."""
 
     async def asyncSetUp(self):
+        # Tests run in the loop's debug mode, which tells of every step that takes 100 ms.
+        asyncio.get_running_loop().slow_callback_duration = 5
+
         async def serve(reader, writer):
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -118,14 +124,17 @@ class Faults(unittest.IsolatedAsyncioTestCase):
         self.assertGreater(got, 0)
         self.assertEqual((await self.letters(20))[1], None)
 
-    async def test_small_pieces_are_held_and_complete_answers_are_not(self):
-        await self.proxy.switch(buffer_bytes=50)
+    async def test_small_pieces_are_held_and_complete_answers_as_it_is_told(self):
+        await self.proxy.switch(buffer_bytes=50, heeds_answers=True)
         self.assertEqual((await fetch(self.route, "GET", "/short"))[2], b"ok")
         got, fault = await self.letters(1)
         self.assertEqual(fault, None)
         self.assertGreaterEqual(got, 20)
         await self.proxy.switch(buffer_bytes=1_000_000)
         self.assertEqual(await self.letters(1, seconds=0.5), (0, "TimeoutError"))
+        with self.assertRaises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await fetch(self.route, "GET", "/short")
 
     async def test_connections_are_cut_at_an_age(self):
         await self.proxy.switch(cut_after=0.2)
@@ -147,6 +156,7 @@ class Delivering(unittest.IsolatedAsyncioTestCase):
     """The whole of it, with a small client that is right or wrong as it is told."""
 
     async def outcome(self, folder, defect):
+        asyncio.get_running_loop().slow_callback_duration = 5
         binary = program("tocsin", "TOCSIN_BINARY")
         self.assertTrue(binary, "no server to test")
         server = await Server(binary, folder / "server", heartbeat=1).start()
@@ -159,7 +169,7 @@ class Delivering(unittest.IsolatedAsyncioTestCase):
         tools = clients.Tools(binary, folder)
         try:
             with unittest.mock.patch.dict(clients.KINDS, python=Defective):
-                outcome, = await delivery.deliver(server, tools, way, ["python"], 20, 0.8, 0.2, last_seconds=2)
+                outcome, = await delivery.deliver(server, tools, way, ["python"], EXTENT)
             return outcome
         finally:
             await way.stop()

@@ -9,7 +9,7 @@ import urllib.parse
 
 import wire
 
-PAD_BYTES = 16 * 1024
+PAD_BYTES = 4096
 
 
 def query(channel, **items):
@@ -57,17 +57,21 @@ async def event_stream_post(route, channel, after="earliest", heartbeat=None):
 
 
 async def event_stream_padded(route, channel, after="earliest", heartbeat=None):
-    """Heartbeats every second, so large that they push what is held back out of a buffer."""
-    async for message in event_stream(route, channel, after, heartbeat=1, pad=PAD_BYTES):
+    """Heartbeats every second, and padded, to push what is held back out of a buffer."""
+    async for message in event_stream(route, channel, after, heartbeat=1, pad=PAD_BYTES, post=True):
         yield message
 
 
-async def long_poll(route, channel, after="earliest", heartbeat=None, wait=10, pause=0.0):
+async def long_poll(route, channel, after="earliest", heartbeat=None, wait=10, pause=0.0, close=False):
+    """`close`: the connection ends after each answer; else it stays open, as far as the other end is told."""
     begun = False
+    fields = {"Accept": "application/json", "Content-Type": "application/json", "Prefer": f"wait={wait}"}
+    if close:
+        fields["Connection"] = "close"
     while True:
         async with asyncio.timeout(wait + 10):
-            status, _, content = await wire.fetch(
-                route, "GET", query(channel, after=after), {"Accept": "application/json", "Prefer": f"wait={wait}"})
+            body = json.dumps({"channels": [channel], "after": after}).encode()
+            status, _, content = await wire.fetch(route, "POST", "/v1/subscribe", fields, body)
         if status != 200:
             raise wire.WireFault(f"{status}")
         answer = json.loads(content)
@@ -80,17 +84,24 @@ async def long_poll(route, channel, after="earliest", heartbeat=None, wait=10, p
         await asyncio.sleep(pause)
 
 
-async def short_poll(route, channel, after="earliest", heartbeat=None):
-    """Asks once a second, and is answered at once."""
-    async for message in long_poll(route, channel, after, wait=0, pause=1.0):
+async def long_poll_close(route, channel, after="earliest", heartbeat=None):
+    async for message in long_poll(route, channel, after, close=True):
         yield message
 
 
+async def short_poll(route, channel, after="earliest", heartbeat=None):
+    """Asks every two seconds, and is answered at once."""
+    async for message in long_poll(route, channel, after, wait=0, pause=2.0, close=True):
+        yield message
+
+
+# The rungs of Docs/fallback.md, best first.
 TRANSPORTS = {
     "websocket": websocket,
     "sse": event_stream,
     "sse-post": event_stream_post,
     "sse-padded": event_stream_padded,
     "long-poll": long_poll,
+    "long-poll-close": long_poll_close,
     "short-poll": short_poll,
 }

@@ -152,7 +152,7 @@ async def request(route, method, path, fields=None, body=None):
 
 async def fetch(route, method, path, fields=None, body=None):
     """A request and its whole answer: status, fields, body."""
-    async with request(route, method, path, {"Connection": "close", **(fields or {})}, body) as (status, _, answered, pieces):
+    async with request(route, method, path, fields, body) as (status, _, answered, pieces):
         content = b"".join([piece async for piece in pieces])
         return status, answered, content
 
