@@ -87,6 +87,16 @@ class Client:
     def transport(self):
         return self.live[-1]["transport"] if self.live else None
 
+    def live_since(self, transport, after=0):
+        """When it was first told to be live over a transport, after a moment; None if it was not."""
+        return next((event["at"] for event in self.live if event["transport"] == transport and event["at"] >= after), None)
+
+    @property
+    def settled_at(self):
+        """Since when it has stayed on the transport that it is on."""
+        others = [event["at"] for event in self.live if event["transport"] != self.transport]
+        return self.live_since(self.transport, max(others, default=0))
+
     async def until(self, condition, seconds):
         """Waits until the condition holds of this client; answers whether it does."""
         with contextlib.suppress(TimeoutError):
@@ -158,8 +168,10 @@ class CommandLine(ProgramClient):
     def parse(self, line, is_error):
         if is_error:
             text = line.removeprefix("tocsin: ")
-            if found := re.match(r"live over ([\w-]+)", text):
+            if found := re.match(r"live over (Server-Sent Events|[\w-]+)", text):
                 return {"event": "status", "state": "live", "transport": found[1], "text": text}
+            if text.startswith("polling"):
+                return {"event": "status", "state": "polling", "transport": "long-poll", "text": text}
             return {"event": "status", "state": "other", "text": text}
         message = json.loads(line)
         if message.get("type") == "notification":

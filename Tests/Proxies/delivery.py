@@ -94,7 +94,7 @@ async def deliver(server, tools, way, kinds, extent):
             else:
                 outcome.faults.append(f"no message within {extent.first_seconds} s")
             if client.live:
-                outcome.rung, outcome.rung_after = client.transport, client.live[-1]["at"] - client.began
+                outcome.rung, outcome.rung_after = client.transport, client.settled_at - client.began
         pauses = {2 + int(share * count): pause for share, pause in way.pauses.items()}
         publisher = Publisher(server, channel, count - 1, seconds, first=2, pauses=pauses)
         await asyncio.gather(publisher.run(), way.run_schedule(seconds + sum(pauses.values())))
