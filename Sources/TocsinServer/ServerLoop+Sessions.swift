@@ -38,14 +38,23 @@ extension ServerLoop {
     private typealias Command = Result<WebSocketCommand, WebSocketCommand.Refusal>
 
     func command(_ session: String, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
+        guard body.count <= server.configuration.payloadBytesMax else { throw .bodyTooLarge }
+        try parse(body, handle) { body throws(Problem) in
+            try Self.commands(body)
+        } then: { loop, said throws(Problem) in
+            try loop.perform(said.commands, isList: said.isList, session, handle)
+        }
+    }
+
+    private static func commands(_ body: [UInt8]) throws(Problem) -> (commands: [Command], isList: Bool) {
         guard let value = try? JSONSlice.checked(body[...]), value.kind == .object || value.kind == .array else {
             throw Problem("bad-json", "Not JSON", status: 400, detail: "a command, or an array of them, is wanted")
         }
         let isList = value.kind == .array
-        let texts = isList ? Array(value.elements) : [value]
-        guard texts.count <= Self.commandsMax else {
+        let texts = isList ? Array(value.elements.prefix(commandsMax + 1)) : [value]
+        guard texts.count <= commandsMax else {
             throw Problem(
-                "too-many-commands", "Too many commands", status: 400, detail: "at most \(Self.commandsMax) at a time", rule: "commands"
+                "too-many-commands", "Too many commands", status: 400, detail: "at most \(commandsMax) at a time", rule: "commands"
             )
         }
         let commands = texts.map { text in
@@ -55,6 +64,10 @@ extension ServerLoop {
                 return Command.failure(error)
             }
         }
+        return (commands, isList)
+    }
+
+    private func perform(_ commands: [Command], isList: Bool, _ session: String, _ handle: RequestHandle) throws(Problem) {
         let references = server.loops
         guard let id = SessionID(session), id.loop < references.count else { throw .unknownSession }
         let bound = bind((self, handle))

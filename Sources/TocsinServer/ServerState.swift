@@ -29,7 +29,7 @@ package final class ServerState: Sendable {
 
     init(
         configuration: ServerConfiguration, log: EmbeddedLog, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], tokens: TokenVerifier?
+        pages: [String: StaticPage], tokens: TokenVerifier? = nil
     ) {
         self.worker = worker
         self.tokens = tokens

@@ -87,15 +87,15 @@ private func signed(_ header: String, _ payload: String) async throws -> String 
     func keySet() async throws {
         let private1 = ES256PrivateKey()
         let private2 = ES256PrivateKey()
-        func jwk(_ key: ES256PrivateKey, _ name: String) throws -> String {
-            let parameters = try #require(key.publicKey.parameters)
+        func jwk(_ key: ES256PrivateKey, _ name: String) -> String {
+            guard let parameters = key.publicKey.parameters else { preconditionFailure("a key without coordinates") }
             func url(_ text: String) -> String {
                 text.replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
             }
             return #"{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"\#(name)","x":"\#(url(parameters.x))","#
                 + #""y":"\#(url(parameters.y))"}"#
         }
-        let set = #"{"keys":[\#(try jwk(private1, "one")),\#(try jwk(private2, "two"))]}"#
+        let set = #"{"keys":[\#(jwk(private1, "one")),\#(jwk(private2, "two"))]}"#
         let verifier = try await TokenVerifier(keyFile: Array(set.utf8))
         struct Claims: JWTPayload {
             var sub = "anna"
@@ -111,7 +111,7 @@ private func signed(_ header: String, _ payload: String) async throws -> String 
         }
         // The public key as the secret of HS256.
         let confused = await JWTKeyCollection().add(
-            hmac: HMACKey(from: Data(try jwk(private1, "one").utf8)), digestAlgorithm: .sha256, kid: "one")
+            hmac: HMACKey(from: Data(jwk(private1, "one").utf8)), digestAlgorithm: .sha256, kid: "one")
         let token = try await confused.sign(Claims(), kid: "one")
         #expect(throws: TokenFault.self) { try verifier.identity(of: token, nowMilliseconds: now) }
     }
