@@ -149,6 +149,11 @@ package final class Server: Sendable {
         try certificates?.reload()
     }
 
+    /// Serves a page from now on.
+    package func setPage(_ path: String, _ page: StaticPage) {
+        state.pages[path] = page
+    }
+
     package struct ConnectionCounts: Sendable {
         package var total = 0
         package var webSocket = 0

@@ -22,8 +22,8 @@ extension ServerLoop {
             }
             handle.crossOrigin = nil
             try checkHost(request)
-            let page = server.pages["/" + segments.joined(separator: "/")]
-            handle.crossOrigin = page?.isPublic == true ? "*" : try allowedCrossOrigin(request)
+            let isPublic = segments.first != "v1" && server.pages["/" + segments.joined(separator: "/")]?.isPublic == true
+            handle.crossOrigin = isPublic ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
             var handle = handle
             if segments.first == "v1" { handle.identity = try identity(request) }

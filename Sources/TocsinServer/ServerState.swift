@@ -13,7 +13,12 @@ package final class ServerState: Sendable {
     package let logger: Logger
     package let version: String
     /// Further pages, by path: the demo's.
-    let pages: [String: StaticPage]
+    var pages: [String: StaticPage] {
+        get { pagesBox.withLock { $0 } }
+        set { pagesBox.withLock { $0 = newValue } }
+    }
+
+    private let pagesBox: Mutex<[String: StaticPage]>
     /// Names that it may be called by; nil: any.
     let hosts: Set<String>?
     let startedMilliseconds = Clock.monotonicMilliseconds()
@@ -37,7 +42,7 @@ package final class ServerState: Sendable {
         self.log = log
         self.logger = logger
         self.version = version
-        self.pages = pages
+        pagesBox = Mutex(pages)
         connectionsMax = Atomic(configuration.connectionsMax)
         let here: Set = ["localhost", "127.0.0.1", "[::1]"]
         if configuration.allowedHosts.contains("*") {

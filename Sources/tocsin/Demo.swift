@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import JSONCodec
+import NIOCore
 import NotificationCore
 import TocsinServer
 
@@ -15,6 +16,9 @@ struct Demo: AsyncParsableCommand {
     @Option(help: "How many times as fast as it was the match is played.")
     var speed = 60.0
 
+    @Option(help: "The port of the bad network that a visitor can choose; 0: any free one. By default the one after --port.")
+    var faultPort: Int?
+
     func validate() throws {
         guard speed > 0 else { throw ValidationError("--speed is more than 0") }
     }
@@ -27,7 +31,14 @@ struct Demo: AsyncParsableCommand {
         var options = options
         // A show begins anew each time.
         options.store = options.store ?? ":memory:"
+        // Through the bad network the page's own server has another origin.
+        options.allowOrigin += options.port == 0 ? ["*"] : ["127.0.0.1", "localhost", host].map { "http://\($0):\(options.port)" }
+        let faultPort = faultPort ?? (options.port == 0 ? 0 : options.port + 1)
         try await ServerRun(options, pages: pages) { server in
+            let relay = FaultRelay(to: server.port)
+            let (listener, relayPort) = try await relay.listen(host, faultPort)
+            defer { listener.close(promise: nil) }
+            server.setPage("/fault-port", StaticPage(contentType: "text/plain", bytes: Array("\(relayPort)".utf8)))
             print("Open http://\(host):\(server.port)/ in a browser. Ctrl-C ends it.")
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await DemoFeeds.playMatch(feed, speed: speed, on: server) }

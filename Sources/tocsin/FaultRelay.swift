@@ -1,0 +1,234 @@
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// A bad network for the demo: a TCP relay in front of the server that refuses upgrades, holds back, cuts or drops, as it is told.
+///
+///     POST /fault/MODE on its own port sets the mode; everything else goes to the server.
+final class FaultRelay: Sendable {
+    enum Mode: String, Sendable, CaseIterable {
+        /// Bytes go both ways as they come.
+        case clear
+        /// Upgrades are answered with 403; WebSockets that are open are closed.
+        case refuse
+        /// What the server says is held until 16 KiB of it are together, or it ends.
+        case buffer
+        /// Every connection is closed when it is 5 seconds old.
+        case cut
+        /// No byte goes either way, and nobody is told.
+        case drop
+    }
+
+    static let bufferBytes = 16 << 10
+    static let cutAfter = TimeAmount.seconds(5)
+
+    private let current = Mutex(Mode.clear)
+    private let connections = Mutex<[ObjectIdentifier: any Channel]>([:])
+    private let port: Int
+
+    /// - Parameter port: of the server, on this host.
+    init(to port: Int) {
+        self.port = port
+    }
+
+    var mode: Mode { current.withLock { $0 } }
+
+    func set(_ mode: Mode) {
+        current.withLock { $0 = mode }
+        for channel in connections.withLock({ Array($0.values) }) { channel.pipeline.fireUserInboundEventTriggered(mode) }
+    }
+
+    /// - Returns: the listener, which has to be closed, and its port.
+    func listen(_ host: String, _ port: Int) async throws -> (channel: any Channel, port: Int) {
+        let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.allowRemoteHalfClosure, value: true)
+            .childChannelInitializer { [self] channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(FaultConnection(self, server: self.port))
+                }
+            }
+            .bind(host: host, port: port).get()
+        return (channel, channel.localAddress?.port ?? port)
+    }
+
+    fileprivate func add(_ channel: any Channel) {
+        connections.withLock { $0[ObjectIdentifier(channel)] = channel }
+    }
+
+    fileprivate func remove(_ channel: any Channel) {
+        _ = connections.withLock { $0.removeValue(forKey: ObjectIdentifier(channel)) }
+    }
+}
+
+/// One connection of a client, and the one to the server that belongs to it.
+private final class FaultConnection: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private static let headBytesMax = 16 << 10
+
+    private let relay: FaultRelay
+    private let serverPort: Int
+    private var context: ChannelHandlerContext?
+    private var server: (any Channel)?
+    /// What came before the connection to the server was there, or before a request's head was complete.
+    private var early = ByteBuffer()
+    /// What the server said and is held back.
+    private var held = ByteBuffer()
+    private var isUpgrade = false
+    private var isOver = false
+
+    init(_ relay: FaultRelay, server port: Int) {
+        self.relay = relay
+        serverPort = port
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        relay.add(context.channel)
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: FaultRelay.cutAfter) { bound.value.onAge() }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        relay.remove(context.channel)
+        close()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        close()
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let mode = event as? FaultRelay.Mode {
+            if mode == .refuse, isUpgrade { close() }
+            if mode == .clear { passOn() }
+        } else if let half = event as? ChannelEvent, half == .inputClosed, relay.mode != .drop {
+            server?.close(mode: .output, promise: nil)
+        }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        if relay.mode == .drop || isOver { return }
+        if let server { return server.writeAndFlush(bytes, promise: nil) }
+        early.writeBuffer(&bytes)
+        let text = String(buffer: early).lowercased()
+        guard text.contains("\r\n\r\n") else {
+            if early.readableBytes > Self.headBytesMax { close() }
+            return
+        }
+        if text.hasPrefix("post /fault/") { return setMode(text) }
+        isUpgrade = text.contains("upgrade: websocket")
+        if isUpgrade, relay.mode == .refuse { return answer("403 Forbidden") }
+        connect(context)
+    }
+
+    private func setMode(_ text: String) {
+        let name = text.dropFirst("post /fault/".count).prefix { $0 != " " && $0 != "?" }
+        guard let mode = FaultRelay.Mode(rawValue: String(name)) else { return answer("404 Not Found") }
+        answer("204 No Content")
+        relay.set(mode)
+    }
+
+    private func answer(_ status: String) {
+        guard let context else { return }
+        isOver = true
+        let head = "HTTP/1.1 \(status)\r\nContent-Length: 0\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n"
+        let channel = context.channel
+        context.writeAndFlush(NIOAny(context.channel.allocator.buffer(string: head))).whenComplete { _ in channel.close(promise: nil) }
+    }
+
+    private func connect(_ context: ChannelHandlerContext) {
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        isOver = true  // nothing more is taken until the server is there
+        context.channel.setOption(.autoRead, value: false).whenFailure { _ in }
+        ClientBootstrap(group: context.eventLoop)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.allowRemoteHalfClosure, value: true)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(FaultAnswers(bound.value))
+                }
+            }
+            .connect(host: "127.0.0.1", port: serverPort)
+            .whenComplete { result in bound.value.onConnected(try? result.get()) }
+    }
+
+    private func onConnected(_ channel: (any Channel)?) {
+        isOver = false
+        guard let channel, let context else { return close() }
+        server = channel
+        channel.writeAndFlush(early, promise: nil)
+        early.clear()
+        context.channel.setOption(.autoRead, value: true).whenFailure { _ in }
+    }
+
+    /// The server says something.
+    func receive(_ bytes: ByteBuffer) {
+        var bytes = bytes
+        switch relay.mode {
+        case .drop: break
+        case .buffer:
+            held.writeBuffer(&bytes)
+            if held.readableBytes >= FaultRelay.bufferBytes { passOn() }
+        case .clear, .refuse, .cut:
+            held.writeBuffer(&bytes)
+            passOn()
+        }
+    }
+
+    func onServerEnd() {
+        if relay.mode == .drop { return }
+        passOn()
+        context?.close(mode: .output, promise: nil)
+    }
+
+    private func passOn() {
+        guard held.readableBytes > 0, let context else { return }
+        context.writeAndFlush(NIOAny(held), promise: nil)
+        held.clear()
+    }
+
+    private func onAge() {
+        guard let context else { return }
+        if relay.mode == .cut { return close() }
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: .seconds(1)) { bound.value.onAge() }
+    }
+
+    private func close() {
+        context?.close(promise: nil)
+        context = nil
+        server?.close(promise: nil)
+        server = nil
+    }
+}
+
+/// The server's side.
+private final class FaultAnswers: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let connection: FaultConnection
+
+    init(_ connection: FaultConnection) {
+        self.connection = connection
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        connection.receive(unwrapInboundIn(data))
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let half = event as? ChannelEvent, half == .inputClosed { connection.onServerEnd() }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        connection.onServerEnd()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+}
