@@ -1,6 +1,3 @@
-import HTTPTypes
-import TLSEngine
-
 /// Where a server is: `http://host:port` or `https://host:port`.
 package struct ServerAddress: Sendable, Hashable, CustomStringConvertible {
     package let scheme: String
@@ -34,42 +31,12 @@ package struct ServerAddress: Sendable, Hashable, CustomStringConvertible {
 
     package var isTLS: Bool { scheme == "https" }
 
-    package var authority: String {
-        let name = host.contains(":") ? "[\(host)]" : host
-        return port == (isTLS ? 443 : 80) ? name : "\(name):\(port)"
-    }
+    private var bracketedHost: String { host.contains(":") ? "[\(host)]" : host }
+
+    package var authority: String { port == (isTLS ? 443 : 80) ? bracketedHost : "\(bracketedHost):\(port)" }
+
+    /// With the port in any case, as CONNECT has it (RFC 9110 section 9.3.6).
+    var tunnelAuthority: String { "\(bracketedHost):\(port)" }
 
     package var description: String { "\(scheme)://\(authority)" }
-}
-
-/// How to reach a server.
-package struct ClientConfiguration: Sendable {
-    package var address: ServerAddress
-    /// nil: the system's.
-    package var caFile: String?
-    /// Take any certificate: for trials only.
-    package var isInsecure = false
-
-    package init(address: ServerAddress) {
-        self.address = address
-    }
-
-    func makeTLSContext() throws -> TLSContext? {
-        address.isTLS ? try TLSContext(clientTrusting: caFile, verifies: !isInsecure, alpn: ["http/1.1"]) : nil
-    }
-}
-
-/// Why a client does not get on.
-package struct ClientFault: Error, CustomStringConvertible {
-    package var description: String
-    /// The server refused for good: trying again does not help.
-    package var isFinal: Bool
-    /// The slot that the server gave to come back in.
-    package var retryAfterMilliseconds: Int?
-
-    package init(_ description: String, isFinal: Bool = false, retryAfterMilliseconds: Int? = nil) {
-        self.description = description
-        self.isFinal = isFinal
-        self.retryAfterMilliseconds = retryAfterMilliseconds
-    }
 }
