@@ -27,15 +27,17 @@ struct LadderCase: CustomTestStringConvertible, Sendable {
 /// The words of the fixtures.
 private enum Words {
     static func rung(_ value: Any?) throws -> ClientTransport {
-        try #require(ClientTransport(rawValue: try #require(value as? String)))
+        let name = try #require(value as? String)
+        return try #require(ClientTransport(rawValue: name))
     }
 
     static func memory(_ value: Any?) throws -> [ClientTransport: FallbackLadder.Remembered] {
         var memory: [ClientTransport: FallbackLadder.Remembered] = [:]
         for (name, value) in try #require(value as? [String: [String: Any]]) {
+            let word = try #require(value["verdict"] as? String)
             memory[try rung(name)] = FallbackLadder.Remembered(
-                verdict: try #require(RungVerdict(rawValue: try #require(value["verdict"] as? String))),
-                milliseconds: value["ms"] as? Int ?? 0, until: try #require(value["until"] as? Int)
+                verdict: try #require(RungVerdict(rawValue: word)), milliseconds: value["ms"] as? Int ?? 0,
+                until: try #require(value["until"] as? Int)
             )
         }
         return memory
@@ -61,7 +63,8 @@ private enum Words {
         case "probe": return .probe(try rung(event["rung"]), at: try #require(event["at"] as? Int))
         case "heard": return .heard(try rung(event["rung"]))
         case "closed":
-            let role = try #require(FallbackLadder.Role(rawValue: event["role"] as? String ?? "carry"))
+            let word = event["role"] as? String ?? "carry"
+            let role = try #require(FallbackLadder.Role(rawValue: word))
             return .closed(try rung(event["rung"]), role, try ending(event))
         case "reachable": return .reachable(try #require(event["yes"] as? Bool))
         case "offline": return .offline
@@ -111,7 +114,8 @@ private enum Words {
         #expect(steps.count > 1)
         for (number, step) in steps.enumerated() {
             let at = try #require(step["at"] as? Int)
-            let actions = ladder.on(try Words.event(try #require(step["on"] as? [String: Any])), at: at).map { Words.action($0) }
+            let event = try #require(step["on"] as? [String: Any])
+            let actions = ladder.on(try Words.event(event), at: at).map { Words.action($0) }
             let expected = try #require(step["do"] as? [NSDictionary])
             #expect(actions == expected, "\(one.name), step \(number) at \(at)")
             #expect(ladder.due == step["due"] as? Int, "\(one.name), step \(number) at \(at)")
