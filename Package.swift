@@ -171,6 +171,17 @@ let package = Package(
             ],
             path: "Tests/HTTP1Oracle"
         ),
+        // A subscriber that says how it stands, for the tests with proxies.
+        .executableTarget(name: "ProxyClient", dependencies: ["TocsinClient"], path: "Tests/ProxyClient"),
+        .testTarget(
+            name: "TocsinClientTests",
+            dependencies: [
+                "TocsinClient", "JSONCodec", "WebSocketCodec", "HTTP1Codec",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ]
+        ),
         .testTarget(name: "HTTP2SessionTests", dependencies: ["HTTP2Session", "TestSupport"]),
         .testTarget(name: "TLSEngineTests", dependencies: ["TLSEngine", "TestSupport"]),
     ]

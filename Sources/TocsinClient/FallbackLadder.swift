@@ -152,12 +152,12 @@ package struct FallbackLadder: Sendable {
         if let carrier {
             due = min(due, carrier.heard + silence(of: carrier))
             if probe == nil { due = min(due, nextProbe) }
-            if carrier.probes != nil { due = min(due, carrier.since + times.measure) }
+            if let probes = carrier.probes { due = min(due, measureDue(probes, heard: carrier.heard)) }
             if failures > 0 { due = min(due, carrier.since + times.short) }
         }
         if let probe {
             if let hello = probe.hello {
-                due = min(due, probe.probes == nil ? probe.until : hello + times.measure)
+                due = min(due, probe.probes.map { measureDue($0, heard: hello) } ?? probe.until)
             } else {
                 due = min(due, probe.since + times.probe)
             }
@@ -177,7 +177,7 @@ package struct FallbackLadder: Sendable {
             if now >= carrier.heard + silence(of: carrier) {
                 close(carrier.rung, .carry)
                 ended(carrier, isSilent: true)
-            } else if let probes = carrier.probes, now >= carrier.since + times.measure {
+            } else if let probes = carrier.probes, now >= measureDue(probes, heard: carrier.heard) {
                 carrierMeasured(probes)
             }
         }
@@ -192,7 +192,7 @@ package struct FallbackLadder: Sendable {
             return
         }
         if let probes = probe.probes {
-            if now >= hello + times.measure { probeMeasured(probes) }
+            if now >= measureDue(probes, heard: hello) { probeMeasured(probes) }
         } else if now >= probe.until {
             climb(to: probe.rung)
         }
@@ -433,6 +433,11 @@ extension FallbackLadder {
             probe!.probes!.append(measurement)
             if probe!.probes!.count == 3 { probeMeasured(probe!.probes!) }
         }
+    }
+
+    /// The first probe comes when all that was missed has been sent; the others in their time after it.
+    private func measureDue(_ probes: [Measurement], heard: Int) -> Int {
+        (probes.first?.came ?? heard) + times.measure
     }
 
     /// - Returns: by how much messages are held back, in milliseconds.

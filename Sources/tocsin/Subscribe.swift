@@ -6,8 +6,8 @@ struct Subscribe: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Subscribes, and prints each message as a line of JSON.",
         discussion: """
-            It resumes by itself from the last position, without loss or repeat. Each message has its "position": hand one to --after to
-            go on from there.
+            It finds a way through proxies and firewalls, and resumes by itself from the last position, without loss or repeat. Each \
+            message has its "position": hand one to --after to go on from there.
 
             tocsin subscribe 'alerts.>' --transport sse --after earliest
             """
@@ -17,16 +17,18 @@ struct Subscribe: AsyncParsableCommand {
         case auto
         case websocket
         case sse
+        case ssePost = "sse-post"
+        case ssePadded = "sse-padded"
         case longPoll = "long-poll"
+        case longPollClose = "long-poll-close"
+        case shortPoll = "short-poll"
 
-        var transports: [ClientTransport] {
-            switch self {
-            case .auto: [.webSocket, .eventStream, .longPoll]
-            case .websocket: [.webSocket]
-            case .sse: [.eventStream]
-            case .longPoll: [.longPoll]
-            }
-        }
+        var transports: [ClientTransport] { ClientTransport(rawValue: rawValue).map { [$0] } ?? ClientTransport.allCases }
+    }
+
+    enum StatusForm: String, ExpressibleByArgument, CaseIterable {
+        case text
+        case json
     }
 
     @OptionGroup var connect: ConnectOptions
@@ -34,7 +36,7 @@ struct Subscribe: AsyncParsableCommand {
     @Argument(help: "Channels or patterns (* for one token, a last > for the rest).")
     var channels: [String]
 
-    @Option(help: "How to subscribe; auto takes the first that gets through.")
+    @Option(help: "How to subscribe; auto takes the best that gets through.")
     var transport = TransportChoice.auto
 
     @Option(help: "latest, earliest or a position; by default what the channels' kinds begin with.")
@@ -49,46 +51,79 @@ struct Subscribe: AsyncParsableCommand {
     @Flag(help: "Alerts that were missed come in short.")
     var digest = false
 
-    @Option(help: "End after so many messages.")
+    @Option(help: "End after so many notifications.")
     var count: Int?
+
+    @Option(help: "How changes of the connection are told on standard error.")
+    var status = StatusForm.text
 
     func validate() throws {
         guard !channels.isEmpty else { throw ValidationError("name at least one channel") }
         guard count ?? 1 > 0 else { throw ValidationError("--count is at least 1") }
     }
 
-    private struct Enough: Error {}
-
     func run() async throws {
-        var subscriber = Subscriber(
-            try connect.makeConfiguration(), channels: channels, after: after, transports: transport.transports
-        )
-        if let rate { subscriber.items.append(("rate", rate)) }
-        if let user { subscriber.items.append(("user", user)) }
-        if digest { subscriber.items.append(("digest", "true")) }
+        var configuration = try connect.makeConfiguration()
+        configuration.transports = transport.transports
+        configuration.user = user
+        configuration.digest = digest
+        if transport == .auto { configuration.memory = PathMemoryFile(StateDirectory.pathMemoryPath) }
+        let client = try TocsinClient(configuration)
+        let statuses = client.statuses
+        let telling = Task {
+            for await status in statuses { tell(status) }
+        }
         var printed = 0
         do {
-            try await subscriber.run { event in
-                switch event {
-                case .live(let transport):
-                    note("live over \(transport.rawValue)")
-                case .notification(let object):
-                    try FileHandle.standardOutput.write(contentsOf: object + [UInt8(ascii: "\n")])
-                    printed += 1
-                    if printed == count { throw Enough() }
-                case .control(let object):
-                    try FileHandle.standardOutput.write(contentsOf: object + [UInt8(ascii: "\n")])
-                case .reconnecting(let why, let milliseconds):
-                    note("\(why); again in \(milliseconds) ms")
-                }
+            for try await message in try await client.subscribe(channels, after: after, rate: rate) {
+                try FileHandle.standardOutput.write(contentsOf: message.json + [UInt8(ascii: "\n")])
+                guard message.type == "notification" else { continue }
+                printed += 1
+                if printed == count { break }
             }
-        } catch is Enough {
         } catch let fault as ClientFault {
+            await client.close()
+            await telling.value
             throw CommandFailure(description: fault.description)
         }
+        await client.close()
+        await telling.value
     }
 
-    private func note(_ text: String) {
-        try? FileHandle.standardError.write(contentsOf: Array("tocsin: \(text)\n".utf8))
+    /// One line on standard error.
+    private func tell(_ status: ClientStatus) {
+        switch status.state {
+        case .closed where self.status == .text, .idle: return
+        default: break
+        }
+        guard self.status == .json else { return write("tocsin: \(status.text)") }
+        struct Line: Encodable {
+            var event = "status"
+            var state: String
+            var transport: String?
+            var why: String?
+            var text: String
+
+            enum CodingKeys: CodingKey {
+                case event, state, transport, why, text
+            }
+
+            func encode(to encoder: any Encoder) throws {
+                var container = encoder.container(keyedBy: CodingKeys.self)
+                try container.encode(event, forKey: .event)
+                try container.encode(state, forKey: .state)
+                try container.encode(transport, forKey: .transport)
+                try container.encode(why, forKey: .why)
+                try container.encode(text, forKey: .text)
+            }
+        }
+        let line = Line(
+            state: status.state.rawValue, transport: status.transport?.rawValue, why: status.why?.rawValue, text: status.text
+        )
+        if let json = try? JSONEncoder().encode(line) { write(String(decoding: json, as: UTF8.self)) }
+    }
+
+    private func write(_ line: String) {
+        try? FileHandle.standardError.write(contentsOf: Array((line + "\n").utf8))
     }
 }
