@@ -178,6 +178,7 @@ let package = Package(
             dependencies: [
                 "TocsinClient", "JSONCodec", "WebSocketCodec", "HTTP1Codec",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ]

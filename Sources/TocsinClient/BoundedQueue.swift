@@ -55,6 +55,9 @@ final class BoundedQueue<Element: Sendable>: Sendable {
         self.onRoom = onRoom
     }
 
+    /// Of all that waits.
+    var weight: Int { state.withLock { $0.weight } }
+
     var hasRoom: Bool { state.withLock { $0.weight < weightMax || $0.isFinished } }
 
     /// Adds an element, even if there is no room.

@@ -170,13 +170,15 @@ extension Line {
     }
 
     private func member(for object: WireObject) -> Member? {
-        if members.count == 1 { return members[0] }
-        let channel = object.message.channel ?? object.slice["data"]?["channel"]?.string()
-        if let channel {
+        if let channel = object.message.channel {
             let filter = ChannelFilter(channel)
             return members.first { $0.subscription.overlaps([filter]) }
         }
         if let channels = object.channels { return members.first { !Set($0.subscription.channels).isDisjoint(with: channels) } }
+        if object.message.type == "ack", let channel = object.slice["data"]?["channel"]?.string() {
+            let filter = ChannelFilter(channel)
+            return members.first { $0.subscription.overlaps([filter]) }
+        }
         return members.first
     }
 }

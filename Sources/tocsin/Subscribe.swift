@@ -120,7 +120,9 @@ struct Subscribe: AsyncParsableCommand {
         let line = Line(
             state: status.state.rawValue, transport: status.transport?.rawValue, why: status.why?.rawValue, text: status.text
         )
-        if let json = try? JSONEncoder().encode(line) { write(String(decoding: json, as: UTF8.self)) }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        if let json = try? encoder.encode(line) { write(String(decoding: json, as: UTF8.self)) }
     }
 
     private func write(_ line: String) {
