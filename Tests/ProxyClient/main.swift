@@ -3,12 +3,18 @@ import TocsinClient
 
 // A subscriber for the tests with proxies: says as JSON lines how the client stands and what comes, each with its time.
 //
-//     ProxyClient --server URL [--proxy URL] --count N CHANNEL
+//     ProxyClient [--proxy URL] [--count N] [--after WHERE] [--transports NAME,NAME] --server URL CHANNEL
+//
+// Without --count it goes on until it is ended.
 
 struct Arguments {
+    private static let known: Set = ["--server", "--proxy", "--count", "--after", "--transports"]
+
     var server: ServerAddress
     var proxy: ServerAddress?
-    var count: Int
+    var count = Int.max
+    var after: String?
+    var transports = ClientTransport.allCases
     var channel: String
 
     init?(_ words: [String]) {
@@ -18,13 +24,22 @@ struct Arguments {
         while let word = words.popFirst() {
             if word.hasPrefix("--") { options[word] = words.popFirst() } else { rest.append(word) }
         }
-        guard let server = options["--server"].flatMap({ ServerAddress($0) }), let count = options["--count"].flatMap({ Int($0) }),
-            rest.count == 1, Set(options.keys).isSubset(of: ["--server", "--proxy", "--count"])
+        // The server may also stand before the channel.
+        if options["--server"] == nil, rest.count == 2 { options["--server"] = rest.removeFirst() }
+        guard let server = options["--server"].flatMap({ ServerAddress($0) }), rest.count == 1, Self.known.isSuperset(of: options.keys)
         else { return nil }
-        (self.server, self.count, channel) = (server, count, rest[0])
+        (self.server, after, channel) = (server, options["--after"], rest[0])
         if let text = options["--proxy"] {
             guard let address = ServerAddress(text) else { return nil }
             proxy = address
+        }
+        if let text = options["--count"] {
+            guard let number = Int(text), number > 0 else { return nil }
+            count = number
+        }
+        if let text = options["--transports"] {
+            transports = text.split(separator: ",").compactMap { ClientTransport(rawValue: String($0)) }
+            guard !transports.isEmpty else { return nil }
         }
     }
 }
@@ -38,11 +53,13 @@ struct Arguments {
 @Sendable func milliseconds() -> Int { Int(Date().timeIntervalSince1970 * 1000) }
 
 guard let arguments = Arguments(Array(CommandLine.arguments.dropFirst())) else {
-    try? FileHandle.standardError.write(contentsOf: Array("ProxyClient --server URL [--proxy URL] --count N CHANNEL\n".utf8))
+    try? FileHandle.standardError.write(
+        contentsOf: Array("ProxyClient [--proxy URL] [--count N] [--after WHERE] [--transports NAME,NAME] --server URL CHANNEL\n".utf8))
     exit(2)
 }
 var configuration = ClientConfiguration(address: arguments.server)
 configuration.proxy = arguments.proxy
+configuration.transports = arguments.transports
 configuration.isInsecure = true
 let client = try TocsinClient(configuration)
 let statuses = client.statuses
@@ -52,12 +69,12 @@ let telling = Task {
         say(["event": "status", "state": status.state.rawValue, "transport": transport, "text": status.text, "at": milliseconds()])
     }
 }
-let messages = try await client.subscribe([arguments.channel])
+let messages = try await client.subscribe([arguments.channel], after: arguments.after)
 var count = 0
 for try await message in messages where message.type == "notification" {
     let object = try JSONSerialization.jsonObject(with: Data(message.json)) as? [String: Any]
     let n = (object?["data"] as? [String: Any])?["n"] ?? NSNull()
-    say(["event": "message", "sequence": message.sequence ?? 0, "n": n, "at": milliseconds()])
+    say(["event": "message", "sequence": message.sequence ?? 0, "skipped": message.skipped, "n": n, "at": milliseconds()])
     count += 1
     if count == arguments.count { break }
 }

@@ -226,6 +226,26 @@ private func take(_ count: Int, of sequence: NotificationSequence) async throws 
         try await server.stop()
     }
 
+    @Test("through a forward proxy: WebSockets in a tunnel, the rest in absolute form", arguments: ClientTransport.allCases)
+    func forwardProxy(_ transport: ClientTransport) async throws {
+        let proxy = try await FakeServer.start()
+        // Nobody could reach it by its name.
+        var configuration = ClientConfiguration(address: try #require(ServerAddress("http://server.invalid:81")))
+        configuration.proxy = proxy.address
+        configuration.transports = [transport]
+        configuration.memory = ProcessPathMemory()
+        let client = try TocsinClient(configuration)
+        let messages = try await client.subscribe(["a"], after: "earliest")
+        async let published: Void = publish(5, "a", to: proxy, every: .milliseconds(20))
+        #expect(try await take(5, of: messages) == Array(0..<5))
+        try await published
+        let tunnels = try await proxy.seen.filter { $0.hasPrefix("CONNECT") }
+        #expect(tunnels == (transport == .webSocket ? ["CONNECT server.invalid:81"] : []))
+        #expect(Set(try await proxy.authorities) == ["server.invalid:81"])
+        await client.close()
+        try await proxy.stop()
+    }
+
     @Test("a request that the server does not take ends the client with its words")
     func refusedRequest() async throws {
         let server = try await FakeServer.start()

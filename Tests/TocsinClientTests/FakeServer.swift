@@ -33,6 +33,8 @@ final class FakeServer: Sendable {
         /// What was asked for, as `websocket`, `sse`, …, and commands by their type.
         var seen: [String] = []
         var lastSession = 0
+        /// Of requests, without CONNECT.
+        var authorities: [String] = []
 
         init(_ behaviour: Behaviour) {
             self.behaviour = behaviour
@@ -80,6 +82,8 @@ final class FakeServer: Sendable {
     }
 
     var seen: [String] { get async throws { try await onLoop { $0.seen } } }
+
+    var authorities: [String] { get async throws { try await onLoop { $0.authorities } } }
 
     /// Numbers the message, and sends it to who subscribed.
     func publish(_ channel: String, _ n: Int, pad: Int = 0) async throws {
@@ -199,6 +203,11 @@ final class FakeConnection: ChannelInboundHandler {
                     guard let event = try? parser.next(UnsafeRawBufferPointer(rest), consumed: &consumed) else { return }
                     switch event {
                     case .head(let head): self.head = head.request
+                    case .end where head!.method == .connect:
+                        world.seen.append("CONNECT \(head!.authority ?? "")")
+                        head = nil
+                        parser = HTTP1RequestParser()
+                        write("HTTP/1.1 200 OK\r\n\r\n")
                     case .body(let range): body += rest[range]
                     case .end:
                         let request = head!
@@ -215,6 +224,8 @@ final class FakeConnection: ChannelInboundHandler {
 
     private func answer(_ request: HTTPRequest, _ body: [UInt8]) {
         let path = request.path ?? ""
+        // It takes any authority, and so can stand for a forward proxy too.
+        if let authority = request.authority { world.authorities.append(authority) }
         if path == "/healthz" { return reply("200 OK", "ok") }
         if let token = world.behaviour.token, request.headerFields[.authorization] != "Bearer \(token)" {
             world.seen.append("401")
