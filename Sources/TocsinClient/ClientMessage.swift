@@ -21,7 +21,6 @@ struct WireObject {
     var channels: [String]?
     /// Of a gap or a digest: the last sequence that it is about.
     var to: Int?
-    var reason: String?
     var slice: JSONSlice
 
     /// - Returns: nil if it is not an object with a type.
@@ -39,15 +38,18 @@ struct WireObject {
             case "type": message.type = value.string() ?? ""
             case "channel": message.channel = value.string()
             case "channels": channels = value.elements.compactMap { $0.string() }
-            case "sequence": message.sequence = value.integer().flatMap { Int(exactly: $0) }
+            case "sequence": message.sequence = Self.count(value)
             case "position": message.position = value.string()
-            case "skipped": message.skipped = value.integer().flatMap { Int(exactly: $0) } ?? 0
-            case "to": to = value.integer().flatMap { Int(exactly: $0) }
-            case "reason": reason = value.string()
+            case "skipped": message.skipped = Self.count(value) ?? 0
+            case "to": to = Self.count(value)
             default: break
             }
         }
         if message.type.isEmpty { return nil }
+    }
+
+    private static func count(_ value: JSONSlice) -> Int? {
+        value.integer().flatMap { $0 < 0 ? nil : Int(exactly: $0) }
     }
 
     /// A whole number that is a member.

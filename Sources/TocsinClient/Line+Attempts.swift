@@ -2,6 +2,9 @@ import JSONCodec
 
 /// What attempts ask of their line and tell it. Each names itself; one that the ladder has closed is told by a `CancellationError`.
 extension Line {
+    /// A day: what a server may ask a client to stay away.
+    private static let slotMillisecondsMax = 86_400_000
+
     /// What to ask the server for, as of now.
     func request(_ id: Int, poll: WireRequest.Poll?) async throws -> WireRequest {
         let token = try await tokens.value()
@@ -65,6 +68,7 @@ extension Line {
     private func end(_ id: Int, _ ending: FallbackLadder.Ending) {
         guard let attempt = attempts.removeValue(forKey: id) else { return }
         attempt.channel?.close()
+        if attempt.role == .carry { failReplies() }
         feed(.closed(attempt.rung, attempt.role, ending))
     }
 
@@ -122,12 +126,12 @@ extension Line {
             for (member, place) in zip(attempt.members, Self.places(object.slice)) { move(member, to: place, onlyFirst: true) }
             begin(id, network: object.slice["network"]?.string())
         case "probe":
-            guard let at = object.integer("at") else { return }
+            guard let at = object.integer("at"), (0...10_000).contains(at) else { return }
             let came = cameTime(arrival, at: at, after: attempt.firstProbe)
             attempts[id]!.firstProbe = attempt.firstProbe ?? (came, at)
             feed(.probe(attempt.rung, at: at), at: came)
         case "going-away":
-            end(id, .goingAway(object.integer("retry_after_ms").map { max(0, $0) }))
+            end(id, .goingAway(object.integer("retry_after_ms").map { min(max(0, $0), Self.slotMillisecondsMax) }))
             throw CancellationError()
         case "token-expiring": renewToken(id)
         case "token-expired": throw AttemptFailure(ending: .denied)

@@ -57,6 +57,9 @@ actor Line {
     /// Why it was closed.
     private(set) var fault: ClientFault?
 
+    /// Of the name of a network; a server's has eight.
+    private static let networkBytesMax = 64
+
     private let onStatus: @Sendable (ClientStatus) -> Void
     private let start = ContinuousClock.now
     private var lastAttempt = 0
@@ -169,6 +172,7 @@ actor Line {
 
     private func drop(_ id: Int) {
         guard let attempt = attempts.removeValue(forKey: id) else { return }
+        if attempt.role == .carry { failReplies() }
         if attempt.rung == .webSocket { attempt.channel?.send(.close, [0x03, 0xE8]) }
         attempt.channel?.close()
         attempt.task?.cancel()
@@ -193,9 +197,14 @@ actor Line {
         self.fault = self.fault ?? fault
         for member in members { member.subscription.queue.finish(fault) }
         members = []
+        failReplies()
+    }
+
+    /// What they were awaited from is gone.
+    func failReplies() {
         let waiting = replies.values
         replies = [:]
-        for reply in waiting { reply.resume(throwing: fault ?? ClientFault("closed")) }
+        for reply in waiting { reply.resume(throwing: ClientFault("the connection ended")) }
     }
 
     // MARK: memory
@@ -228,7 +237,7 @@ actor Line {
 
     /// The server names the network.
     func setNetwork(_ name: String) {
-        guard name != network else { return }
+        guard name != network, name.utf8.count <= Self.networkBytesMax else { return }
         let wasThought = network != nil
         network = name
         configuration.memory.setLastNetwork(name, of: configuration.address)

@@ -31,7 +31,8 @@ struct SequenceCheck: Sendable {
                 duplicates += 1
                 return false
             }
-            lost += max(0, sequence - message.skipped - last - 1)
+            // A server that counts nonsense is not to make us count beyond what an Int holds.
+            lost += min(max(0, sequence - min(message.skipped, sequence) - last - 1), 1 << 32)
         }
         note(channel, sequence)
         return true
