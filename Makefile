@@ -7,12 +7,13 @@ RELEASE := .build/release/tocsin
 DEMO_ARGUMENTS ?=
 SEEDS ?= 500
 SECONDS ?= 60
+SANITIZER ?= thread
 TORTURE_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
 TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
 
-.PHONY: help demo test unit interop bench bench-store bench-quick torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
+.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-quick torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
 	fuzz simulate simulate-defects build release lint format setup setup-test clean
 
 help: ## What can be made
@@ -21,10 +22,12 @@ help: ## What can be made
 demo: release ## Runs the server with a page that shows it at work, on http://127.0.0.1:8080/
 	$(RELEASE) demo $(DEMO_ARGUMENTS)
 
-test: setup-test ## Everything that has to pass: unit and interop tests, simulation, short forms of torture and benchmarks
+test: setup-test ## Everything that has to pass: unit and interop tests, simulation, short forms of the slow suites
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory interop
+	@$(MAKE) --no-print-directory browser-client
+	@$(MAKE) --no-print-directory proxies-quick
 	@$(MAKE) --no-print-directory simulate
 	@$(MAKE) --no-print-directory torture-quick
 	@$(MAKE) --no-print-directory conformance-quick
@@ -37,6 +40,11 @@ unit: setup ## The tests in Swift
 	$(SWIFT) build --build-tests -j $(JOBS)
 	@echo "== unit tests"
 	$(SWIFT) test --skip-build --parallel --num-workers $(JOBS)
+
+browser-client: setup-test ## The tests of tocsin.js, in Node
+	@echo "== tests of tocsin.js (Tests/Browser)"
+	$(SWIFT) build --product tocsin -j $(JOBS)
+	TOCSIN_BINARY=$(CURDIR)/.build/debug/tocsin node --test Tests/Browser/
 
 interop: setup-test ## Clients written elsewhere, against the real server: curl, Python, Chromium
 	@echo "== building the server"
@@ -64,6 +72,14 @@ torture-quick: release ## The same with 8 kills
 	@echo "== short torture"
 	bash Tests/Torture/run --binary $(CURDIR)/$(RELEASE) --kills 8 --seconds-between 0.3:1 --subscribers 120
 
+proxies: release setup-test ## Clients behind real proxies and bad networks; the tables in Docs/fallback.md; about 25 minutes
+	$(SWIFT) build --product ProxyClient -j $(JOBS)
+	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) TOCSIN_PROXY_CLIENT=$(CURDIR)/.build/debug/ProxyClient bash Tests/Proxies/run --write
+
+proxies-quick: release setup-test ## The same with some of the ways; two minutes
+	$(SWIFT) build --product ProxyClient -j $(JOBS)
+	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) TOCSIN_PROXY_CLIENT=$(CURDIR)/.build/debug/ProxyClient bash Tests/Proxies/run --quick
+
 conformance: release setup-test ## Autobahn (all cases), h2spec's cases, RFC 8441, other HTTP/1.1 parsers; reports in Docs/conformance; half an hour
 	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
 	bash Tests/Conformance/run $(RELEASE) .build/debug/HTTP1Oracle
@@ -82,6 +98,11 @@ attacks: release setup-test ## What hostile peers try, while others are served; 
 attacks-quick: release setup-test ## The same for some seconds each
 	@echo "== attacks"
 	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) bash Tests/Attacks/run -q
+
+sanitize: setup ## The tests in Swift, watched by a sanitizer: SANITIZER=thread or address
+	@echo "== unit tests with the $(SANITIZER) sanitizer"
+	$(SWIFT) build --build-tests --sanitize=$(SANITIZER) --scratch-path .build-$(SANITIZER) -j $(JOBS)
+	$(SWIFT) test --skip-build --sanitize=$(SANITIZER) --scratch-path .build-$(SANITIZER) --parallel --num-workers $(JOBS)
 
 fuzz: setup ## Runs each fuzzer for SECONDS (60); findings go to Fixtures/Fuzz
 	Tests/Fuzz/run $(SECONDS)
@@ -117,7 +138,7 @@ setup-test: setup
 	@$(call install,$(TEST_PACKAGES))
 
 clean: ## Removes what was built
-	rm -rf .build .build-defects .build-fuzz .venv-interop .venv-conformance .venv-autobahn
+	rm -rf .build .build-defects .build-fuzz .build-thread .build-address .venv-interop .venv-conformance .venv-autobahn .venv-proxies
 
 # Installs the Debian packages that are missing, if it may.
 define install
