@@ -59,7 +59,8 @@ package final class Server: Sendable {
         let (log, preload) = try await EmbeddedLog.open(
             options, writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
         )
-        logLoops[2].execute { SystemCall.lowerPriority() }
+        // Who is behind, or sends large bodies, waits for those who are live.
+        for loop in logLoops[1...] { loop.execute { SystemCall.lowerPriority() } }
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
             tokens: tokens
@@ -71,6 +72,9 @@ package final class Server: Sendable {
                 loop.start()
                 log.follow(loop)
                 return NIOLoopBound(loop, eventLoop: eventLoop)
+            }.get()
+            try await eventLoop.flatSubmit {
+                do { return try reference.value.openWaker() } catch { return eventLoop.makeFailedFuture(error) }
             }.get()
             references.append(reference)
         }

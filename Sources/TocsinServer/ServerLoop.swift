@@ -40,6 +40,11 @@ package final class ServerLoop {
     /// What waits, so that nobody takes the loop from the others.
     private(set) lazy var turns = TurnQueue(eventLoop: eventLoop, nanoseconds: nanoseconds) { [weak self] in self?.perform($0) }
     private let nanoseconds: () -> Int64
+    /// Enough that the reader's thread finds the next one when it is through with one.
+    private static let questionsAskedMax = 4
+    /// What subscribers want to know of the log: waiting, and under way.
+    private var questions = CircularBuffer<(SubscriberID, LogRequest)>()
+    private var questionsAsked = 0
     /// Subscribers whose reading goes on at their turn.
     private var waitingReaders: Set<SubscriberID> = []
     /// Subscribers that chose a rate, by the time between two turns in milliseconds.
@@ -79,6 +84,13 @@ package final class ServerLoop {
         let interval = TimeAmount.milliseconds(1000 / Int64(Self.ticksPerSecond))
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
         tickTask = eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in bound.value.onTick() }
+    }
+
+    /// Turns come through a pipe from now on.
+    func openWaker() throws -> EventLoopFuture<Void> {
+        let (waker, opened) = try LoopWaker.open(eventLoop) { [weak self] in self?.turns.turn() }
+        turns.waker = waker
+        return opened
     }
 
     func stop() {
@@ -220,25 +232,40 @@ package final class ServerLoop {
         if hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { stop(id) }
     }
 
-    /// Asks the log for what is not in memory, and reads on with the answer.
+    /// Asks the log for what is not in memory, and reads on with the answer. Some ask at a time: who is gone when its question comes up
+    /// has cost the log nothing.
     func ask(_ id: SubscriberID, _ request: LogRequest) {
         outlets[id].isAsking = true
-        let bound = bind(self)
-        let query = request.query
-        server.log.read(from: self) { store throws(StoreFault) in
-            try store.answer(query, nowMilliseconds: Clock.wallMilliseconds())
-        } completion: { result in
-            let loop = bound.value
-            guard loop.hub.isCurrent(id) else { return }
-            loop.outlets[id].isAsking = false
-            switch result {
-            case .success(let answer):
-                loop.counters.logReads += 1
-                loop.readOn(id, (request, answer))
-            case .failure:
-                // It is not lost: the cursor stays, and the log is asked again.
-                loop.readOnSoon(id, milliseconds: 1000)
+        questions.append((id, request))
+        askNext()
+    }
+
+    private func askNext() {
+        while questionsAsked < Self.questionsAskedMax, let (id, request) = questions.popFirst() {
+            guard hub.isCurrent(id) else { continue }
+            questionsAsked += 1
+            let bound = bind(self)
+            let query = request.query
+            server.log.read(from: self) { store throws(StoreFault) in
+                try store.answer(query, nowMilliseconds: Clock.wallMilliseconds())
+            } completion: { result in
+                bound.value.take(result, id, request)
             }
+        }
+    }
+
+    private func take(_ result: Result<LogAnswer, StoreFault>, _ id: SubscriberID, _ request: LogRequest) {
+        questionsAsked -= 1
+        askNext()
+        guard hub.isCurrent(id) else { return }
+        outlets[id].isAsking = false
+        switch result {
+        case .success(let answer):
+            counters.logReads += 1
+            readOn(id, (request, answer))
+        case .failure:
+            // It is not lost: the cursor stays, and the log is asked again.
+            readOnSoon(id, milliseconds: 1000)
         }
     }
 

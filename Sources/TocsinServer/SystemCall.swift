@@ -20,6 +20,22 @@ enum SystemCall {
         Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC)
     }
 
+    /// - Returns: the ends of a pipe that do not block; nil if there are no descriptors.
+    static func pipe() -> (read: Int32, write: Int32)? {
+        var ends: [Int32] = [-1, -1]
+        guard Glibc.pipe(&ends) == 0 else { return nil }
+        for end in ends {
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+        }
+        return (ends[0], ends[1])
+    }
+
+    static func writeByte(_ descriptor: Int32) {
+        var byte: UInt8 = 0
+        _ = Glibc.write(descriptor, &byte, 1)
+    }
+
     static func close(_ descriptor: Int32) {
         _ = Glibc.close(descriptor)
     }

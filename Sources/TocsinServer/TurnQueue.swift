@@ -13,7 +13,7 @@ import NotificationCore
 /// TLS bring one of text. Who works looks at the clock after each piece, request, event or page.
 ///
 /// The odd case: NIO runs tasks until there are none and only then looks at the sockets again. Work that went on in a task of its own
-/// would keep everybody waiting who is heard through a socket. So the next turn is a task for a moment later.
+/// would keep everybody waiting who is heard through a socket. So the next turn comes through a pipe (`LoopWaker`).
 final class TurnQueue {
     enum Job {
         case connection(Connection)
@@ -26,12 +26,14 @@ final class TurnQueue {
     static let sliceNanoseconds: Int64 = 200_000
     /// A message waits for a turn about three times on its way: at the publisher's loop, at the subscriber's, and for the next poll.
     static let turnNanoseconds: Int64 = 500_000
-    /// Long enough that NIO does not find the next turn due before it has looked at the sockets.
+    /// To the next turn, on loops without a waker (which have no sockets either).
     static let pause = TimeAmount.microseconds(20)
 
     private let eventLoop: any EventLoop
     private let nanoseconds: () -> Int64
     private let perform: (Job) -> Void
+    /// Has `turn` called when the loop has looked at its sockets.
+    var waker: LoopWaker?
     private var jobs = CircularBuffer<Job>()
     private var isScheduled = false
     /// Of the slice that is under way.
@@ -74,11 +76,12 @@ final class TurnQueue {
 
     private func schedule() {
         isScheduled = true
+        if let waker { return waker.wake() }
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
         eventLoop.scheduleTask(in: Self.pause) { bound.value.turn() }
     }
 
-    private func turn() {
+    func turn() {
         isScheduled = false
         let end = nanoseconds() + Self.turnNanoseconds
         repeat {
