@@ -57,10 +57,6 @@ package struct FallbackLadder: Sendable {
         var until = 0
     }
 
-    private struct Wait {
-        var until: Int
-    }
-
     private struct Told: Equatable {
         var rung: ClientTransport?
         var why: Reason?
@@ -80,7 +76,8 @@ package struct FallbackLadder: Sendable {
     private var heartbeat: Int
     private var failures = 0
     package private(set) var state = State.idle
-    private var wait: Wait?
+    /// Until when it waits.
+    private var wait: Int?
     private var blamed: Set<ClientTransport> = []
     /// A proven rung that was refused: is the server there at all?
     private var checking: ClientTransport?
@@ -146,7 +143,7 @@ package struct FallbackLadder: Sendable {
         case .idle, .closed, .refused, .offline: return nil
         case .connecting, .live, .polling, .waiting: break
         }
-        var due = wait?.until ?? Self.never
+        var due = wait ?? Self.never
         for attempt in pending { due = min(due, attempt.since + times.giveUp) }
         if !pending.isEmpty, candidate() != nil { due = min(due, raceAt) }
         if let carrier {
@@ -166,7 +163,7 @@ package struct FallbackLadder: Sendable {
     }
 
     private mutating func tick() {
-        if let wait, now >= wait.until { round() }
+        if let wait, now >= wait { round() }
         for attempt in pending where now >= attempt.since + times.giveUp {
             close(attempt.rung, .carry)
             failed(attempt.rung, isSilent: true)
@@ -338,7 +335,7 @@ extension FallbackLadder {
             failures += 1
             pause = Int(random() * Double(ceiling))
         }
-        wait = Wait(until: now + pause)
+        wait = now + pause
         tell(.waiting, why, wait: pause)
     }
 }

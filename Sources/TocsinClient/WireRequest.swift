@@ -116,8 +116,6 @@ indirect enum WireValue: Sendable {
     case null
     case array([WireValue])
     case object([(name: String, value: WireValue)])
-    /// JSON already.
-    case raw([UInt8])
 
     var bytes: [UInt8] {
         var out: [UInt8] = []
@@ -153,7 +151,6 @@ indirect enum WireValue: Sendable {
                 member.value.append(to: &out)
             }
             out.append(UInt8(ascii: "}"))
-        case .raw(let json): out += json
         }
     }
 }
