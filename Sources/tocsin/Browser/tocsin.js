@@ -411,8 +411,10 @@ export class EventStreamParser {
 
   push(bytes) {
     const events = []
-    // A CR at the end may be half of a CRLF.
-    const lines = (this.rest + this.decoder.decode(bytes, { stream: true })).split(/\r\n|\n|\r(?!$)/)
+    const text = this.decoder.decode(bytes, { stream: true })
+    // A CRLF may be cut.
+    const lines = (this.rest + (this.wasCR ? text.replace(/^\n/, "") : text)).split(/\r\n?|\n/)
+    if (text) this.wasCR = text.endsWith("\r")
     this.rest = lines.pop()
     for (const line of lines) {
       const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line)
