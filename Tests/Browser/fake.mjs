@@ -173,6 +173,7 @@ export class FakeServer {
             session.cursors = session.cursors.filter(({ channels }) => !channels.some(channel => command.channels.includes(channel)))
             if (session.cursors.length === before) return { ...reply, error: { code: "not_subscribed", message: "not subscribed" } }
         }
+        if (type === "rate") session.cursors.find(({ channels }) => channels.includes(command.channel)).rate = command.rate
         return reply
     }
 
@@ -266,7 +267,9 @@ export class FakeServer {
                 if (!this.faults.silent) webSocket.send(JSON.stringify(reply))
             })
             webSocket.on("close", () => session.end())
-            this.attach(session, fields, message => message && webSocket.send(JSON.stringify(message)), () => webSocket.terminate())
+            this.attach(session, fields, message => {
+                if (message && !this.faults.silent) webSocket.send(JSON.stringify(message))
+            }, () => webSocket.terminate())
         })
     }
 

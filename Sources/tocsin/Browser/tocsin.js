@@ -838,6 +838,19 @@ class Engine {
     })
   }
 
+  rate({ old, ...wanted }) {
+    const { tab, name, rate } = wanted
+    const group = this.groups.get(old)
+    if (!group || group.tabs.size > 1 || this.groups.has(name)) {
+      this.unsubscribe({ tab, name: old })
+    } else {
+      this.groups.delete(old)
+      this.groups.set(name, Object.assign(group, { name, rate }))
+      group.line.carrier?.command({ type: "rate", channel: group.channels[0], rate: rate ?? null })
+    }
+    this.subscribe(wanted)
+  }
+
   drop(tab) {
     for (const name of this.groups.keys()) this.unsubscribe({ tab, name })
   }
@@ -1073,19 +1086,18 @@ export class Tocsin {
   }
 
   rate(subscription, rate) {
-    if (!this.subscriptions.has(subscription)) return
-    this.forget(subscription)
-    subscription.rate = rate ?? undefined
-    subscription.isIn = false
-    this.subscriptions.add(subscription)
-    this.post("subscribe", subscription.place)
+    const old = subscription.name
+    Object.assign(subscription, { rate: rate ?? undefined, isIn: false })
+    this.post(this.isWanted(old) ? "subscribe" : "rate", { ...subscription.place, old })
+  }
+
+  isWanted(name) {
+    return [...this.subscriptions].some(other => other.name === name)
   }
 
   forget(subscription) {
-    const { subscriptions } = this
-    const { name } = subscription
-    subscriptions.delete(subscription)
-    if (![...subscriptions].some(other => other.name === name)) this.post("unsubscribe", { name })
+    this.subscriptions.delete(subscription)
+    if (!this.isWanted(subscription.name)) this.post("unsubscribe", subscription.place)
   }
 
   publish(channel, data = null, { idempotencyKey = unique(), ...fields } = {}) {
