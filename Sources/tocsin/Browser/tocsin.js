@@ -1,6 +1,5 @@
-// Tocsin's client: new Tocsin("https://example.org").subscribe("scores.>", message => …)
+// Tocsin's client, for browsers and Node 18+. What it offers is in tocsin.d.ts.
 
-// The ways to subscribe, best first.
 export const RUNGS = ["websocket", "sse", "sse-post", "sse-padded", "long-poll", "long-poll-close", "short-poll"]
 
 export const TIMES = { // milliseconds
@@ -29,10 +28,9 @@ export class FallbackLadder {
   }
 
   on(event, now) {
-    const { type, rung } = event
     this.now = now
     this.actions = []
-    if (type !== "tick") this[type](rung, event)
+    if (event.type !== "tick") this[event.type](event.rung, event)
     this.tick()
     return this.actions
   }
@@ -45,11 +43,10 @@ export class FallbackLadder {
     for (const [at, act] of this.timers()) if (this.now >= at) act()
   }
 
-  // What happens when; each sees what the one before has done.
   *timers() {
-    const { times, pending, wait } = this
-    if (wait) yield [wait.until, () => this.start()]
-    for (const [rung, since] of [...pending]) {
+    const { times } = this
+    if (this.wait) yield [this.wait.until, () => this.start()]
+    for (const [rung, since] of [...this.pending]) {
       yield [since + times.giveUp, () => {
         this.close(rung)
         this.failed(rung, true)
@@ -69,10 +66,9 @@ export class FallbackLadder {
     }
     const { trial } = this
     if (trial) {
-      const { since, hello, probes, until } = trial
-      if (hello === null) yield [since + times.probe, () => this.trialFailed("blocked", 0)]
-      else if (probes) yield [this.measureDue(trial), () => this.measured(trial)]
-      else yield [until, () => this.climb()]
+      if (trial.hello === null) yield [trial.since + times.probe, () => this.trialFailed("blocked", 0)]
+      else if (trial.probes) yield [this.measureDue(trial), () => this.measured(trial)]
+      else yield [trial.until, () => this.climb()]
     }
     if (this.carrier && !this.trial) {
       yield [this.nextProbe, () => {
@@ -118,9 +114,8 @@ export class FallbackLadder {
 
   // A poll ends, so it cannot be held back.
   candidate() {
-    const { rungs, pending } = this
-    const lowest = Math.max(...Array.from(pending.keys(), rung => rungs.indexOf(rung)))
-    const below = rungs.filter((rung, at) => pending.size && at > lowest && !this.blamed.has(rung))
+    const lowest = Math.max(...Array.from(this.pending.keys(), rung => this.rungs.indexOf(rung)))
+    const below = this.rungs.filter((rung, at) => this.pending.size && at > lowest && !this.blamed.has(rung))
     return below.find(isPoll) || below[0]
   }
 
@@ -159,8 +154,8 @@ export class FallbackLadder {
   }
 
   failed(rung, isSilent) {
-    const { back, pending } = this
-    pending.delete(rung)
+    const { back } = this
+    this.pending.delete(rung)
     if (back) {
       this.back = null
       this.judge(rung, "blocked", 0)
@@ -173,7 +168,7 @@ export class FallbackLadder {
     if (this.confirmed === rung) this.judge(rung, "blocked", 0)
     this.confirmed = null
     this.blamed.add(rung)
-    if (pending.size) return
+    if (this.pending.size) return
     const next = this.below(rung).find(other => !this.blamed.has(other) && !this.isBad(other))
     if (next) this.open(next)
     else this.rest("unreachable")
@@ -243,7 +238,7 @@ export class FallbackLadder {
     this.rest("ended")
   }
 
-  // Twice at the same age, or after the same idle time: this path does it.
+  // Twice alike: this path does it.
   learn(record, rung, lived, idle, isSilent) {
     const like = (one, other) => Math.abs(one - other) <= one / 4
     const last = record.last
@@ -269,7 +264,7 @@ export class FallbackLadder {
     if (one?.probes?.push(this.now - at) === 3) this.measured(one)
   }
 
-  // The first comes when all that was missed has been sent.
+  // The first comes after all that was missed.
   measureDue({ probes, heard }) {
     return (probes[0] ?? heard) + this.times.measure
   }
@@ -332,7 +327,7 @@ export class FallbackLadder {
   }
 
   get isOver() {
-    return ["idle", "closed", "refused"].includes(this.state)
+    return /idle|closed|refused/.test(this.state)
   }
 
   offline() {
@@ -393,7 +388,14 @@ export class FallbackLadder {
 
 const now = () => Math.round(performance.timeOrigin + performance.now())
 const nothing = () => {}
-const unique = () => Array.from("1234", () => Math.random().toString(36).slice(2, 10)).join("")
+const unique = () => Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2)
+const safely = (act, failed) => {
+  try {
+    act()?.catch?.(failed)
+  } catch (error) {
+    failed(error)
+  }
+}
 const fault = (message, fields) => Object.assign(new Error(message), fields)
 
 const query = fields => {
@@ -401,7 +403,6 @@ const query = fields => {
   return "?" + new URLSearchParams(given.map(([name, value]) => [name, value.map ? JSON.stringify(value) : value]))
 }
 
-// text/event-stream (WHATWG HTML, section 9.2.6), cut anywhere.
 export class EventStreamParser {
   decoder = new TextDecoder()
   data = []
@@ -442,7 +443,6 @@ export function overlaps(one, other) {
   return a.length === b.length
 }
 
-// The promise of Docs/protocol.md, section 1.
 export class SequenceCheck {
   last = new Map()
 
@@ -495,10 +495,10 @@ class Attempt {
 
   over(how, { milliseconds, message } = {}) {
     if (this.isOver) return
-    const { rung, role, line, session } = this
+    const { rung, role, line } = this
     this.cancel()
     line.problem = message
-    if (how === "ended" && !session) how = "refused"
+    if (how === "ended" && !this.session) how = "refused"
     line.forget(role + rung)
     line.feed({ type: "closed", rung, role, how, milliseconds: milliseconds >= 0 ? Math.round(milliseconds) : 2000 })
   }
@@ -512,8 +512,7 @@ class Attempt {
 
   // A URL has room for few; others are subscribed to later.
   choose() {
-    const most = /^(websocket|sse)$/.test(this.rung) ? 10 : 100
-    this.groups = this.role === "carry" ? this.line.groups.slice(0, most) : []
+    this.groups = this.role === "carry" ? this.line.groups.slice(0, /^(websocket|sse)$/.test(this.rung) ? 10 : 100) : []
   }
 
   heard() {
@@ -521,13 +520,14 @@ class Attempt {
     this.line.feed({ type: "heard", rung: this.rung })
   }
 
-  body(more) {
-    return this.web.asking(this.groups, more)
+  get wish() {
+    const pad = this.rung === "sse-padded" ? 4096 : undefined
+    return this.web.asking(this.groups, { probe: true, heartbeat: this.heartbeat / 1000, pad })
   }
 
   async socket() {
     const { web, heartbeat, token } = this
-    const path = "/v1/subscribe" + query(this.body({ probe: true, heartbeat: heartbeat / 1000 }))
+    const path = "/v1/subscribe" + query(this.wish)
     const socket = new web.Socket(web.base.replace("http", "ws") + path, ["tocsin.v1", ...(token ? ["tocsin.bearer." + token] : [])])
     this.send = text => socket.send(text)
     this.stop.signal.addEventListener("abort", () => (socket.terminate || socket.close).call(socket))
@@ -537,14 +537,7 @@ class Attempt {
     }, heartbeat / 4)
     await new Promise((resolve, reject) => {
       socket.onerror = nothing
-      socket.onmessage = ({ data }) => {
-        try {
-          this.heard()
-          this.take(JSON.parse(data))
-        } catch (error) {
-          reject(error)
-        }
-      }
+      socket.onmessage = ({ data }) => safely(() => this.take(JSON.parse(data)), reject)
       socket.onclose = ({ code, reason }) => {
         if (reason === "token-expired") this.renew(true)
         else reject(fault(reason, { how: { 1012: "going-away", 1013: "busy" }[code] }))
@@ -553,13 +546,12 @@ class Attempt {
   }
 
   async stream() {
-    const { web, rung, stop: { signal }, heartbeat } = this
-    const body = this.body({ probe: true, heartbeat: heartbeat / 1000, pad: rung === "sse-padded" ? 4096 : undefined })
-    const [path, json] = rung === "sse" ? [query(body)] : ["", body]
-    const { headers, body: bytes } = await web.fetch("/v1/subscribe" + path, signal, json, { Accept: "text/event-stream" })
+    const { web, wish } = this
+    const [path, json] = this.rung === "sse" ? [query(wish)] : ["", wish]
+    const { headers, body } = await web.fetch("/v1/subscribe" + path, this.stop.signal, json, { Accept: "text/event-stream" })
     this.token = web.token
     if (!/event-stream/.test(headers.get("Content-Type"))) throw fault("not an event stream")
-    const reader = bytes.getReader()
+    const reader = body.getReader()
     const parser = new EventStreamParser()
     for (;;) {
       const { done, value } = await reader.read()
@@ -581,7 +573,7 @@ class Attempt {
       this.choose()
       const { groups } = this
       try {
-        const answer = await web.ask(this.body({ wait, session, close: rung !== "long-poll" || undefined }), signal)
+        const answer = await web.ask(web.asking(this.groups, { wait, session, close: rung !== "long-poll" }), signal)
         const { messages, subscriptions, unread } = answer
         if (signal.aborted) continue
         this.heard()
@@ -602,6 +594,7 @@ class Attempt {
   take(message) {
     const { type, id } = message
     if (this.isOver) return
+    if (this.send) this.heard()
     if (type === "hello") this.line.greeted(this, message)
     else if (type === "probe") this.probed(message.at)
     else if (type === "going-away") this.over(type, { milliseconds: message.retry_after_ms })
@@ -632,13 +625,13 @@ class Attempt {
 
   // What cannot be said, a new request says.
   command(command, group) {
-    const { queue, asked } = this
+    const { queue } = this
     const id = ++this.serial
     if (this.isPoll && command.type !== "path") {
       this.isHasty = true
       return this.stop.abort()
     }
-    if (group) asked.set(id, group)
+    if (group) this.asked.set(id, group)
     queue.push({ id, ...command })
     if (!this.send) this.pump()
     else for (const one of queue.splice(0)) this.send(JSON.stringify(one))
@@ -660,7 +653,6 @@ class Attempt {
   }
 }
 
-// A ladder at work, for groups that do not overlap.
 class Line {
   groups = []
   attempts = new Map()
@@ -678,10 +670,8 @@ class Line {
     const tick = () => this.feed({ type: "tick" })
     clearTimeout(this.timer)
     if (due < Infinity) this.timer = setTimeout(() => {
-      const late = now() - due
-      if (late > 5000) this.check()
       // What came meanwhile is heard first.
-      if (late > 100) this.timer = setTimeout(tick, 60)
+      if (now() - due > 100) this.timer = setTimeout(tick, 60)
       else tick()
     }, Math.min(Math.max(0, due - now()), 1e9))
   }
@@ -730,7 +720,7 @@ class Line {
 
   route(attempt, message) {
     const { type, position, channels, channel = message.data?.channel } = message
-    if (type === "unread") return this.engine.emit(type, message)
+    if (type === "unread") return this.engine.send({ name: type, value: message })
     const group = this.groups.find(group => group.channels.some(one => channel ? overlaps(one, channel) : channels?.includes(one)))
     if (!group) return
     // An ack has the position of the request's first subscription.
@@ -772,15 +762,14 @@ const IDLE = { state: "idle", transport: null, why: null, wait: 0, text: "idle" 
 
 function words(rung, { state, why, wait }, problem) {
   const what = state === "polling" ? "streams" : "WebSockets"
-  const network = why ? ": this network " + { blocked: `blocks ${what}`, cut: `cuts ${what}`, buffered: `holds ${what} back` }[why] : ""
-  const waiting = {
-    "going-away": "the server restarts: back", busy: "the server is busy: back",
-    unreachable: "not reachable: trying again", ended: "the connection ended: trying again",
-  }
-  if (state === "live") return `live over ${rung === "websocket" ? "WebSocket" : "Server-Sent Events"}${network}`
-  if (state === "polling") return state + network
-  if (state === "waiting") return `${waiting[why]} in ${wait < 1000 ? (wait / 1000).toFixed(1) : Math.round(wait / 1000)} s`
-  return state === "refused" ? "refused: " + problem : state
+  const because = {
+    blocked: `: this network blocks ${what}`, cut: `: this network cuts ${what}`, buffered: `: this network holds ${what} back`,
+    "going-away": "the server restarts: back in", busy: "the server is busy: back in",
+    unreachable: "not reachable: trying again in", ended: "the connection ended: trying again in",
+  }[why] || ""
+  if (state === "live") return `live over ${rung === "websocket" ? "WebSocket" : "Server-Sent Events"}${because}`
+  if (state === "waiting") return `${because} ${wait < 1000 ? (wait / 1000).toFixed(1) : Math.round(wait / 1000)} s`
+  return state === "refused" ? "refused: " + problem : state + because
 }
 
 const memory = { getItem: () => memory.text, setItem: (_, text) => (memory.text = text) }
@@ -826,7 +815,7 @@ class Engine {
   unsubscribe({ tab, name }) {
     const group = this.groups.get(name)
     if (!group?.tabs.delete(tab) || group.tabs.size) return
-    const { line } = group
+    const line = group.line
     this.groups.delete(name)
     line.groups = line.groups.filter(other => other !== group)
     line.unsubscribe(group)
@@ -885,7 +874,7 @@ class Engine {
     const report = { transport: rung, verdict, ms }
     if (this.reports.push(report) > 20) this.reports.shift()
     this.report()
-    this.emit("verdict", report)
+    this.send({ name: "verdict", value: report })
   }
 
   report() {
@@ -908,11 +897,7 @@ class Engine {
   }
 
   tell() {
-    if (this.told !== this.status) this.emit("status", (this.told = this.status))
-  }
-
-  emit(name, value) {
-    this.send({ name, value })
+    if (this.told !== this.status) this.send({ name: "status", value: (this.told = this.status) })
   }
 
   feed(event) {
@@ -946,7 +931,7 @@ class Subscription {
   }
 
   hear({ message, problem, start, head }) {
-    if (problem) return this.end(fault(problem))
+    if (problem) return this.unsubscribe(fault(problem))
     this.head = message ? message.position ?? this.head : head
     if (!message) {
       if (!this.isIn && !this.held && start !== this.place.after) this.catchUp()
@@ -977,51 +962,39 @@ class Subscription {
         if (!this.head || (await poll(this.head)).messages.length) continue
         this.held = []
         await readOn()
-        const { held } = this
-        if (held.length > 10000) continue
+        const messages = this.held
+        if (messages.length > 10000) continue
         this.held = undefined
-        for (const message of held) this.give(message)
+        for (const message of messages) this.give(message)
         return
       } catch (error) {
-        if (error.how === "denied") this.end(error)
+        if (error.how === "denied") this.unsubscribe(error)
       }
     }
   }
 
   give(message, isLive) {
-    const { check, client, queue, handler } = this
+    const { check, client, handler } = this
     const { type, position } = message
-    const failed = error => client.emit("error", error)
     if (this.stop.signal.aborted || !check.take(message)) return
     if (position) this.received = position
     if (this.received) this.resolve()
     if (type && isLive) check.isJoining = false
     if (type === "gap") client.emit(type, message)
-    if (type && !handler && queue.push(message) > 10000) this.end(fault("10000 messages wait to be read"))
-    if (type && handler) {
-      try {
-        handler(message, this)?.catch?.(failed)
-      } catch (error) {
-        failed(error)
-      }
-    }
-    if (!queue.length) this.position = position ?? this.position
+    if (type && !handler && this.queue.push(message) > 10000) this.unsubscribe(fault("10000 messages wait to be read"))
+    if (type && handler) safely(() => handler(message, this), error => client.emit("error", error))
+    if (!this.queue.length) this.position = position ?? this.position
     this.wake?.()
   }
 
-  unsubscribe() {
-    this.end()
-  }
-
-  end(error) {
-    const { stop, client } = this
-    if (stop.signal.aborted) return
-    stop.abort()
+  unsubscribe(error) {
+    if (this.stop.signal.aborted) return
+    this.stop.abort()
     this.error = error
     this.reject(error || fault("unsubscribed"))
-    client.forget(this)
+    this.client.forget(this)
     this.wake?.()
-    if (error) client.emit("error", error)
+    if (error) this.client.emit("error", error)
   }
 
   async *[Symbol.asyncIterator]() {
@@ -1119,19 +1092,13 @@ export class Tocsin {
     const failed = error => console.error("tocsin:", error)
     if (name === "status") this.status = value
     if (name === "error" && !all.size) failed(value)
-    for (const handler of all) {
-      try {
-        handler(value)
-      } catch (error) {
-        failed(error)
-      }
-    }
+    for (const handler of all) safely(() => handler(value), failed)
   }
 
   close() {
     if (this.closed.signal.aborted) return
     this.closed.abort()
-    for (const subscription of this.subscriptions) subscription.end()
+    for (const subscription of this.subscriptions) subscription.unsubscribe()
     this.suspend()
     for (const wake of this.sleepers) wake()
     this.emit("status", { ...IDLE, state: "closed", text: "closed" })
@@ -1149,9 +1116,7 @@ export class Tocsin {
     })
   }
 
-  // HTTP, with the token.
-
-  // Another than `old`, which has ended.
+  // Another than the old one.
   async bearer(old) {
     const { token } = this.options
     if (typeof token !== "function") this.token = token
@@ -1187,20 +1152,20 @@ export class Tocsin {
     }
   }
 
-  async ask(json, signal, path = "/v1/subscribe") {
-    return (await this.fetch(path, signal, json)).json()
+  async ask(json, signal, path = "/v1/subscribe", headers) {
+    return (await this.fetch(path, signal, json, headers)).json()
   }
 
   asking(subscriptions, more) {
     const { user, digest } = this.options
-    return { subscriptions: subscriptions.map(place), user, digest: digest || undefined, ...more }
+    return { subscriptions: subscriptions.map(place), user, digest, ...more }
   }
 
-  async insist(path, body, headers) {
+  async insist(path, json, headers) {
     const { signal } = this.closed
     for (let tries = 0; ; tries++) {
       try {
-        return await (await this.fetch(path, signal, body, headers)).json()
+        return await this.ask(json, signal, path, headers)
       } catch (error) {
         const { status, milliseconds } = error
         if (signal.aborted || this.waiting > 99 || (status && ![408, 429, 502, 503, 504].includes(status))) throw error
@@ -1211,7 +1176,7 @@ export class Tocsin {
     }
   }
 
-  // Tabs: who holds the lock has the engine. Each holds one of its own, so that its end is noticed.
+  // Who holds the lock of all tabs has the engine. Each holds one of its own, so that its end is noticed.
 
   resume() {
     if (this.closed.signal.aborted || (this.life && !this.life.signal.aborted)) return
@@ -1223,13 +1188,14 @@ export class Tocsin {
       this.channel.onmessage = ({ data }) => signal.aborted || this.hear(data)
       this.hold(key, () => this.lead())
       this.channel.postMessage({ kind: "who", tab })
-      return new Promise(resolve => signal.addEventListener("abort", resolve))
     })
   }
 
   hold(name, then) {
     const { signal } = this.life
-    navigator.locks.request(name, { signal }, () => signal.aborted || then()).catch(() => signal.aborted || this.engine || this.lead())
+    navigator.locks.request(name, { signal }, () => {
+      return signal.aborted || then() || new Promise(resolve => signal.addEventListener("abort", resolve))
+    }).catch(() => signal.aborted || this.engine || this.lead())
   }
 
   suspend() {
@@ -1240,7 +1206,7 @@ export class Tocsin {
   }
 
   lead() {
-    const { channel, life: { signal } } = this
+    const { channel } = this
     const leader = (this.leader = unique())
     this.tabs = new Set()
     this.engine = new Engine(this, it => {
@@ -1249,7 +1215,6 @@ export class Tocsin {
     })
     this.tell()
     this.announce()
-    return new Promise(resolve => signal.addEventListener("abort", resolve))
   }
 
   tell() {
@@ -1270,16 +1235,16 @@ export class Tocsin {
     }
   }
 
-  // From another tab.
   hear(it) {
     const { kind, tab, leader, status } = it
-    const { engine, tabs, key } = this
+    const { engine } = this
     if (engine && tab) {
-      if (!tabs.has(tab)) {
-        tabs.add(tab)
-        this.hold(key + tab, () => {
-          tabs.delete(tab)
+      if (!this.tabs.has(tab)) {
+        this.tabs.add(tab)
+        this.hold(this.key + tab, () => {
+          this.tabs.delete(tab)
           engine.drop(tab)
+          return true
         })
       }
       if (kind === "who") this.tell()
@@ -1293,7 +1258,6 @@ export class Tocsin {
     }
   }
 
-  // From the engine.
   receive(it) {
     const { group, name, value } = it
     if (name) this.emit(name, value)
