@@ -245,7 +245,7 @@ test("one who joins a subscription that is far behind gets nothing old", limits,
     const late = counting(client, "a", { after: "latest" })
     await late.subscription.ready
     await until(() => behind.numbers.length === 5000, "all that is old")
-    await until(() => !late.subscription.held, "joined")
+    await until(() => late.subscription.isIn, "joined")
     server.publish("a", 5001)
     await until(() => behind.numbers.length === 5001 && late.numbers.length === 1, "what is new")
     assert.deepEqual(late.numbers, [5001])
@@ -600,6 +600,7 @@ test("a page that comes to the front asks whether its connection lives", limits,
     })
     const { server, client } = await pair(context, only("websocket"))
     await counting(client, "a").subscription.ready
+    await until(() => client.verdicts.length === 1, "measured")
     server.faults.silent = true
     target.dispatchEvent(new Event("visibilitychange"))
     await until(() => server.commands.some(({ type }) => type === "ping"), "a ping")

@@ -1,5 +1,17 @@
 // Tocsin's client, for browsers and Node 18+. What it offers is in tocsin.d.ts.
 
+const now = () => Math.round(performance.timeOrigin + performance.now())
+const nothing = () => {}
+const unique = () => Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2)
+const safely = (act, failed) => {
+  try {
+    act()?.catch?.(failed)
+  } catch (error) {
+    failed(error)
+  }
+}
+const fault = (message, fields) => Object.assign(new Error(message), fields)
+
 export const RUNGS = ["websocket", "sse", "sse-post", "sse-padded", "long-poll", "long-poll-close", "short-poll"]
 
 export const TIMES = { // milliseconds
@@ -7,7 +19,21 @@ export const TIMES = { // milliseconds
   hold: 30000, retry: 15000, retryMax: 60000, expiry: 3600000, backoff: 500, backoffMax: 30000, heartbeat: 25000,
 }
 
-const isPoll = rung => /poll/.test(rung)
+const IDLE = { state: "idle", transport: null, why: null, wait: 0, text: "idle" }
+
+function words(rung, { state, why, wait }, problem) {
+  const what = state === "polling" ? "streams" : "WebSockets"
+  const because = {
+    blocked: `: this network blocks ${what}`, cut: `: this network cuts ${what}`, buffered: `: this network holds ${what} back`,
+    "going-away": "the server restarts: back in", busy: "the server is busy: back in",
+    unreachable: "not reachable: trying again in", ended: "the connection ended: trying again in",
+  }[why] || ""
+  if (state === "live") return `live over ${rung === "websocket" ? "WebSocket" : "Server-Sent Events"}${because}`
+  if (state === "waiting") return `${because} ${wait < 1000 ? (wait / 1000).toFixed(1) : Math.round(wait / 1000)} s`
+  return state === "refused" ? "refused: " + problem : state + because
+}
+
+const memory = { getItem: () => memory.text, setItem: (_, text) => (memory.text = text) }
 
 // Events and time in, actions out: Docs/fallback.md.
 export class FallbackLadder {
@@ -44,10 +70,9 @@ export class FallbackLadder {
   }
 
   *timers() {
-    const { times } = this
     if (this.wait) yield [this.wait.until, () => this.start()]
     for (const [rung, since] of [...this.pending]) {
-      yield [since + times.giveUp, () => {
+      yield [since + this.times.giveUp, () => {
         this.close(rung)
         this.failed(rung, true)
       }]
@@ -57,7 +82,7 @@ export class FallbackLadder {
     const { carrier } = this
     if (carrier) {
       const { rung, since, heard } = carrier
-      if (this.failures) yield [since + times.short, () => (this.failures = 0)]
+      if (this.failures) yield [since + this.times.short, () => (this.failures = 0)]
       yield [heard + this.silence(), () => {
         this.close(rung)
         this.ended(true)
@@ -66,7 +91,7 @@ export class FallbackLadder {
     }
     const { trial } = this
     if (trial) {
-      if (trial.hello === null) yield [trial.since + times.probe, () => this.trialFailed("blocked", 0)]
+      if (trial.hello === null) yield [trial.since + this.times.probe, () => this.trialFailed("blocked", 0)]
       else if (trial.probes) yield [this.measureDue(trial), () => this.measured(trial)]
       else yield [trial.until, () => this.climb()]
     }
@@ -120,35 +145,33 @@ export class FallbackLadder {
   }
 
   hello(rung) {
-    const { trial, now, times, pending } = this
     const probes = isPoll(rung) ? null : []
-    if (trial?.rung === rung && trial.hello === null) {
-      trial.hello = trial.heard = trial.until = now
-      trial.probes = probes
+    if (this.trial?.rung === rung && this.trial.hello === null) {
+      this.trial.hello = this.trial.heard = this.trial.until = this.now
+      this.trial.probes = probes
       return
     }
-    if (!pending.delete(rung)) return
+    if (!this.pending.delete(rung)) return
     const better = this.above(rung)
-    for (const other of pending.keys()) {
+    for (const other of this.pending.keys()) {
       this.close(other)
       if (better.includes(other)) this.blamed.add(other)
     }
-    pending.clear()
+    this.pending.clear()
     this.confirmed = this.back = null
     this.records[rung].isProven = true
-    this.carrier = { rung, since: now, heard: now, probes }
+    this.carrier = { rung, since: this.now, heard: this.now, probes }
     if (!probes) this.judge(rung, "clear", 0)
-    // What failed may have failed by chance.
     this.nextProbe = Infinity
     for (const other of better) {
       const record = this.records[other]
       const isBad = this.isBad(other)
       if (!this.blamed.has(other)) {
-        if (isBad) record.retryAt = Math.max(record.retryAt, now + times.retry)
+        if (isBad) record.retryAt = Math.max(record.retryAt, this.now + this.times.retry)
       } else if (!isBad) {
-        record.retryAt = now + times.confirm
+        record.retryAt = this.now + this.times.confirm
       }
-      this.nextProbe = Math.min(this.nextProbe, Math.max(record.retryAt, now + times.confirm))
+      this.nextProbe = Math.min(this.nextProbe, Math.max(record.retryAt, this.now + this.times.confirm))
     }
     this.tell(probes ? "live" : "polling", this.why())
   }
@@ -280,7 +303,6 @@ export class FallbackLadder {
       this.letGo()
       this.down(rung, true)
     } else if (held <= late) {
-      // What was cut has to live longer first.
       const { verdict, ms } = this.records[rung]
       one.until = verdict === "cut" ? Math.max(this.now, one.hello + Math.min(ms + 1000, hold)) : this.now
     } else {
@@ -386,17 +408,7 @@ export class FallbackLadder {
   }
 }
 
-const now = () => Math.round(performance.timeOrigin + performance.now())
-const nothing = () => {}
-const unique = () => Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2)
-const safely = (act, failed) => {
-  try {
-    act()?.catch?.(failed)
-  } catch (error) {
-    failed(error)
-  }
-}
-const fault = (message, fields) => Object.assign(new Error(message), fields)
+const isPoll = rung => /poll/.test(rung)
 
 const query = fields => {
   const given = Object.entries(fields).filter(([, value]) => value != null)
@@ -413,7 +425,6 @@ export class EventStreamParser {
   push(bytes) {
     const events = []
     const text = this.decoder.decode(bytes, { stream: true })
-    // A CRLF may be cut.
     const lines = (this.rest + (this.wasCR ? text.replace(/^\n/, "") : text)).split(/\r\n?|\n/)
     if (text) this.wasCR = text.endsWith("\r")
     this.rest = lines.pop()
@@ -433,40 +444,6 @@ export class EventStreamParser {
   }
 }
 
-export function overlaps(one, other) {
-  const a = one.split(".")
-  const b = other.split(".")
-  for (let at = 0; a[at] && b[at]; at++) {
-    if (a[at] === ">" || b[at] === ">") return true
-    if (a[at] !== b[at] && a[at] !== "*" && b[at] !== "*") return false
-  }
-  return a.length === b.length
-}
-
-export class SequenceCheck {
-  last = new Map()
-
-  constructor(counts) {
-    this.counts = counts
-  }
-
-  take({ type, channel, sequence, to = sequence, skipped = 0 }) {
-    const { last, counts } = this
-    if (type === "gap" && !to) channel ? last.delete(channel) : last.clear()
-    if (!channel || !to) return true
-    const before = last.get(channel)
-    if (to <= before) {
-      if (!this.isJoining) counts.duplicates++
-      return false
-    }
-    if (type === "notification" && before) counts.lost += Math.max(0, to - before - 1 - skipped)
-    last.delete(channel)
-    last.set(channel, to)
-    if (last.size > 50000) last.delete(last.keys().next().value)
-    return true
-  }
-}
-
 class Attempt {
   stop = new AbortController()
   asked = new Map()
@@ -478,7 +455,6 @@ class Attempt {
   constructor(line, rung, role, heartbeat) {
     Object.assign(this, { line, rung, role, heartbeat, web: line.engine.web, isPoll: isPoll(rung) })
     this.choose()
-    this.first = this.groups[0]
     if (!this.isPoll) this.beat = setInterval(() => (this.beatAt = now()), 50)
     this.run()
   }
@@ -487,18 +463,18 @@ class Attempt {
     try {
       this.token = await this.web.bearer()
       if (!this.isOver) await (this.isPoll ? this.poll() : this.rung === "websocket" ? this.socket() : this.stream())
-      this.over("ended")
+      this.over({})
     } catch (error) {
-      this.over(error.how || "ended", error)
+      this.over(error)
     }
   }
 
-  over(how, { milliseconds, message } = {}) {
+  over({ how, milliseconds, message }) {
     if (this.isOver) return
     const { rung, role, line } = this
     this.cancel()
     line.problem = message
-    if (how === "ended" && !this.session) how = "refused"
+    how ||= this.session ? "ended" : "refused"
     line.forget(role + rung)
     line.feed({ type: "closed", rung, role, how, milliseconds: milliseconds >= 0 ? Math.round(milliseconds) : 2000 })
   }
@@ -513,6 +489,7 @@ class Attempt {
   // A URL has room for few; others are subscribed to later.
   choose() {
     this.groups = this.role === "carry" ? this.line.groups.slice(0, /^(websocket|sse)$/.test(this.rung) ? 10 : 100) : []
+    this.first = this.groups[0]
   }
 
   heard() {
@@ -528,7 +505,7 @@ class Attempt {
   async socket() {
     const { web, heartbeat, token } = this
     const path = "/v1/subscribe" + query(this.wish)
-    const socket = new web.Socket(web.base.replace("http", "ws") + path, ["tocsin.v1", ...(token ? ["tocsin.bearer." + token] : [])])
+    const socket = new web.Socket(web.base.replace("http", "ws") + path, ["tocsin.v1"].concat(token ? "tocsin.bearer." + token : []))
     this.send = text => socket.send(text)
     this.stop.signal.addEventListener("abort", () => (socket.terminate || socket.close).call(socket))
     // A page sees no pings.
@@ -540,7 +517,7 @@ class Attempt {
       socket.onmessage = ({ data }) => safely(() => this.take(JSON.parse(data)), reject)
       socket.onclose = ({ code, reason }) => {
         if (reason === "token-expired") this.renew(true)
-        else reject(fault(reason, { how: { 1012: "going-away", 1013: "busy" }[code] }))
+        else reject({ how: { 1012: "going-away", 1013: "busy" }[code] })
       }
     })
   }
@@ -562,7 +539,7 @@ class Attempt {
   }
 
   async poll() {
-    const { rung, line, web } = this
+    const { rung, web } = this
     const rest = rung === "short-poll" ? 2000 : 0
     while (!this.isOver) {
       const { session = "new" } = this
@@ -577,13 +554,12 @@ class Attempt {
         const { messages, subscriptions, unread } = answer
         if (signal.aborted) continue
         this.heard()
-        if (!this.session) line.greeted(this, answer, [])
+        if (!this.session) this.line.greeted(this, answer, [])
         else if (unread >= 0) this.take({ type: "unread", count: unread })
         this.session = answer.session || session
         for (const message of messages) this.take(message)
         if (this.isOver) return
-        subscriptions.forEach(({ position }, index) => line.moved(groups[index], position))
-        if (answer.token_expires_in_ms >= 0) web.bearer(web.token).catch(nothing)
+        subscriptions.forEach(({ position }, index) => this.line.moved(groups[index], position))
         if (rest || (wait && !messages.length && now() - since < 1000)) await web.sleep(rest || 1000)
       } catch (error) {
         if (!signal.aborted) throw error
@@ -597,7 +573,7 @@ class Attempt {
     if (this.send) this.heard()
     if (type === "hello") this.line.greeted(this, message)
     else if (type === "probe") this.probed(message.at)
-    else if (type === "going-away") this.over(type, { milliseconds: message.retry_after_ms })
+    else if (type === "going-away") this.over({ how: type, milliseconds: message.retry_after_ms })
     else if (type === "token-expiring") this.renew()
     else if (type === "token-expired") this.renew(true)
     else if (type !== "reply") this.line.route(this, message)
@@ -616,41 +592,49 @@ class Attempt {
   async renew(isOver) {
     try {
       this.token = await this.web.bearer(this.token)
-      if (isOver) this.over("going-away", { milliseconds: 1000 * this.web.random() })
+      if (isOver) this.over({ how: "going-away", milliseconds: 1000 * this.web.random() })
       else this.command({ type: "refresh", token: this.token })
     } catch (error) {
-      if (isOver) this.over(error.how, error)
+      if (isOver) this.over(error)
     }
   }
 
   // What cannot be said, a new request says.
   command(command, group) {
-    const { queue } = this
     const id = ++this.serial
     if (this.isPoll && command.type !== "path") {
       this.isHasty = true
       return this.stop.abort()
     }
     if (group) this.asked.set(id, group)
-    queue.push({ id, ...command })
-    if (!this.send) this.pump()
-    else for (const one of queue.splice(0)) this.send(JSON.stringify(one))
+    if (this.send) return this.send(JSON.stringify({ id, ...command }))
+    this.queue.push({ id, ...command })
+    this.pump()
   }
 
   async pump() {
-    const { queue } = this
     if (this.isPumping) return
     this.isPumping = true
-    while (queue.length && !this.isOver) {
-      const batch = queue.splice(0, 100)
+    while (this.queue.length && !this.isOver) {
+      const batch = this.queue.splice(0, 100)
       try {
         for (const reply of await this.web.ask(batch, this.stop.signal, "/v1/sessions/" + this.session)) this.take(reply)
       } catch {
-        if (batch.some(({ type }) => type !== "path")) this.over("going-away", { milliseconds: 0 })
+        if (batch.some(({ type }) => type !== "path")) this.over({ how: "going-away", milliseconds: 0 })
       }
     }
     this.isPumping = false
   }
+}
+
+export function overlaps(one, other) {
+  const a = one.split(".")
+  const b = other.split(".")
+  for (let at = 0; a[at] && b[at]; at++) {
+    if (a[at] === ">" || b[at] === ">") return true
+    if (a[at] !== b[at] && a[at] !== "*" && b[at] !== "*") return false
+  }
+  return a.length === b.length
 }
 
 class Line {
@@ -754,27 +738,9 @@ class Line {
     const { carrier } = this
     const since = now()
     carrier?.command({ type: "ping" })
-    if (carrier?.send) this.engine.web.sleep(3000).then(() => carrier.heardAt < since && carrier.over("ended"))
+    if (carrier?.send) this.engine.web.sleep(3000).then(() => carrier.heardAt < since && carrier.over({}))
   }
 }
-
-const IDLE = { state: "idle", transport: null, why: null, wait: 0, text: "idle" }
-
-function words(rung, { state, why, wait }, problem) {
-  const what = state === "polling" ? "streams" : "WebSockets"
-  const because = {
-    blocked: `: this network blocks ${what}`, cut: `: this network cuts ${what}`, buffered: `: this network holds ${what} back`,
-    "going-away": "the server restarts: back in", busy: "the server is busy: back in",
-    unreachable: "not reachable: trying again in", ended: "the connection ended: trying again in",
-  }[why] || ""
-  if (state === "live") return `live over ${rung === "websocket" ? "WebSocket" : "Server-Sent Events"}${because}`
-  if (state === "waiting") return `${because} ${wait < 1000 ? (wait / 1000).toFixed(1) : Math.round(wait / 1000)} s`
-  return state === "refused" ? "refused: " + problem : state + because
-}
-
-const memory = { getItem: () => memory.text, setItem: (_, text) => (memory.text = text) }
-
-const place = ({ channels, position, after, rate }) => ({ channels, after: position ?? after, rate })
 
 // What one tab does for all.
 class Engine {
@@ -864,13 +830,9 @@ class Engine {
     }
   }
 
-  save() {
-    if (this.network) this.stored({ [this.web.base]: this.network, [this.place]: this.known })
-  }
-
   judged(rung, { verdict, ms }) {
     this.known[rung] = { verdict, ms, until: now() + TIMES.expiry }
-    this.save()
+    this.entered(this.network)
     const report = { transport: rung, verdict, ms }
     if (this.reports.push(report) > 20) this.reports.shift()
     this.report()
@@ -885,11 +847,8 @@ class Engine {
   entered(network) {
     const isOther = this.network && network !== this.network
     this.network = network
-    if (isOther) {
-      this.known = this.stored()[this.place] || {}
-      for (const line of this.lines) line.feed({ type: "network", memory: this.known })
-    }
-    this.save()
+    if (isOther) this.feed({ type: "network", memory: (this.known = this.stored()[this.place] || {}) })
+    if (network) this.stored({ [this.web.base]: network, [this.place]: this.known })
   }
 
   get status() {
@@ -910,13 +869,20 @@ class Engine {
   }
 }
 
+const place = ({ channels, position, after, rate }) => ({ channels, after: position ?? after, rate })
+
+const checked = rate => {
+  if (rate && !/^[\d.]+\/[smh]$/.test(rate)) throw new TypeError("no rate: " + rate)
+  return rate ?? undefined
+}
+
 class Subscription {
   queue = []
   stop = new AbortController()
   ready = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }))
 
   constructor(client, channels, { after, rate, signal }, handler) {
-    Object.assign(this, { client, channels, after, rate, handler })
+    Object.assign(this, { client, channels, after, rate: checked(rate), handler })
     this.check = new SequenceCheck(client.counts)
     this.ready.catch(nothing)
     signal?.addEventListener("abort", () => this.unsubscribe())
@@ -933,17 +899,15 @@ class Subscription {
   hear({ message, problem, start, head }) {
     if (problem) return this.unsubscribe(fault(problem))
     this.head = message ? message.position ?? this.head : head
-    if (!message) {
-      if (!this.isIn && !this.held && start !== this.place.after) this.catchUp()
+    if (message) this.isIn ? this.give(message, true) : this.held?.push(message)
+    else if (!this.isIn && !this.isBehind) {
+      if (start !== this.place.after) return this.catchUp()
       this.isIn = true
-      message = { position: head }
+      this.give({ position: head })
     }
-    if (!this.isIn) return
-    if (!this.held) this.give(message, true)
-    else if (this.held.length <= 10000) this.held.push(message)
   }
 
-  // It begins elsewhere than its group: it polls, until both are at the head.
+  // Begins elsewhere than its group: polls, until both are at the head.
   async catchUp() {
     const { client, channels, stop: { signal }, check } = this
     const poll = after => client.ask(client.asking([{ channels, after }], { wait: 0 }), signal)
@@ -954,18 +918,17 @@ class Subscription {
         for (const message of [...messages, { position }]) this.give(message)
       }
     }
-    check.isJoining = true
-    this.held = []
+    this.isBehind = check.isJoining = true
     for (; !signal.aborted; await client.sleep(1000)) {
       try {
+        this.held = undefined
         await readOn()
         if (!this.head || (await poll(this.head)).messages.length) continue
         this.held = []
         await readOn()
-        const messages = this.held
-        if (messages.length > 10000) continue
-        this.held = undefined
-        for (const message of messages) this.give(message)
+        for (const message of this.held) this.give(message)
+        this.isIn = true
+        this.isBehind = false
         return
       } catch (error) {
         if (error.how === "denied") this.unsubscribe(error)
@@ -974,15 +937,14 @@ class Subscription {
   }
 
   give(message, isLive) {
-    const { check, client, handler } = this
     const { type, position } = message
-    if (this.stop.signal.aborted || !check.take(message)) return
+    if (this.stop.signal.aborted || !this.check.take(message)) return
     if (position) this.received = position
     if (this.received) this.resolve()
-    if (type && isLive) check.isJoining = false
-    if (type === "gap") client.emit(type, message)
-    if (type && !handler && this.queue.push(message) > 10000) this.unsubscribe(fault("10000 messages wait to be read"))
-    if (type && handler) safely(() => handler(message, this), error => client.emit("error", error))
+    if (type && isLive) this.check.isJoining = false
+    if (type === "gap") this.client.emit(type, message)
+    if (type && !this.handler && this.queue.push(message) > 10000) this.unsubscribe(fault("10000 messages wait to be read"))
+    if (type && this.handler) safely(() => this.handler(message, this), error => this.client.emit("error", error))
     if (!this.queue.length) this.position = position ?? this.position
     this.wake?.()
   }
@@ -1047,8 +1009,9 @@ export class Tocsin {
     if (typeof options === "function") [options, handler] = [{}, options]
     channels = [...new Set([channels].flat())]
     channels.forEach((channel, index) => {
-      if (!/^([\w-]+|\*)(\.([\w-]+|\*))*(\.>)?$|^>$/.test(channel)) throw new TypeError("not a channel: " + channel)
-      if (channels.some((other, at) => at < index && overlaps(channel, other))) throw new TypeError("overlaps, subscribe apart: " + channel)
+      if (channels.findIndex(other => overlaps(channel, other)) < index || !/^([\w-]+|\*)(\.([\w-]+|\*))*(\.>)?$|^>$/.test(channel)) {
+        throw new TypeError("no channel, or overlaps another: " + channel)
+      }
     })
     const { closed: { signal }, subscriptions } = this
     const subscription = new Subscription(this, channels, options || {}, handler)
@@ -1060,7 +1023,7 @@ export class Tocsin {
 
   rate(subscription, rate) {
     const old = subscription.name
-    Object.assign(subscription, { rate: rate ?? undefined, isIn: false })
+    Object.assign(subscription, { rate: checked(rate), isIn: false })
     this.post(this.isWanted(old) ? "subscribe" : "rate", { ...subscription.place, old })
   }
 
@@ -1116,7 +1079,6 @@ export class Tocsin {
     })
   }
 
-  // Another than the old one.
   async bearer(old) {
     const { token } = this.options
     if (typeof token !== "function") this.token = token
@@ -1137,16 +1099,16 @@ export class Tocsin {
     for (let old; ; ) {
       const token = await this.bearer(old)
       const response = await (this.options.fetch || fetch)(this.base + path, {
-        method: body ? "POST" : "GET", body, signal, cache: "no-store",
+        method: body ? "POST" : "GET", body, signal,
         headers: { ...type, ...(token && { Authorization: "Bearer " + token }), ...headers },
       })
       if (response.ok) return response
       const { status } = response
-      const { type: problem, detail } = (await response.json().catch(nothing)) || {}
+      const { type: problem, detail } = await response.json().catch(() => ({}))
       if (status !== 401 || old || !token) throw fault(detail || "HTTP " + status, {
         status, milliseconds: parseInt(response.headers.get("Retry-After")) * 1000,
-        how: status === 401 || (problem && (status === 400 || status === 403)) ? "denied"
-          : /going-away/.test(problem) ? "going-away" : status === 429 || status === 503 ? "busy" : "",
+        how: status === 401 || (problem && /400|403/.test(status)) ? "denied" : /going-away/.test(problem) ? "going-away"
+          : /429|503/.test(status) && "busy",
       })
       old = token
     }
@@ -1168,7 +1130,7 @@ export class Tocsin {
         return await this.ask(json, signal, path, headers)
       } catch (error) {
         const { status, milliseconds } = error
-        if (signal.aborted || this.waiting > 99 || (status && ![408, 429, 502, 503, 504].includes(status))) throw error
+        if (signal.aborted || this.waiting > 99 || (status && !/408|429|5../.test(status))) throw error
         this.waiting++
         await this.sleep(milliseconds || this.random() * Math.min(30000, 500 * 2 ** tries))
         this.waiting--
@@ -1176,17 +1138,17 @@ export class Tocsin {
     }
   }
 
-  // Who holds the lock of all tabs has the engine. Each holds one of its own, so that its end is noticed.
+  // Who holds the lock has the engine. Each tab holds one of its own, so that its end is noticed.
 
   resume() {
     if (this.closed.signal.aborted || (this.life && !this.life.signal.aborted)) return
-    const { key, tab } = this
+    const { tab } = this
     const { signal } = this.life = new AbortController()
-    if (!key) return this.lead()
-    this.hold(key + tab, () => {
-      this.channel = new BroadcastChannel(key)
+    if (!this.key) return this.lead()
+    this.hold(this.key + tab, () => {
+      this.channel = new BroadcastChannel(this.key)
       this.channel.onmessage = ({ data }) => signal.aborted || this.hear(data)
-      this.hold(key, () => this.lead())
+      this.hold(this.key, () => this.lead())
       this.channel.postMessage({ kind: "who", tab })
     })
   }
@@ -1262,5 +1224,29 @@ export class Tocsin {
     const { group, name, value } = it
     if (name) this.emit(name, value)
     for (const subscription of this.subscriptions) if (subscription.name === group) subscription.hear(it)
+  }
+}
+
+export class SequenceCheck {
+  last = new Map()
+
+  constructor(counts) {
+    this.counts = counts
+  }
+
+  take({ type, channel, sequence, to = sequence, skipped = 0 }) {
+    const { last, counts } = this
+    if (type === "gap" && !to) channel ? last.delete(channel) : last.clear()
+    if (!channel || !to) return true
+    const before = last.get(channel)
+    if (to <= before) {
+      if (!this.isJoining) counts.duplicates++
+      return false
+    }
+    if (type === "notification" && before) counts.lost += Math.max(0, to - before - 1 - skipped)
+    last.delete(channel)
+    last.set(channel, to)
+    if (last.size > 50000) last.delete(last.keys().next().value)
+    return true
   }
 }
