@@ -81,6 +81,8 @@ package struct FallbackLadder: Sendable {
     private var blamed: Set<ClientTransport> = []
     /// A proven rung that was refused: is the server there at all?
     private var checking: ClientTransport?
+    /// It was not refused but ended so soon, for the second time.
+    private var lifeBeforeCheck: Int?
     /// It is: refused once more, and it is the rung's fault.
     private var confirmed: ClientTransport?
     /// Where to go back to if a climb fails.
@@ -318,7 +320,13 @@ extension FallbackLadder {
     private mutating func reached(_ yes: Bool) {
         guard let rung = checking else { return }
         checking = nil
+        let lived = lifeBeforeCheck
+        lifeBeforeCheck = nil
         guard yes else { return rest(.unreachable) }
+        if let lived {
+            judge(rung, .cut, lived)
+            return down(from: rung)
+        }
         confirmed = rung
         open(rung)
     }
@@ -373,9 +381,11 @@ extension FallbackLadder {
         if lived < times.short {
             let deaths = records[rung]!.deaths.filter { $0 > now - times.window } + [now]
             guard deaths.count < 2 else {
+                // Unless the server is away, it is the path that cuts.
                 records[rung]!.deaths = []
-                judge(rung, .cut, lived)
-                return down(from: rung)
+                checking = rung
+                lifeBeforeCheck = lived
+                return actions.append(.check)
             }
             records[rung]!.deaths = deaths
         } else {
@@ -566,6 +576,7 @@ extension FallbackLadder {
         if let carrier { close(carrier.rung, .carry) }
         carrier = nil
         checking = nil
+        lifeBeforeCheck = nil
         confirmed = nil
         back = nil
         endProbe()

@@ -184,10 +184,7 @@ export class FallbackLadder {
       this.judge(rung, "blocked", 0)
       return this.open(back)
     }
-    if (this.records[rung].isProven && this.confirmed !== rung && !isSilent) {
-      this.checking = rung
-      return this.actions.push({ action: "check" })
-    }
+    if (this.records[rung].isProven && this.confirmed !== rung && !isSilent) return this.check(rung)
     if (this.confirmed === rung) this.judge(rung, "blocked", 0)
     this.confirmed = null
     this.blamed.add(rung)
@@ -197,11 +194,19 @@ export class FallbackLadder {
     else this.rest("unreachable")
   }
 
+  check(rung, lived) {
+    this.checking = { rung, lived }
+    this.actions.push({ action: "check" })
+  }
+
   reachable(_, { yes }) {
-    const rung = this.checking
+    if (!this.checking) return
+    const { rung, lived } = this.checking
     this.checking = null
-    if (rung && !yes) return this.rest("unreachable")
-    if (rung) this.open((this.confirmed = rung))
+    if (!yes) return this.rest("unreachable")
+    if (lived === undefined) return this.open((this.confirmed = rung))
+    this.judge(rung, "cut", lived)
+    this.down(rung)
   }
 
   rest(why, milliseconds) {
@@ -253,15 +258,14 @@ export class FallbackLadder {
       this.learn(record, rung, lived, isSilent ? this.heartbeat : now - heard, isSilent)
     } else if (record.death > now - times.window) {
       record.death = undefined
-      this.judge(rung, "cut", lived)
-      return this.down(rung)
+      return this.check(rung, lived)
     } else {
       record.death = now
     }
     this.rest("ended")
   }
 
-  // Twice alike: this path does it.
+  // twice alike: the path
   learn(record, rung, lived, idle, isSilent) {
     const like = (one, other) => Math.abs(one - other) <= one / 4
     const last = record.last
@@ -287,7 +291,6 @@ export class FallbackLadder {
     if (one?.probes?.push(this.now - at) === 3) this.measured(one)
   }
 
-  // The first comes after all that was missed.
   measureDue({ probes, heard }) {
     return (probes[0] ?? heard) + this.times.measure
   }
@@ -299,7 +302,7 @@ export class FallbackLadder {
     one.probes = null
     if (one === this.carrier) {
       this.judge(rung, held > late ? "buffered" : "clear", held)
-      if (held <= late) return
+      if (held <= late || rung === this.rungs.at(-1)) return
       this.letGo()
       this.down(rung, true)
     } else if (held <= late) {
