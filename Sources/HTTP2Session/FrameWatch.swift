@@ -27,7 +27,7 @@ struct FrameWatch {
     private static let continuationType: UInt8 = 9
     private static let endStreamFlag: UInt8 = 1
 
-    /// Reads until the header of a suspect frame has come, or to the end; or up to a frame of DATA if something before it may have closed
+    /// Reads until the header of such a frame has come, or to the end; or up to a frame of DATA if something before it may have closed
     /// its stream: whether it is open can be said only when nghttp2 has been given that.
     ///
     /// - Returns: how many bytes were read.
@@ -37,7 +37,7 @@ struct FrameWatch {
         var offset = 0
         // Of a frame that began in an earlier read the rest is still to be given.
         var mayHaveClosed = skip > 0 && lastMayClose
-        while offset < bytes.count, suspect == nil {
+        while offset < bytes.count, suspect == nil, !isPriorityBroken {
             if skip > 0 {
                 let passed = min(skip, bytes.count - offset)
                 skip -= passed

@@ -106,8 +106,10 @@ final class HTTP2Engine {
             precondition(taken == end - start, "no callback pauses the session")
             start = end
             if isDead { break }
-            if watch.isPriorityBroken { faultMarked = faultMarked ?? .misplacedFrame(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
-            if let suspect = watch.suspect { begin(NGHTTP2_DATA, suspect) }
+            // Once nghttp2 has found a fault of its own, that is the first one, and it reads nothing more.
+            let isReading = nghttp2_session_want_read(session) != 0
+            if isReading, watch.isPriorityBroken { faultMarked = faultMarked ?? .misplacedFrame(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
+            if isReading, let suspect = watch.suspect { begin(NGHTTP2_DATA, suspect) }
             if faultMarked == nil, nghttp2_session_get_outbound_queue_size(session) > limits.outboundFramesMax {
                 faultMarked = .tooManyFramesWaiting
             }
