@@ -160,19 +160,15 @@ class CommandLine(ProgramClient):
 
     def command(self):
         transport = self.transports or "auto"
-        return [self.tools.binary, "subscribe", "--url", self.route.url, self.channel, "--after", "earliest", "--transport", transport]
+        return [self.tools.binary, "subscribe", "--url", self.route.url, self.channel, "--after", "earliest", "--transport", transport,
+                "--status", "json"]
 
     def environment(self):
         return {"XDG_STATE_HOME": str(self.state), "XDG_CACHE_HOME": str(self.state)} if self.state else {}
 
     def parse(self, line, is_error):
         if is_error:
-            text = line.removeprefix("tocsin: ")
-            if found := re.match(r"live over (Server-Sent Events|[\w-]+)", text):
-                return {"event": "status", "state": "live", "transport": found[1], "text": text}
-            if text.startswith("polling"):
-                return {"event": "status", "state": "polling", "transport": "long-poll", "text": text}
-            return {"event": "status", "state": "other", "text": text}
+            return json.loads(line) if line.startswith("{") else None
         message = json.loads(line)
         if message.get("type") == "notification":
             return {"event": "message", "sequence": message["sequence"], "skipped": message.get("skipped", 0), "n": message["data"]["n"]}

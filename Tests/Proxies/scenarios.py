@@ -96,7 +96,8 @@ async def restart(tools, folder, kinds, how, quick):
             if not verdict.good:
                 result.faults.append(f"{client.name}: {verdict}")
             if lower:
-                result.faults.append(f"{client.name} stepped down to {', '.join(lower)}")
+                trail = "; ".join(f"{event['at'] - client.events[0]['at']:.0f} {event.get('text')}" for event in client.of("status"))
+                result.faults.append(f"{client.name} stepped down to {', '.join(lower)} ({trail})")
         for kind in kinds:
             delays = [event["at"] - publisher.at[event["n"]] for client in started if client.kind == kind
                       for event in client.messages if event["n"] in publisher.at]

@@ -913,7 +913,7 @@ class Subscription {
   // Begins elsewhere than its group: polls, until both are at the head.
   async catchUp() {
     const { client, channels, stop: { signal }, check } = this
-    const poll = after => client.ask(client.asking([{ channels, after }], { wait: 0 }), signal)
+    const poll = after => client.ask(client.asking([{ channels, after }], { wait: 0, close: true }), signal)
     const readOn = async () => {
       for (let isMore = true; isMore;) {
         const { messages, subscriptions: [{ position }] } = await poll(this.place.after)
