@@ -580,7 +580,10 @@ class Attempt {
     else if (type === "token-expiring") this.renew()
     else if (type === "token-expired") this.renew(true)
     else if (type !== "reply") this.line.route(this, message)
-    else this.line.replied(this.asked.get(id), message)
+    else {
+      this.line.replied(this.asked.get(id), message)
+      this.asked.delete(id)
+    }
   }
 
   // A page that was held up sees late what came in time.
@@ -723,9 +726,8 @@ class Line {
   }
 
   subscribe(group) {
-    const { carrier } = this
-    carrier?.groups.push(group)
-    carrier?.command({ type: "subscribe", ...place(group) }, group)
+    this.carrier?.groups.push(group)
+    this.carrier?.command({ type: "subscribe", ...place(group) }, group)
   }
 
   replied(group, { error, position }) {
@@ -874,25 +876,24 @@ class Engine {
 
 const place = ({ channels, position, after, rate }) => ({ channels, after: position ?? after, rate })
 
-const checked = rate => {
-  if (rate && !/^[\d.]+\/[smh]$/.test(rate)) throw new TypeError("no rate: " + rate)
-  return rate ?? undefined
-}
-
 class Subscription {
   queue = []
   stop = new AbortController()
   ready = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }))
 
   constructor(client, channels, { after, rate, signal }, handler) {
-    Object.assign(this, { client, channels, after, rate: checked(rate), handler })
+    Object.assign(this, { client, channels, after, handler })
+    this.pace(rate)
     this.check = new SequenceCheck(client.counts)
     this.ready.catch(nothing)
     signal?.addEventListener("abort", () => this.unsubscribe())
   }
 
-  get name() {
-    return JSON.stringify([[...this.channels].sort(), this.rate])
+  pace(rate) {
+    if (rate && !/^[\d.]+\/[smh]$/.test(rate)) throw new TypeError("no rate: " + rate)
+    this.rate = rate ?? undefined
+    this.name = JSON.stringify([[...this.channels].sort(), rate])
+    this.isIn = false
   }
 
   get place() {
@@ -1026,7 +1027,7 @@ export class Tocsin {
 
   rate(subscription, rate) {
     const old = subscription.name
-    Object.assign(subscription, { rate: checked(rate), isIn: false })
+    subscription.pace(rate)
     this.post(this.isWanted(old) ? "subscribe" : "rate", { ...subscription.place, old })
   }
 
@@ -1055,10 +1056,9 @@ export class Tocsin {
 
   emit(name, value) {
     const all = this.listeners[name] || []
-    const failed = error => console.error("tocsin:", error)
     if (name === "status") this.status = value
-    if (name === "error" && !all.size) failed(value)
-    for (const handler of all) safely(() => handler(value), failed)
+    if (name === "error" && !all.size) console.error(value)
+    for (const handler of all) safely(() => handler(value), console.error)
   }
 
   close() {
@@ -1145,14 +1145,13 @@ export class Tocsin {
 
   resume() {
     if (this.closed.signal.aborted || (this.life && !this.life.signal.aborted)) return
-    const { tab } = this
     const { signal } = this.life = new AbortController()
     if (!this.key) return this.lead()
-    this.hold(this.key + tab, () => {
+    this.hold(this.key + this.tab, () => {
       this.channel = new BroadcastChannel(this.key)
       this.channel.onmessage = ({ data }) => signal.aborted || this.hear(data)
       this.hold(this.key, () => this.lead())
-      this.channel.postMessage({ kind: "who", tab })
+      this.channel.postMessage({ kind: "who", tab: this.tab })
     })
   }
 
