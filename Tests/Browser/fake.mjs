@@ -1,5 +1,6 @@
 // A small server that speaks the wire of Docs/protocol.md as far as the client needs it, with faults; and what the tests share.
 import assert from "node:assert/strict"
+import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { createRequire } from "node:module"
 import { Tocsin, overlaps } from "./module.mjs"
@@ -8,6 +9,12 @@ import { Tocsin, overlaps } from "./module.mjs"
 export const { WebSocket, WebSocketServer } = createRequire(import.meta.url)("/usr/share/nodejs/ws/index.js")
 
 const heartbeatMilliseconds = 200
+
+/** For browsers. */
+const pages = {
+    "/page": ["text/html", "<!doctype html><title>page</title>"],
+    "/tocsin.js": ["text/javascript", readFileSync(new URL("../../Sources/tocsin/Browser/tocsin.js", import.meta.url))],
+}
 
 /** @typedef {{channels: string[], offset: number, rate?: string}} Cursor */
 
@@ -94,7 +101,11 @@ export class FakeServer {
         }
         const problem = (status, type, headers) => answer(status, { type: "/problems/" + type, title: type, status, detail: type }, headers)
         if (this.faults.dead) return request.socket.destroy()
-        if (url.pathname === "/healthz") return answer(200, {})
+        const [type, content] = pages[url.pathname] ?? []
+        if (content) {
+            response.writeHead(200, { "Content-Type": type })
+            return response.end(content)
+        }
         const token = /^Bearer (.*)$/.exec(request.headers.authorization)?.[1]
         if (this.tokens && !this.tokens.has(token)) return problem(401, "bad-token")
         if (this.faults.away) return problem(503, "going-away", { "Retry-After": String(this.faults.away) })

@@ -62,7 +62,7 @@ class Server {
     }
 
     client(context, options = {}) {
-        const client = new Tocsin(this.url, { WebSocket, storage: storage(), ...options })
+        const client = new Tocsin(this.url, { WebSocket, storage: storage(), times: { late: 700 }, ...options })
         client.statuses = []
         client.verdicts = []
         client.on("status", status => client.statuses.push(status.text))
