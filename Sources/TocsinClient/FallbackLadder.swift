@@ -245,7 +245,8 @@ extension FallbackLadder {
         wait = nil
         blamed = []
         tell(.connecting)
-        open(rungs.first { !isBad($0) } ?? rungs.last!)
+        let good = rungs.filter { !isBad($0) }
+        open(good.first { records[$0]!.until > now } ?? good.first ?? rungs.last!)
     }
 
     private func index(_ rung: ClientTransport) -> Int {
@@ -325,7 +326,7 @@ extension FallbackLadder {
         guard yes else { return rest(.unreachable) }
         if let lived {
             judge(rung, .cut, lived)
-            return down(from: rung)
+            return down(from: rung, isHeld: rung != .webSocket)
         }
         confirmed = rung
         open(rung)
@@ -451,7 +452,8 @@ extension FallbackLadder {
     private func held(_ probes: [Measurement]) -> Int {
         guard probes.count >= 3 else { return times.measure }
         let offsets = probes.map { $0.came - $0.at }
-        return offsets.max()! - offsets.min()!
+        // A program that has only just begun may be late for the first.
+        return offsets.dropFirst().max()! - offsets.min()!
     }
 
     /// The probes are here, or it is too late for them.

@@ -122,7 +122,8 @@ export class FallbackLadder {
     this.wait = null
     this.blamed.clear()
     this.tell("connecting")
-    this.open(this.rungs.find(rung => !this.isBad(rung)) || this.rungs.at(-1))
+    const good = this.rungs.filter(rung => !this.isBad(rung))
+    this.open(good.find(rung => this.records[rung].until > this.now) || good[0] || this.rungs.at(-1))
   }
 
   open(rung, role = "carry") {
@@ -206,7 +207,7 @@ export class FallbackLadder {
     if (!yes) return this.rest("unreachable")
     if (lived === undefined) return this.open((this.confirmed = rung))
     this.judge(rung, "cut", lived)
-    this.down(rung)
+    this.down(rung, rung !== "websocket")
   }
 
   rest(why, milliseconds) {
@@ -298,7 +299,7 @@ export class FallbackLadder {
   measured(one) {
     const { rung, probes } = one
     const { late, measure, short, hold } = this.times
-    const held = probes.length < 3 ? measure : Math.max(...probes) - Math.min(...probes)
+    const held = probes.length < 3 ? measure : Math.max(...probes.slice(1)) - Math.min(...probes)
     one.probes = null
     if (one === this.carrier) {
       this.judge(rung, held > late ? "buffered" : "clear", held)
