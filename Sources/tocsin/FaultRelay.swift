@@ -11,16 +11,17 @@ final class FaultRelay: Sendable {
         case clear
         /// Upgrades are answered with 403; WebSockets that are open are closed.
         case refuse
-        /// What the server says is held until 16 KiB of it are together, or it ends.
+        /// What the server says is held until an answer of known length is whole, or 16 KiB of another are together, or it ends.
         case buffer
-        /// Every connection is closed when it is 5 seconds old.
+        /// Every connection is closed when it is 4 seconds old.
         case cut
-        /// No byte goes either way, and nobody is told.
+        /// No byte goes either way, and nobody is told. Connections that lost some are closed when the mode ends.
         case drop
     }
 
     static let bufferBytes = 16 << 10
-    static let cutAfter = TimeAmount.seconds(5)
+    /// Clients take what lives 5 seconds for good enough to come back to (Docs/fallback.md); this is to be seen as worse.
+    static let cutAfter = TimeAmount.seconds(4)
 
     private let current = Mutex(Mode.clear)
     private let connections = Mutex<[ObjectIdentifier: any Channel]>([:])
@@ -66,18 +67,29 @@ final class FaultRelay: Sendable {
 private final class FaultConnection: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
+    private enum State {
+        /// Of the first request no whole head has come.
+        case head
+        /// The connection to the server is being made.
+        case connecting
+        case open(any Channel)
+        case over
+    }
+
     private static let headBytesMax = 16 << 10
+    private static let answerBytesMax = 4 << 20
+    private static let command = "post /fault/"
 
     private let relay: FaultRelay
     private let serverPort: Int
     private var context: ChannelHandlerContext?
-    private var server: (any Channel)?
-    /// What came before the connection to the server was there, or before a request's head was complete.
+    private var state = State.head
+    /// What came before the connection to the server was there.
     private var early = ByteBuffer()
     /// What the server said and is held back.
     private var held = ByteBuffer()
     private var isUpgrade = false
-    private var isOver = false
+    private var hasLost = false
 
     init(_ relay: FaultRelay, server port: Int) {
         self.relay = relay
@@ -102,31 +114,39 @@ private final class FaultConnection: ChannelInboundHandler {
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let mode = event as? FaultRelay.Mode {
-            if mode == .refuse, isUpgrade { close() }
+            if hasLost && mode != .drop || isUpgrade && mode == .refuse { return close() }
             if mode == .clear { passOn() }
-        } else if let half = event as? ChannelEvent, half == .inputClosed, relay.mode != .drop {
-            server?.close(mode: .output, promise: nil)
+        } else if let half = event as? ChannelEvent, half == .inputClosed, relay.mode != .drop, case .open(let server) = state {
+            server.close(mode: .output, promise: nil)
         }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var bytes = unwrapInboundIn(data)
-        if relay.mode == .drop || isOver { return }
-        if let server { return server.writeAndFlush(bytes, promise: nil) }
-        early.writeBuffer(&bytes)
+        switch state {
+        case .over: return
+        case .head, .connecting: early.writeBuffer(&bytes)
+        case .open(let server):
+            // A browser may say it on a connection that has carried other requests; it begins a read then.
+            let start = String(buffer: bytes.getSlice(at: bytes.readerIndex, length: min(bytes.readableBytes, 64)) ?? bytes).lowercased()
+            if start.hasPrefix(Self.command) { return setMode(start) }
+            if relay.mode == .drop { hasLost = true } else { server.writeAndFlush(bytes, promise: nil) }
+        }
+        guard case .head = state else { return }
         let text = String(buffer: early).lowercased()
         guard text.contains("\r\n\r\n") else {
             if early.readableBytes > Self.headBytesMax { close() }
             return
         }
-        if text.hasPrefix("post /fault/") { return setMode(text) }
+        if text.hasPrefix(Self.command) { return setMode(text) }
+        if relay.mode == .drop { return hasLost = true }
         isUpgrade = text.contains("upgrade: websocket")
         if isUpgrade, relay.mode == .refuse { return answer("403 Forbidden") }
         connect(context)
     }
 
     private func setMode(_ text: String) {
-        let name = text.dropFirst("post /fault/".count).prefix { $0 != " " && $0 != "?" }
+        let name = text.dropFirst(Self.command.count).prefix { $0 != " " && $0 != "?" }
         guard let mode = FaultRelay.Mode(rawValue: String(name)) else { return answer("404 Not Found") }
         answer("204 No Content")
         relay.set(mode)
@@ -134,7 +154,7 @@ private final class FaultConnection: ChannelInboundHandler {
 
     private func answer(_ status: String) {
         guard let context else { return }
-        isOver = true
+        endServer()
         let head = "HTTP/1.1 \(status)\r\nContent-Length: 0\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n"
         let channel = context.channel
         context.writeAndFlush(NIOAny(context.channel.allocator.buffer(string: head))).whenComplete { _ in channel.close(promise: nil) }
@@ -142,7 +162,7 @@ private final class FaultConnection: ChannelInboundHandler {
 
     private func connect(_ context: ChannelHandlerContext) {
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-        isOver = true  // nothing more is taken until the server is there
+        state = .connecting
         context.channel.setOption(.autoRead, value: false).whenFailure { _ in }
         ClientBootstrap(group: context.eventLoop)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -157,9 +177,11 @@ private final class FaultConnection: ChannelInboundHandler {
     }
 
     private func onConnected(_ channel: (any Channel)?) {
-        isOver = false
-        guard let channel, let context else { return close() }
-        server = channel
+        guard let channel, let context, case .connecting = state else {
+            channel?.close(promise: nil)
+            return close()
+        }
+        state = .open(channel)
         channel.writeAndFlush(early, promise: nil)
         early.clear()
         context.channel.setOption(.autoRead, value: true).whenFailure { _ in }
@@ -169,18 +191,31 @@ private final class FaultConnection: ChannelInboundHandler {
     func receive(_ bytes: ByteBuffer) {
         var bytes = bytes
         switch relay.mode {
-        case .drop: break
+        case .drop: hasLost = true
         case .buffer:
             held.writeBuffer(&bytes)
-            if held.readableBytes >= FaultRelay.bufferBytes { passOn() }
+            let wanted = wholeAnswer ?? FaultRelay.bufferBytes
+            if wanted > Self.answerBytesMax { close() } else if held.readableBytes >= wanted { passOn() }
         case .clear, .refuse, .cut:
             held.writeBuffer(&bytes)
             passOn()
         }
     }
 
+    /// How many bytes the held answer has with its head, if it begins here and says so.
+    private var wholeAnswer: Int? {
+        let text = held.readableBytesView.prefix(Self.headBytesMax)
+        guard text.starts(with: "HTTP/1.1 ".utf8), let end = text.firstRange(of: "\r\n\r\n".utf8)?.upperBound else { return nil }
+        let head = String(decoding: text[..<end], as: UTF8.self).lowercased()
+        let bytes = end - text.startIndex
+        if ["204", "304"].contains(head.dropFirst(9).prefix(3)) { return bytes }
+        guard let name = head.firstRange(of: "\r\ncontent-length:") else { return nil }
+        return Int(head[name.upperBound...].drop { $0 == " " }.prefix { $0.isNumber }).map { bytes + $0 }
+    }
+
     func onServerEnd() {
-        if relay.mode == .drop { return }
+        guard case .open = state else { return }
+        if relay.mode == .drop { return hasLost = true }
         passOn()
         context?.close(mode: .output, promise: nil)
     }
@@ -201,8 +236,13 @@ private final class FaultConnection: ChannelInboundHandler {
     private func close() {
         context?.close(promise: nil)
         context = nil
-        server?.close(promise: nil)
-        server = nil
+        endServer()
+    }
+
+    private func endServer() {
+        let last = state
+        state = .over
+        if case .open(let server) = last { server.close(promise: nil) }
     }
 }
 
