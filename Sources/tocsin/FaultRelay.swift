@@ -115,7 +115,7 @@ private final class FaultConnection: ChannelInboundHandler {
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let mode = event as? FaultRelay.Mode {
             if hasLost && mode != .drop || isUpgrade && mode == .refuse { return close() }
-            if mode == .clear { passOn() }
+            if mode != .buffer, mode != .drop { passOn() }
         } else if let half = event as? ChannelEvent, half == .inputClosed, relay.mode != .drop, case .open(let server) = state {
             server.close(mode: .output, promise: nil)
         }
