@@ -8,13 +8,17 @@ import subprocess
 import threading
 import time
 
+import httpx
 import pytest
 import websockets.sync.client
 
 from support import Server, eventually, http, publish
 
 PANELS = ["score", "dashboard", "alerts"]
-TRANSPORTS = ["sse", "long-poll", "websocket"]
+CHOICES = ["sse", "long-poll", "websocket", "auto"]
+NOTE = {"type": "note", "text": "a note", "title": "a note", "score": {"ARG": 3, "FRA": 3}, "clock": "END", "period": "END"}
+# What the score panel says on a bad network, and the transports that it may have come to then.
+FOUND = {"refuse": ("blocks WebSockets", ["sse"]), "buffer": ("holds streams back", ["long-poll"]), "cut": ("cuts streams", ["long-poll"])}
 PLACES = {"desktop": (1280, 900, False), "phone": (390, 844, True)}
 pytestmark = pytest.mark.timeout(120)
 
@@ -101,19 +105,23 @@ def browser(demo, tmp_path):
 
 
 def panel(browser, name):
-    return browser.evaluate(f"(p => ({{transport: p.transport, received: p.received, lost: p.lost, repeated: p.repeated}}))"
-                            f"(window.tocsinDemo.panels[{json.dumps(name)}])")
+    """What a panel shows of its client."""
+    return browser.evaluate(
+        "(({choice, transport, isConnected, status, received, lost, duplicates}) => "
+        "({choice, transport, connected: isConnected, text: status.text, received, lost, duplicates}))"
+        f"(window.tocsinDemo.panels[{json.dumps(name)}])")
 
 
 def assert_whole(browser):
     for name in PANELS:
         state = panel(browser, name)
-        assert state["lost"] == 0 and state["repeated"] == 0, (name, state)
+        assert state["lost"] == 0 and state["duplicates"] == 0, (name, state)
 
 
 def test_all_three_panels_of_the_demo_page_receive_messages(browser):
     for name in PANELS:
         eventually(lambda: panel(browser, name)["received"] > 0, f"{name} receives something", 30)
+        assert panel(browser, name)["choice"] == "auto"
     first = panel(browser, "dashboard")["received"]
     eventually(lambda: panel(browser, "dashboard")["received"] >= first + 3, "the dashboard goes on", 15)
     assert_whole(browser)
@@ -147,25 +155,112 @@ def gauges(server):
     return [int(re.search(rf'tocsin_subscribers{{transport="{transport}"}} (\d+)', text)[1]) for transport in ("websocket", "sse")]
 
 
-def carried(browser, name):
-    """The transport of a panel; the page writes long-poll as the metrics do, with a low line."""
-    return panel(browser, name)["transport"].replace("_", "-")
+def assert_counted(browser, server):
+    """The server's gauges say of all panels what the panels say."""
+    def agrees():
+        used = [panel(browser, name)["transport"] for name in PANELS]
+        return gauges(server) == [used.count("websocket"), used.count("sse")]
+    eventually(agrees, "the server counts as many subscribers over WebSocket and SSE as the page", 10)
 
 
 @pytest.mark.parametrize("name", PANELS)
 def test_a_panel_goes_through_the_three_transports_and_loses_and_repeats_nothing(browser, demo, name):
     eventually(lambda: panel(browser, name)["received"] > 0, f"{name} receives something", 30)
     to = {"score": "scores.wc2022.final", "dashboard": "dashboards.host", "alerts": "alerts.interop"}[name]
-    data = {"type": "note", "text": "a note", "title": "a note", "score": {"ARG": 3, "FRA": 3}, "clock": "END", "period": "END"}
-    for transport in TRANSPORTS:
+    for choice in CHOICES:
         before = panel(browser, name)["received"]
-        publish(demo, to, data)
-        browser.evaluate(f"void window.tocsinDemo.panels[{json.dumps(name)}].switchTo({json.dumps(transport)})")
-        publish(demo, to, data)
-        eventually(lambda: carried(browser, name) == transport, f"{name} is on {transport}", 10)
-        publish(demo, to, data)
-        eventually(lambda: panel(browser, name)["received"] >= before + 3, f"{name} goes on over {transport}", 15)
-        used = [carried(browser, each) for each in PANELS]
-        expected = [used.count("websocket"), used.count("sse")]
-        eventually(lambda: gauges(demo) == expected, f"the server counts {expected} subscribers over WebSocket and SSE", 10)
+        publish(demo, to, NOTE)
+        browser.evaluate(f"void window.tocsinDemo.panels[{json.dumps(name)}].switchTo({json.dumps(choice)})")
+        publish(demo, to, NOTE)
+        eventually(lambda: panel(browser, name)["transport"] in ([choice] if choice != "auto" else CHOICES), f"{name} is on {choice}", 10)
+        publish(demo, to, NOTE)
+        eventually(lambda: panel(browser, name)["received"] >= before + 3, f"{name} goes on over {choice}", 15)
+        assert_counted(browser, demo)
         assert_whole(browser)
+
+
+def choose(browser, mode):
+    """Presses a button of "Make my network worse", and waits until the network is so."""
+    browser.evaluate(f"document.querySelector('#network button[value={mode}]').click()")
+    eventually(lambda: browser.evaluate("!window.tocsinDemo.network.isBusy"), f"the network does {mode}", 15)
+    pressed = "[...document.querySelectorAll('#network [aria-pressed=true]')].map(button => button.value).join()"
+    eventually(lambda: browser.evaluate(pressed) == mode, f"the page shows that the network does {mode}")
+
+
+def words(browser):
+    return browser.evaluate("document.getElementById('network-words').textContent")
+
+
+def assert_goes_on(browser, server):
+    before = panel(browser, "score")["received"]
+    for count in range(1, 4):
+        publish(server, "scores.wc2022.final", NOTE)
+        eventually(lambda: panel(browser, "score")["received"] >= before + count, "the score panel goes on", 30)
+        assert_whole(browser)
+
+
+def assert_climbs_back(browser, server):
+    choose(browser, "clear")
+    eventually(lambda: all(panel(browser, name)["transport"] == "websocket" for name in PANELS), "all are back on WebSocket", 120, every=0.5)
+    eventually(lambda: words(browser) == "The network is well again. Back on WebSocket.", "the page says so")
+    assert_goes_on(browser, server)
+
+
+@pytest.fixture
+def network(browser, demo):
+    """The page, once it offers bad networks and all its panels receive something."""
+    eventually(lambda: not browser.evaluate("document.getElementById('network').hidden"), "the page offers bad networks")
+    for name in PANELS:
+        eventually(lambda: panel(browser, name)["received"] > 0, f"{name} receives something", 30)
+    return browser
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("mode", FOUND)
+def test_the_page_finds_a_way_through_a_bad_network_and_climbs_back(network, demo, mode):
+    choose(network, mode)
+    told, transports = FOUND[mode]
+    assert_goes_on(network, demo)
+
+    def has_found():
+        state = panel(network, "score")
+        return state["connected"] and told in state["text"] and state["transport"] in transports
+    eventually(has_found, f"the score panel has found its way and says '{told}'", 120, every=0.2)
+    assert_goes_on(network, demo)
+    assert_climbs_back(network, demo)
+
+
+@pytest.mark.timeout(300)
+def test_the_page_waits_out_a_network_that_drops_everything_and_has_missed_nothing(network, demo):
+    choose(network, "drop")
+    eventually(lambda: not any(panel(network, name)["connected"] for name in PANELS), "no panel is connected")
+    before = panel(network, "score")["received"]
+    for _ in range(3):
+        publish(demo, "scores.wc2022.final", NOTE)
+    eventually(lambda: "trying again" in panel(network, "score")["text"], "the score panel says that it tries again", 60)
+    assert panel(network, "score")["received"] == before
+    assert "Nothing can get through" in words(network)
+    choose(network, "clear")
+    eventually(lambda: panel(network, "score")["received"] >= before + 3, "what was missed comes", 60)
+    assert_climbs_back(network, demo)
+
+
+def test_the_bad_network_takes_commands_in_any_mode_and_on_connections_in_use(demo):
+    with http() as client:
+        port = int(client.get(f"{demo.url}/fault-port").text)
+    relay = f"http://127.0.0.1:{port}"
+
+    def command(client, mode):
+        return client.post(f"{relay}/fault/{mode}").status_code
+
+    with http() as one, http() as other:
+        for mode in ("refuse", "buffer", "clear"):
+            assert one.get(f"{relay}/healthz").status_code == 200
+            assert command(one, mode) == 204
+            assert other.get(f"{relay}/healthz").status_code == 200, mode
+        assert command(one, "drop") == 204
+        with pytest.raises(httpx.ReadTimeout):
+            other.get(f"{relay}/healthz", timeout=1)
+        assert command(one, "no-such-mode") == 404
+        assert command(one, "clear") == 204
+        assert other.get(f"{relay}/healthz").status_code == 200
