@@ -201,7 +201,7 @@ def assert_goes_on(browser, server):
 
 def assert_climbs_back(browser, server):
     choose(browser, "clear")
-    eventually(lambda: all(panel(browser, name)["transport"] == "websocket" for name in PANELS), "all are back on WebSocket", 120, every=0.5)
+    eventually(lambda: all(panel(browser, name)["transport"] == "websocket" for name in PANELS), "all are back on WebSocket", 120)
     eventually(lambda: words(browser) == "The network is well again. Back on WebSocket.", "the page says so")
     assert_goes_on(browser, server)
 
