@@ -16,7 +16,7 @@ struct Demo: AsyncParsableCommand {
     @Option(help: "How many times as fast as it was the match is played.")
     var speed = 60.0
 
-    @Option(help: "The port of the bad network that a visitor can choose; 0: any free one. By default the one after --port.")
+    @Option(help: "The port of the bad network that a visitor can choose; 0: any free one. By default the one after --port, if it is free.")
     var faultPort: Int?
 
     func validate() throws {
@@ -33,10 +33,10 @@ struct Demo: AsyncParsableCommand {
         options.store = options.store ?? ":memory:"
         // Through the bad network the page's own server has another origin.
         options.allowOrigin += options.port == 0 ? ["*"] : ["127.0.0.1", "localhost", host].map { "http://\($0):\(options.port)" }
-        let faultPort = faultPort ?? (options.port == 0 ? 0 : options.port + 1)
+        let faultPorts = faultPort.map { [$0] } ?? (options.port == 0 ? [0] : [options.port + 1, 0])
         try await ServerRun(options, pages: pages) { server in
             let relay = FaultRelay(to: server.port)
-            let (listener, relayPort) = try await relay.listen(host, faultPort)
+            let (listener, relayPort) = try await relay.listen(host, faultPorts)
             defer { listener.close(promise: nil) }
             server.setPage("/fault-port", StaticPage(contentType: "text/plain", bytes: Array("\(relayPort)".utf8)))
             print("Open http://\(host):\(server.port)/ in a browser. Ctrl-C ends it.")

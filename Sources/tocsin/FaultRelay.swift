@@ -39,8 +39,16 @@ final class FaultRelay: Sendable {
         for channel in connections.withLock({ Array($0.values) }) { channel.pipeline.fireUserInboundEventTriggered(mode) }
     }
 
+    /// - Parameter ports: which to try, best first.
     /// - Returns: the listener, which has to be closed, and its port.
-    func listen(_ host: String, _ port: Int) async throws -> (channel: any Channel, port: Int) {
+    func listen(_ host: String, _ ports: [Int]) async throws -> (channel: any Channel, port: Int) {
+        for port in ports.dropLast() {
+            if let listener = try? await listen(host, port) { return listener }
+        }
+        return try await listen(host, ports.last ?? 0)
+    }
+
+    private func listen(_ host: String, _ port: Int) async throws -> (channel: any Channel, port: Int) {
         let channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)

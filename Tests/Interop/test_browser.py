@@ -17,9 +17,10 @@ from support import Server, eventually, http, publish
 PANELS = ["score", "dashboard", "alerts"]
 CHOICES = ["sse", "long-poll", "websocket", "auto"]
 NOTE = {"type": "note", "text": "a note", "title": "a note", "score": {"ARG": 3, "FRA": 3}, "clock": "END", "period": "END"}
-# What the score panel comes to on a bad network, and what it says then.
-FOUND = {"refuse": ("sse", "this network blocks WebSockets"), "buffer": ("long-poll", "polling: this network blocks streams"),
-         "cut": ("long-poll", "polling: this network cuts streams")}
+# What the score panel comes to on a bad network, what it says then, and what it remembers of WebSockets.
+FOUND = {"refuse": ("sse", "this network blocks WebSockets", "blocked"),
+         "buffer": ("long-poll", "polling: this network blocks streams", "blocked"),
+         "cut": ("long-poll", "polling: this network cuts streams", "cut")}
 PLACES = {"desktop": (1280, 900, False), "phone": (390, 844, True)}
 pytestmark = pytest.mark.timeout(120)
 
@@ -220,13 +221,16 @@ def network(browser, demo):
 @pytest.mark.parametrize("mode", FOUND)
 def test_the_page_finds_a_way_through_a_bad_network_and_climbs_back(network, demo, mode):
     choose(network, mode)
-    transport, told = FOUND[mode]
+    transport, told, verdict = FOUND[mode]
     assert_goes_on(network, demo)
 
     def has_found():
         state = panel(network, "score")
         return state["transport"] == transport and told in state["text"]
     eventually(has_found, f"the score panel has found its way and says '{told}'", 120, every=0.2)
+    remembered = "Object.values(JSON.parse(window.tocsinDemo.network.storage.getItem('tocsin:paths') ?? '{}'))"
+    eventually(lambda: network.evaluate(f"{remembered}.map(paths => paths.websocket?.verdict).find(Boolean)") == verdict,
+               f"WebSockets are known to be {verdict}", 30)
     assert_goes_on(network, demo)
     assert_climbs_back(network, demo)
 
