@@ -34,8 +34,10 @@ final class FaultRelay: Sendable {
 
     var mode: Mode { current.withLock { $0 } }
 
-    func set(_ mode: Mode) {
+    /// - Parameter answer: says so to who asked for it. It holds by then, and connections that it ends are ended after that.
+    func set(_ mode: Mode, answer: () -> Void) {
         current.withLock { $0 = mode }
+        answer()
         for channel in connections.withLock({ Array($0.values) }) { channel.pipeline.fireUserInboundEventTriggered(mode) }
     }
 
@@ -156,8 +158,7 @@ private final class FaultConnection: ChannelInboundHandler {
     private func setMode(_ text: String) {
         let name = text.dropFirst(Self.command.count).prefix { $0 != " " && $0 != "?" }
         guard let mode = FaultRelay.Mode(rawValue: String(name)) else { return answer("404 Not Found") }
-        answer("204 No Content")
-        relay.set(mode)
+        relay.set(mode) { answer("204 No Content") }
     }
 
     private func answer(_ status: String) {

@@ -301,8 +301,7 @@ final class FakeConnection: ChannelInboundHandler {
 
     private var hello: String {
         let places = filters.map { _ in "{\"position\":\"p.\(at)\"}" }.joined(separator: ",")
-        return
-            "{\"type\":\"hello\",\"session\":\"\(session)\",\"network\":\"n1\",\"heartbeat\":25,\"position\":\"p.\(at)\",\"subscriptions\":[\(places)]}"
+        return #"{"type":"hello","session":"\#(session)","network":"n1","heartbeat":25,"position":"p.\#(at)","subscriptions":[\#(places)]}"#
     }
 
     private func webSocket(_ request: HTTPRequest) {
