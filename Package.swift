@@ -5,7 +5,8 @@ import PackageDescription
 let package = Package(
     name: "tocsin",
     products: [
-        .executable(name: "tocsin", targets: ["tocsin"])
+        .executable(name: "tocsin", targets: ["tocsin"]),
+        .library(name: "TocsinClient", targets: ["TocsinClient"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

@@ -1,27 +1,27 @@
 import TLSEngine
 
 /// How to reach a server.
-package struct ClientConfiguration: Sendable {
-    package var address: ServerAddress
+public struct ClientConfiguration: Sendable {
+    public var address: ServerAddress
     /// nil: the system's.
-    package var caFile: String?
+    public var caFile: String?
     /// Take any certificate: for trials only.
-    package var isInsecure = false
+    public var isInsecure = false
     /// A forward proxy, reached by plain HTTP: requests to `http` go through it in absolute form (RFC 9112 section 3.2.2), TLS and
     /// WebSockets in a tunnel (CONNECT, RFC 9110 section 9.3.6).
-    package var proxy: ServerAddress?
+    public var proxy: ServerAddress?
     /// Sent with every request; nil: the server wants none.
-    package var token: ClientToken?
+    public var token: ClientToken?
     /// What may be tried.
-    package var transports = ClientTransport.allCases
+    public var transports = ClientTransport.allCases
     /// Whose alerts they are (Docs/protocol.md section 4.5).
-    package var user: String?
+    public var user: String?
     /// Alerts that were missed come in short.
-    package var digest = false
+    public var digest = false
     /// Keeps what is known of the networks; by default for the life of the process.
-    package var memory: any PathMemory = ProcessPathMemory.shared
+    public var memory: any PathMemory = ProcessPathMemory.shared
 
-    package init(address: ServerAddress) {
+    public init(address: ServerAddress) {
         self.address = address
     }
 
@@ -31,19 +31,19 @@ package struct ClientConfiguration: Sendable {
 }
 
 /// A bearer token (RFC 6750 section 2.1), or where to get one.
-package enum ClientToken: Sendable {
+public enum ClientToken: Sendable {
     case constant(String)
     /// Called when the first one is needed, when one is about to expire, and once when one was refused.
     case refreshing(@Sendable () async throws -> String)
 }
 
 /// Why a client does not get on.
-package struct ClientFault: Error, CustomStringConvertible {
-    package var description: String
+public struct ClientFault: Error, CustomStringConvertible {
+    public var description: String
     /// The server refused for good: trying again does not help.
-    package var isFinal: Bool
+    public var isFinal: Bool
 
-    package init(_ description: String, isFinal: Bool = false) {
+    public init(_ description: String, isFinal: Bool = false) {
         self.description = description
         self.isFinal = isFinal
     }

@@ -1,17 +1,17 @@
 import JSONCodec
 
 /// Something that the server says of the channels: notification, snapshot, gap, digest, ack or unread (Docs/protocol.md section 4).
-package struct ClientMessage: Sendable, Equatable {
-    package var type: String
-    package var channel: String?
+public struct ClientMessage: Sendable, Equatable {
+    public var type: String
+    public var channel: String?
     /// The number of a notification in its channel.
-    package var sequence: Int?
+    public var sequence: Int?
     /// Where to go on from behind it; nil: it does not move the place.
-    package var position: String?
+    public var position: String?
     /// How many notifications of the channel before it were left out on purpose.
-    package var skipped: Int
+    public var skipped: Int
     /// The whole JSON object as it was sent.
-    package var json: [UInt8]
+    public var json: [UInt8]
 }
 
 /// One object of the protocol, with what is looked at of it.

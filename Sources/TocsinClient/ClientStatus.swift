@@ -1,12 +1,12 @@
 /// How a client stands (Docs/fallback.md, "What pages can show").
-package struct ClientStatus: Sendable, Equatable {
-    package var state: FallbackLadder.State
+public struct ClientStatus: Sendable, Equatable {
+    public var state: FallbackLadder.State
     /// What carries; nil: nothing does.
-    package var transport: ClientTransport?
+    public var transport: ClientTransport?
     /// Why it is not the best transport, or why it waits.
-    package var why: FallbackLadder.Reason?
+    public var why: FallbackLadder.Reason?
     /// One line for people.
-    package var text: String
+    public var text: String
 
     init(_ state: FallbackLadder.State, _ transport: ClientTransport?, _ why: FallbackLadder.Reason?, waitMilliseconds: Int) {
         self.state = state

@@ -1,5 +1,5 @@
 /// A way to subscribe: a rung of the ladder, the best first (Docs/fallback.md).
-package enum ClientTransport: String, Sendable, CaseIterable {
+public enum ClientTransport: String, Sendable, CaseIterable {
     /// RFC 6455.
     case webSocket = "websocket"
     /// Server-Sent Events by GET.
@@ -15,7 +15,7 @@ package enum ClientTransport: String, Sendable, CaseIterable {
     case shortPoll = "short-poll"
 
     /// Whether its answers end.
-    package var isPoll: Bool {
+    public var isPoll: Bool {
         switch self {
         case .longPoll, .longPollClose, .shortPoll: true
         case .webSocket, .eventStream, .eventStreamPost, .eventStreamPadded: false

@@ -1,5 +1,5 @@
 /// What is known of a rung on a network.
-package enum RungVerdict: String, Sendable {
+public enum RungVerdict: String, Sendable {
     /// Messages arrive on time.
     case clear
     /// Messages are held back.
@@ -12,19 +12,19 @@ package enum RungVerdict: String, Sendable {
 
 extension FallbackLadder {
     /// A verdict of before, and until when it is believed, in the ladder's own time.
-    package struct Remembered: Sendable, Equatable {
-        package var verdict: RungVerdict
-        package var milliseconds: Int
-        package var until: Int
+    public struct Remembered: Sendable, Equatable {
+        public var verdict: RungVerdict
+        public var milliseconds: Int
+        public var until: Int
 
-        package init(verdict: RungVerdict, milliseconds: Int, until: Int) {
+        public init(verdict: RungVerdict, milliseconds: Int, until: Int) {
             self.verdict = verdict
             self.milliseconds = milliseconds
             self.until = until
         }
     }
 
-    package enum Role: String, Sendable {
+    public enum Role: String, Sendable {
         /// It has the subscriptions.
         case carry
         /// It has none: it finds out about a better rung while another one carries.
@@ -32,7 +32,7 @@ extension FallbackLadder {
     }
 
     /// How an attempt ended.
-    package enum Ending: Sendable, Equatable {
+    public enum Ending: Sendable, Equatable {
         /// After its hello.
         case ended
         /// Before its hello.
@@ -48,7 +48,7 @@ extension FallbackLadder {
     }
 
     /// What happened. Events of attempts that the ladder closed are not passed on.
-    package enum Event: Sendable {
+    public enum Event: Sendable {
         case start
         case hello(ClientTransport)
         /// A `probe` message, sent so many milliseconds after the hello.
@@ -67,7 +67,7 @@ extension FallbackLadder {
         case tick
     }
 
-    package enum State: String, Sendable {
+    public enum State: String, Sendable {
         case idle
         case connecting
         case live
@@ -79,7 +79,7 @@ extension FallbackLadder {
     }
 
     /// Why it is not the best rung, or why it waits.
-    package enum Reason: String, Sendable {
+    public enum Reason: String, Sendable {
         case buffered
         case cut
         case blocked
@@ -98,7 +98,7 @@ extension FallbackLadder {
     }
 
     /// What is to be done, in this order.
-    package enum Action: Sendable, Equatable {
+    public enum Action: Sendable, Equatable {
         case open(ClientTransport, Role, heartbeatMilliseconds: Int)
         case close(ClientTransport, Role)
         /// Is the server reachable at all? Answer with `reachable` within three seconds.
@@ -109,26 +109,26 @@ extension FallbackLadder {
     }
 
     /// In milliseconds; Docs/fallback.md says what each is for.
-    package struct Times: Sendable {
-        package var race = 600
-        package var raceProven = 3000
-        package var giveUp = 5000
-        package var late = 150
-        package var measure = 2000
-        package var short = 5000
-        package var window = 60_000
-        package var confirm = 1000
-        package var probe = 3000
-        package var hold = 30_000
-        package var retry = 15_000
-        package var retryMax = 60_000
-        package var expiry = 3_600_000
-        package var backoff = 500
-        package var backoffMax = 30_000
-        package var heartbeat = 25_000
+    public struct Times: Sendable {
+        public var race = 600
+        public var raceProven = 3000
+        public var giveUp = 5000
+        public var late = 150
+        public var measure = 2000
+        public var short = 5000
+        public var window = 60_000
+        public var confirm = 1000
+        public var probe = 3000
+        public var hold = 30_000
+        public var retry = 15_000
+        public var retryMax = 60_000
+        public var expiry = 3_600_000
+        public var backoff = 500
+        public var backoffMax = 30_000
+        public var heartbeat = 25_000
         /// A poll waits 25 s at most, and its answer has 10 s to arrive.
-        package var pollSilence = 35_000
+        public var pollSilence = 35_000
 
-        package init() {}
+        public init() {}
     }
 }

@@ -11,7 +11,7 @@
 /// closed. While one below the best carries, a better one may be probed beside it.
 ///
 /// All times are milliseconds from any beginning.
-package struct FallbackLadder: Sendable {
+public struct FallbackLadder: Sendable {
     private struct Record {
         var verdict: RungVerdict?
         var milliseconds = 0
@@ -75,7 +75,7 @@ package struct FallbackLadder: Sendable {
     private var probe: Probe?
     private var heartbeat: Int
     private var failures = 0
-    package private(set) var state = State.idle
+    public private(set) var state = State.idle
     /// Until when it waits.
     private var wait: Int?
     private var blamed: Set<ClientTransport> = []
@@ -97,7 +97,7 @@ package struct FallbackLadder: Sendable {
     ///   - rungs: what the caller allows, at least one; their order does not matter.
     ///   - memory: what is known of this network.
     ///   - random: 0 to below 1.
-    package init(
+    public init(
         rungs: [ClientTransport] = ClientTransport.allCases, memory: [ClientTransport: Remembered] = [:], times: Times = Times(),
         random: @escaping @Sendable () -> Double = { Double.random(in: 0..<1) }
     ) {
@@ -118,7 +118,7 @@ package struct FallbackLadder: Sendable {
     /// Takes an event.
     ///
     /// - Returns: what is to be done.
-    package mutating func on(_ event: Event, at now: Int) -> [Action] {
+    public mutating func on(_ event: Event, at now: Int) -> [Action] {
         self.now = now
         actions = []
         switch event {
@@ -140,7 +140,7 @@ package struct FallbackLadder: Sendable {
     }
 
     /// When the ladder wants to be called again, with `tick`; nil: not before something happens.
-    package var due: Int? {
+    public var due: Int? {
         switch state {
         case .idle, .closed, .refused, .offline: return nil
         case .connecting, .live, .polling, .waiting: break

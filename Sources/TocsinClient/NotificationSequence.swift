@@ -1,8 +1,8 @@
 /// The messages of one subscription, for one consumer. They come in the order of the server, each once, whatever the network does; a
 /// consumer that is slow is waited for. It ends when the client is closed, and throws a `ClientFault` when the server refuses for good.
 /// Letting go of it ends the subscription.
-package struct NotificationSequence: AsyncSequence, Sendable {
-    package typealias Element = ClientMessage
+public struct NotificationSequence: AsyncSequence, Sendable {
+    public typealias Element = ClientMessage
 
     /// Ends the subscription when nobody holds it any more.
     final class Hold: Sendable {
@@ -22,18 +22,18 @@ package struct NotificationSequence: AsyncSequence, Sendable {
 
     let hold: Hold
 
-    package struct AsyncIterator: AsyncIteratorProtocol {
+    public struct AsyncIterator: AsyncIteratorProtocol {
         let hold: Hold
 
-        package mutating func next() async throws -> ClientMessage? {
+        public mutating func next() async throws -> ClientMessage? {
             try await hold.subscription.queue.next()
         }
     }
 
-    package func makeAsyncIterator() -> AsyncIterator { AsyncIterator(hold: hold) }
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(hold: hold) }
 
     /// How many notifications are missing without a word of the server: more than 0 is a fault.
-    package var lost: Int { hold.subscription.lost }
+    public var lost: Int { hold.subscription.lost }
     /// How many came again, and were not handed out again: more than 0 is a fault.
-    package var duplicates: Int { hold.subscription.duplicates }
+    public var duplicates: Int { hold.subscription.duplicates }
 }

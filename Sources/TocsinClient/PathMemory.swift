@@ -1,14 +1,14 @@
 import Synchronization
 
 /// What was found out about a rung on a network.
-package struct PathVerdict: Sendable, Equatable {
-    package var transport: ClientTransport
-    package var verdict: RungVerdict
-    package var milliseconds: Int
+public struct PathVerdict: Sendable, Equatable {
+    public var transport: ClientTransport
+    public var verdict: RungVerdict
+    public var milliseconds: Int
     /// When it is no longer believed: milliseconds since 1970.
-    package var until: Int
+    public var until: Int
 
-    package init(transport: ClientTransport, verdict: RungVerdict, milliseconds: Int, until: Int) {
+    public init(transport: ClientTransport, verdict: RungVerdict, milliseconds: Int, until: Int) {
         self.transport = transport
         self.verdict = verdict
         self.milliseconds = milliseconds
@@ -18,7 +18,7 @@ package struct PathVerdict: Sendable, Equatable {
 
 /// Remembers verdicts from one connection to the next. `network` is the opaque word by which a server's `hello` names the client's
 /// network.
-package protocol PathMemory: Sendable {
+public protocol PathMemory: Sendable {
     /// The network that this server named last.
     func lastNetwork(of server: ServerAddress) -> String?
     func setLastNetwork(_ network: String, of server: ServerAddress)
@@ -28,7 +28,7 @@ package protocol PathMemory: Sendable {
 }
 
 /// For the life of the process.
-package final class ProcessPathMemory: PathMemory {
+public final class ProcessPathMemory: PathMemory {
     private struct Place: Hashable {
         var server: ServerAddress
         var network: String
@@ -39,31 +39,31 @@ package final class ProcessPathMemory: PathMemory {
         var verdicts: [Place: [PathVerdict]] = [:]
     }
 
-    package static let shared = ProcessPathMemory()
+    public static let shared = ProcessPathMemory()
 
     /// A process sees few networks; a wandering one forgets all of them at times.
     private static let placesMax = 100
 
     private let contents = Mutex(Contents())
 
-    package init() {}
+    public init() {}
 
-    package func lastNetwork(of server: ServerAddress) -> String? {
+    public func lastNetwork(of server: ServerAddress) -> String? {
         contents.withLock { $0.networks[server] }
     }
 
-    package func setLastNetwork(_ network: String, of server: ServerAddress) {
+    public func setLastNetwork(_ network: String, of server: ServerAddress) {
         contents.withLock { contents in
             if contents.networks.count >= Self.placesMax { contents.networks = [:] }
             contents.networks[server] = network
         }
     }
 
-    package func verdicts(of server: ServerAddress, on network: String) -> [PathVerdict] {
+    public func verdicts(of server: ServerAddress, on network: String) -> [PathVerdict] {
         contents.withLock { $0.verdicts[Place(server: server, network: network)] ?? [] }
     }
 
-    package func remember(_ verdict: PathVerdict, of server: ServerAddress, on network: String) {
+    public func remember(_ verdict: PathVerdict, of server: ServerAddress, on network: String) {
         contents.withLock { contents in
             if contents.verdicts.count >= Self.placesMax { contents.verdicts = [:] }
             let place = Place(server: server, network: network)

@@ -1,14 +1,14 @@
-package import HTTPTypes
+public import HTTPTypes
 import TLSEngine
 
 /// Sends requests over one connection that stays, and over others if several are asked for at once.
-package actor Publisher {
+public actor Publisher {
     private let configuration: ClientConfiguration
     private let tls: TLSContext?
     private let tokens: TokenSource
     private var channel: ClientChannel?
 
-    package init(_ configuration: ClientConfiguration) throws {
+    public init(_ configuration: ClientConfiguration) throws {
         try self.init(configuration, tls: configuration.makeTLSContext(), tokens: TokenSource(configuration.token))
     }
 
@@ -19,7 +19,7 @@ package actor Publisher {
     }
 
     /// - Returns: the status and the body of the answer.
-    package func post(_ path: String, contentType: String, fields: HTTPFields = [:], body: [UInt8]) async throws -> (Int, [UInt8]) {
+    public func post(_ path: String, contentType: String, fields: HTTPFields = [:], body: [UInt8]) async throws -> (Int, [UInt8]) {
         let token = try await tokens.value()
         var request = HTTPRequest(
             method: .post, scheme: configuration.address.scheme, authority: configuration.address.authority, path: path
@@ -58,7 +58,7 @@ package actor Publisher {
         }
     }
 
-    package func close() {
+    public func close() {
         channel?.close()
         channel = nil
     }

@@ -1,11 +1,11 @@
 /// Where a server is: `http://host:port` or `https://host:port`.
-package struct ServerAddress: Sendable, Hashable, CustomStringConvertible {
-    package let scheme: String
-    package let host: String
-    package let port: Int
+public struct ServerAddress: Sendable, Hashable, CustomStringConvertible {
+    public let scheme: String
+    public let host: String
+    public let port: Int
 
     /// - Returns: nil if `text` is not such a URL. What follows the authority is not looked at.
-    package init?(_ text: String) {
+    public init?(_ text: String) {
         guard let separator = text.firstRange(of: "://") else { return nil }
         scheme = text[..<separator.lowerBound].lowercased()
         guard scheme == "http" || scheme == "https" else { return nil }
@@ -29,14 +29,14 @@ package struct ServerAddress: Sendable, Hashable, CustomStringConvertible {
         return port
     }
 
-    package var isTLS: Bool { scheme == "https" }
+    public var isTLS: Bool { scheme == "https" }
 
     private var bracketedHost: String { host.contains(":") ? "[\(host)]" : host }
 
-    package var authority: String { port == (isTLS ? 443 : 80) ? bracketedHost : "\(bracketedHost):\(port)" }
+    public var authority: String { port == (isTLS ? 443 : 80) ? bracketedHost : "\(bracketedHost):\(port)" }
 
     /// With the port in any case, as CONNECT has it (RFC 9110 section 9.3.6).
     var tunnelAuthority: String { "\(bracketedHost):\(port)" }
 
-    package var description: String { "\(scheme)://\(authority)" }
+    public var description: String { "\(scheme)://\(authority)" }
 }

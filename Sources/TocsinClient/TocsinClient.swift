@@ -9,7 +9,7 @@ import TLSEngine
 ///     for try await message in try await client.subscribe(["scores.>"]) { … }
 ///
 /// Subscriptions share one connection as long as their channels do not overlap; one that overlaps with others has its own.
-package actor TocsinClient {
+public actor TocsinClient {
     private struct Place {
         var line: Line
         var subscriptions: [Subscription]
@@ -62,7 +62,7 @@ package actor TocsinClient {
     private var isClosed = false
 
     /// - Throws: when the file of authorities cannot be read.
-    package init(_ configuration: ClientConfiguration) throws {
+    public init(_ configuration: ClientConfiguration) throws {
         self.configuration = configuration
         tls = try configuration.makeTLSContext()
         tokens = TokenSource(configuration.token)
@@ -70,7 +70,7 @@ package actor TocsinClient {
     }
 
     /// From the present one on. Of several connections each tells its own.
-    package nonisolated var statuses: AsyncStream<ClientStatus> { board.listen() }
+    public nonisolated var statuses: AsyncStream<ClientStatus> { board.listen() }
 
     // MARK: subscribing
 
@@ -79,7 +79,7 @@ package actor TocsinClient {
     ///   - after: `latest`, `earliest` or a position; nil: as the kinds of the channels begin.
     ///   - rate: at most so many sends, `2/s`, `6/m`.
     /// - Returns: the messages. The connection is made at once.
-    package func subscribe(_ channels: [String], after: String? = nil, rate: String? = nil) async throws -> NotificationSequence {
+    public func subscribe(_ channels: [String], after: String? = nil, rate: String? = nil) async throws -> NotificationSequence {
         guard !channels.isEmpty else { throw ClientFault("no channel to subscribe to", isFinal: true) }
         guard !isClosed else { throw ClientFault("closed", isFinal: true) }
         lastSubscription += 1
@@ -117,7 +117,7 @@ package actor TocsinClient {
     }
 
     /// - Parameter rate: nil: as soon as there is something.
-    package func setRate(_ rate: String?, of sequence: NotificationSequence) async throws {
+    public func setRate(_ rate: String?, of sequence: NotificationSequence) async throws {
         let id = sequence.hold.subscription.id
         guard let place = places.first(where: { $0.subscriptions.contains { $0.id == id } }) else { throw ClientFault("not subscribed") }
         try await place.line.setRate(rate, of: id)
@@ -132,7 +132,7 @@ package actor TocsinClient {
     ///   - idempotencyKey: nil: one of its own.
     /// - Returns: the number of the notification in its channel.
     @discardableResult
-    package func publish(
+    public func publish(
         _ channel: String, data: [UInt8], event: String? = nil, key: String? = nil, priority: String? = nil, idempotencyKey: String? = nil
     ) async throws -> Int {
         let items = [("event", event), ("key", key), ("priority", priority)].compactMap { name, value in
@@ -157,7 +157,7 @@ package actor TocsinClient {
     ///   - dismiss: take them out of the inbox as well.
     /// - Returns: how many of the channel are unread.
     @discardableResult
-    package func acknowledge(_ channel: String, through: Int, dismiss: Bool = false) async throws -> Int {
+    public func acknowledge(_ channel: String, through: Int, dismiss: Bool = false) async throws -> Int {
         guard let user = configuration.user else { throw ClientFault("acknowledging needs a user", isFinal: true) }
         let words: [(name: String, value: WireValue)] = [
             ("channel", .text(channel)), ("through", .number(through)), ("dismiss", .bool(dismiss)),
@@ -178,12 +178,12 @@ package actor TocsinClient {
     // MARK: the network and the end
 
     /// The system says whether there is a network at all: without one nothing is tried, with one again it connects at once.
-    package func setOnline(_ isOnline: Bool) async {
+    public func setOnline(_ isOnline: Bool) async {
         for place in places { await place.line.feed(isOnline ? .online : .offline) }
     }
 
     /// Ends all subscriptions. What was received can still be read.
-    package func close() async {
+    public func close() async {
         isClosed = true
         let lines = places.map(\.line)
         places = []
