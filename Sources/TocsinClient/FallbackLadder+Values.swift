@@ -115,7 +115,7 @@ extension FallbackLadder {
         public var giveUp = 5000
         public var late = 150
         public var measure = 2000
-        public var short = 5000
+        public var short = 6000
         public var window = 60_000
         public var confirm = 1000
         public var probe = 3000

@@ -13,7 +13,7 @@ final class FaultRelay: Sendable {
         case refuse
         /// What the server says is held until an answer of known length is whole, or 16 KiB of another are together, or it ends.
         case buffer
-        /// Every connection is closed when it is 4 seconds old.
+        /// Every connection is closed when it is 5 seconds old.
         case cut
         /// No byte goes either way, and nobody is told. Connections that lost some are closed when the mode ends.
         case drop
@@ -21,7 +21,7 @@ final class FaultRelay: Sendable {
 
     static let bufferBytes = 16 << 10
     /// Clients take what lives 5 seconds for good enough to come back to (Docs/fallback.md); this is to be seen as worse.
-    static let cutAfter = TimeAmount.seconds(4)
+    static let cutAfter = TimeAmount.seconds(5)
 
     private let current = Mutex(Mode.clear)
     private let connections = Mutex<[ObjectIdentifier: any Channel]>([:])
