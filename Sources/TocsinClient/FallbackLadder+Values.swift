@@ -111,7 +111,7 @@ extension FallbackLadder {
     /// In milliseconds; Docs/fallback.md says what each is for.
     public struct Times: Sendable {
         public var race = 600
-        public var raceProven = 3000
+        public var raceProven = 5000
         public var giveUp = 5000
         public var late = 150
         public var measure = 2000

@@ -15,7 +15,7 @@ const fault = (message, fields) => Object.assign(new Error(message), fields)
 export const RUNGS = ["websocket", "sse", "sse-post", "sse-padded", "long-poll", "long-poll-close", "short-poll"]
 
 export const TIMES = { // milliseconds
-  race: 600, raceProven: 3000, giveUp: 5000, late: 150, measure: 2000, short: 6000, window: 60000, confirm: 1000, probe: 3000,
+  race: 600, raceProven: 5000, giveUp: 5000, late: 150, measure: 2000, short: 6000, window: 60000, confirm: 1000, probe: 3000,
   hold: 30000, retry: 15000, retryMax: 60000, expiry: 3600000, backoff: 500, backoffMax: 30000, heartbeat: 25000,
 }
 
