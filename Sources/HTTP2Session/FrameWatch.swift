@@ -1,12 +1,15 @@
 /// Looks, in the bytes of a client as they come, for frames that nghttp2 passes over without a word:
 ///
 /// - PRIORITY on stream 0 (RFC 9113 6.3), or of a stream that depends on itself (RFC 7540 5.3.1);
-/// - DATA on a stream that is not open.
+/// - DATA on a stream that is not open;
+/// - CONTINUATION without end, where nghttp2 passes the header block over: it counts reads and not frames then.
 ///
 /// It costs a step per frame, not per byte.
 struct FrameWatch {
     /// There was such a PRIORITY. Nothing is looked at after it.
     private(set) var isPriorityBroken = false
+    /// There were more CONTINUATION frames in a row than may be. Nothing is looked at after it.
+    private(set) var hasTooManyContinuations = false
     /// DATA has come on this stream, which was not open then. It may have been opened by bytes that nghttp2 has not been given yet.
     private(set) var suspect: HTTP2StreamID?
 
@@ -17,6 +20,8 @@ struct FrameWatch {
     private var headerCount = headerBytes
     /// The last frame may close its stream.
     private var lastMayClose = false
+    private var continuations = 0
+    private let continuationsMax: Int
 
     private static let headerBytes = 9
     private static let prefaceBytes = 24
@@ -27,17 +32,23 @@ struct FrameWatch {
     private static let continuationType: UInt8 = 9
     private static let endStreamFlag: UInt8 = 1
 
+    init(continuationsMax: Int) {
+        self.continuationsMax = continuationsMax
+    }
+
+    private var isOver: Bool { isPriorityBroken || hasTooManyContinuations }
+
     /// Reads until the header of such a frame has come, or to the end; or up to a frame of DATA if something before it may have closed
     /// its stream: whether it is open can be said only when nghttp2 has been given that.
     ///
     /// - Returns: how many bytes were read.
     mutating func read(_ bytes: UnsafeRawBufferPointer, isOpen: (HTTP2StreamID) -> Bool) -> Int {
         suspect = nil
-        if isPriorityBroken { return bytes.count }
+        if isOver { return bytes.count }
         var offset = 0
         // Of a frame that began in an earlier read the rest is still to be given.
         var mayHaveClosed = skip > 0 && lastMayClose
-        while offset < bytes.count, suspect == nil, !isPriorityBroken {
+        while offset < bytes.count, suspect == nil, !isOver {
             if skip > 0 {
                 let passed = min(skip, bytes.count - offset)
                 skip -= passed
@@ -70,6 +81,8 @@ struct FrameWatch {
             }
             isPriorityBroken = number(at: 5) == 0 || headerCount > Self.headerBytes && number(at: 9) == number(at: 5)
         }
+        continuations = header[3] == Self.continuationType ? continuations + 1 : 0
+        hasTooManyContinuations = continuations > continuationsMax
         if header[3] == Self.dataType, !isOpen(number(at: 5)) { suspect = number(at: 5) }
         skip = length - (headerCount - Self.headerBytes)
         headerCount = Self.headerBytes

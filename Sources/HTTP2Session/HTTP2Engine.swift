@@ -58,7 +58,7 @@ final class HTTP2Engine {
     var continuations = 0
     private(set) var isDead = false
     private var lastWords: [UInt8] = []
-    private var watch = FrameWatch()
+    private var watch: FrameWatch
     private var numbers = StreamNumbers()
 
     private var resetsReceived: TokenBucket
@@ -70,6 +70,7 @@ final class HTTP2Engine {
         precondition((16384...16_777_215).contains(limits.frameBytesMax), "RFC 9113 6.5.2")
         precondition(limits.initialWindowBytes <= UInt32(Int32.max), "RFC 9113 6.9.2")
         self.role = role
+        watch = FrameWatch(continuationsMax: limits.continuationsMax)
         self.limits = limits
         self.meter = meter
         resetsReceived = TokenBucket(burst: limits.resetBurst)
@@ -108,6 +109,10 @@ final class HTTP2Engine {
             if isDead { break }
             // Once nghttp2 has found a fault of its own, that is the first one, and it reads nothing more.
             let isReading = nghttp2_session_want_read(session) != 0
+            if isReading, watch.hasTooManyContinuations {
+                die(NGHTTP2_ERR_TOO_MANY_CONTINUATIONS.rawValue)
+                break
+            }
             if isReading, watch.isPriorityBroken { faultMarked = faultMarked ?? .misplacedFrame(code: NGHTTP2_PROTOCOL_ERROR.rawValue) }
             if isReading, let suspect = watch.suspect { begin(NGHTTP2_DATA, suspect) }
             if faultMarked == nil, nghttp2_session_get_outbound_queue_size(session) > limits.outboundFramesMax {

@@ -122,9 +122,6 @@ private func compare<Event>(_ traces: [HTTP2Trace<Event>]) {
             // Without open streams nghttp2 reads nothing more behind it, but for what comes in the same read.
             let count = min(other.events.count, whole.events.count)
             requireSame(Array(other.events.prefix(count)), Array(whole.events.prefix(count)), "HTTP/2 events depend on the cut")
-        } else if whole.fault != other.fault, whole.isOfContinuations || other.isOfContinuations {
-            // nghttp2 looks into a header block as its bytes come, and we count its frames: of two faults in one block either may be first.
-            require(whole.fault != nil && other.fault != nil, "a fault is noticed or not, as the cut may be")
         } else {
             requireSame(other.events, whole.events, "HTTP/2 events depend on the cut")
             requireSame(other.fault, whole.fault, "a fault of HTTP/2 depends on the cut")
@@ -135,8 +132,6 @@ private func compare<Event>(_ traces: [HTTP2Trace<Event>]) {
 }
 
 extension HTTP2Trace {
-    fileprivate var isOfContinuations: Bool { fault == .tooManyContinuations }
-
     fileprivate var isNoticedLate: Bool {
         switch fault {
         case .tooManyResets, .tooManyResetsProvoked, .tooManyIdleFrames, .tooManyFramesWaiting, .misplacedFrame: true
