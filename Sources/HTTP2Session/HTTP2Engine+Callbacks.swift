@@ -145,7 +145,9 @@ extension HTTP2Engine {
                 stream.flags.insert(.announced)
                 if request.method == .connect { stream.flags.insert(.tunnel) }
                 append(.request(stream.id, request, hasBody: !isEnd))
-                if !isEnd, let length = block.contentLength, length > limits.bodyBytesMax { bodyTooLong(stream) }
+                // A tunnel has no content, whatever it says of its length (RFC 9110 section 9.3.6).
+                let length = request.method == .connect ? nil : block.contentLength
+                if !isEnd, let length, length > limits.bodyBytesMax { bodyTooLong(stream) }
             } else {
                 stream.flags.insert(.discarding)
                 check(nghttp2_submit_rst_stream(session, 0, stream.id, NGHTTP2_PROTOCOL_ERROR.rawValue))

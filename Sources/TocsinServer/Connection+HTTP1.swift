@@ -90,6 +90,8 @@ extension Connection {
         fail("http1", problem.detail)
     }
 
+    private static let exposeHeaders = HTTPField.Name("Access-Control-Expose-Headers")!
+
     /// - Parameter stream: of HTTP/2; else 0.
     func dated(_ response: HTTPResponse, stream: Int32 = 0) -> HTTPResponse {
         var response = response
@@ -99,6 +101,7 @@ extension Connection {
         response.headerFields[.xContentTypeOptions] = "nosniff"
         if let crossOrigin {
             response.headerFields[.accessControlAllowOrigin] = crossOrigin
+            response.headerFields[Self.exposeHeaders] = "Retry-After"
             response.headerFields[.vary] = (response.headerFields[.vary].map { $0 + ", " } ?? "") + "Origin"
         }
         return response
@@ -137,6 +140,15 @@ extension Connection {
         case .http1(let exchange): exchange.poll
         case .http2(let exchange): exchange.streams[stream]?.poll
         default: nil
+        }
+    }
+
+    /// The answer to a poll only waits for the count of unread alerts.
+    func beginCounting(_ stream: Int32) {
+        switch state {
+        case .http1(let exchange): exchange.poll?.isCounting = true
+        case .http2(let exchange): exchange.streams[stream]?.poll?.isCounting = true
+        default: break
         }
     }
 

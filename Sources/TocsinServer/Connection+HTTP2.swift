@@ -121,7 +121,7 @@ extension Connection {
     }
 
     private func refuse(_ stream: Int32, _ exchange: HTTP2Exchange, _ problem: Problem) {
-        guard exchange.streams[stream]?.isAnswered != true else { return }
+        guard exchange.streams[stream]?.isFree != false else { return }
         exchange.park(-(exchange.streams[stream]?.body.count ?? 0), loop)
         exchange.streams[stream] = HTTP2Stream()
         respond(stream, exchange, problem.response, problem.json)
@@ -247,7 +247,9 @@ extension Connection {
     /// Heartbeats and deadlines of the streams.
     func lookAtStreams(_ exchange: HTTP2Exchange) -> UInt32 {
         var next = UInt32.max
-        for (number, stream) in exchange.streams {
+        for number in Array(exchange.streams.keys) {
+            // What is done for one stream may end others, or the connection.
+            guard isOpen, let stream = exchange.streams[number] else { continue }
             if let session = stream.eventStream {
                 next = min(next, lookAtStream(session, stream: number))
             } else if let session = stream.webSocket {

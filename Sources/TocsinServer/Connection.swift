@@ -54,6 +54,8 @@ final class Connection: ChannelInboundHandler {
     private var progressTick: UInt32 = 0
     /// Close when everything has been sent.
     private(set) var closesWhenDrained = false
+    /// The channel is writing. If the socket refuses for good, it reads what is left inside that call, only to close then.
+    private var isChannelWriting = false
     private(set) var isReadPaused = false
     /// What came and has not been taken yet: as it came, if that is TLS, and what was in it.
     var heldSealed: [UInt8] = []
@@ -113,6 +115,7 @@ final class Connection: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        if isChannelWriting { return }
         var buffer = unwrapInboundIn(data)
         let isFull = buffer.writableBytes == 0
         buffer.withUnsafeMutableReadableBytes { receive($0) }
@@ -232,7 +235,9 @@ final class Connection: ChannelInboundHandler {
             progressTick = loop.tick
             if pendingBytes == 0, case .success = result { loop.afterFanOut { self.onDrained() } }
         }
+        isChannelWriting = true
         context.writeAndFlush(NIOAny(context.channel.allocator.buffer(bytes: bytes)), promise: promise)
+        isChannelWriting = false
         updateReading()
         // They may be gone already.
         if pendingBytes > 0, !loop.isFanningOut { stopSubscriber() }
@@ -387,10 +392,12 @@ final class Connection: ChannelInboundHandler {
             for stream in exchange.streams.values {
                 for id in stream.subscribers { loop.detachLater(id, self) }
                 stream.webSocket?.isClosed = true
+                stream.webSocket?.isEnded = true
             }
         case .webSocket(let session):
             for id in session.adapter.subscribers { loop.detachLater(id, self) }
             session.isClosed = true
+            session.isEnded = true
         case .eventStream(let session):
             for id in session.subscribers { loop.detachLater(id, self) }
         case .sniffing, .lingering, .closed: break

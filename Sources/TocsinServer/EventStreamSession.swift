@@ -27,6 +27,8 @@ extension Connection {
 
     /// - Returns: when to look again.
     func lookAtStream(_ session: EventStreamSession, stream: Int32 = 0) -> UInt32 {
+        // It has ended, and what is left goes out.
+        if closesWhenDrained { return .max }
         let next = lookAtToken(.eventStream(session, stream: stream))
         // It may have ended with its token.
         guard eventStream(stream) === session else { return .max }

@@ -71,6 +71,7 @@ extension Connection {
         for id in session.subscribers { loop.detachLater(id, self) }
         exchange.streams[stream]?.eventStream = nil
         exchange.session.finish(stream: stream)
+        if loop.isFanningOut { wantFlush(exchange) } else { flushHTTP2() }
     }
 
     private func leaveStreams(_ exchange: HTTP2Exchange, _ goingAway: [UInt8], _ retryAfterMilliseconds: Int) {

@@ -63,6 +63,7 @@ extension Connection {
             return .max
         }
         if left <= warning, !token.isWarned {
+            guard hasRoom(for: place) else { return loop.tick + 1 }
             token.isWarned = true
             set(token, place)
             let milliseconds = max(0, Int(left - TokenVerifier.skewMilliseconds))

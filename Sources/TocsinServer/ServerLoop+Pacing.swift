@@ -33,6 +33,7 @@ extension ServerLoop {
     func pace(_ id: SubscriberID, _ rate: Rate) {
         unpace(id)
         let interval = rate.intervalMilliseconds
+        paceIntervals[id] = interval
         if let group = paceGroups[interval] {
             group.members[id] = true
             return
@@ -47,12 +48,11 @@ extension ServerLoop {
     }
 
     func unpace(_ id: SubscriberID) {
-        if paceGroups.isEmpty { return }
-        for (interval, group) in paceGroups where group.members.removeValue(forKey: id) != nil {
-            if group.members.isEmpty {
-                group.task?.cancel()
-                paceGroups[interval] = nil
-            }
+        guard let interval = paceIntervals.removeValue(forKey: id), let group = paceGroups[interval] else { return }
+        group.members[id] = nil
+        if group.members.isEmpty {
+            group.task?.cancel()
+            paceGroups[interval] = nil
         }
     }
 

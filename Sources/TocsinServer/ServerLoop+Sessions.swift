@@ -106,7 +106,14 @@ extension ServerLoop {
             else {
                 return completion(nil)
             }
-            for (index, command) in commands.enumerated() { perform(command, place, connection) { replies.set(index, $0) } }
+            for (index, command) in commands.enumerated() {
+                // An earlier one may have been the end of it.
+                guard connection.isOpen, connection.holds(place) else {
+                    replies.set(index, WebSocketReply.refused(nil, code: "bad_command", message: "the session has ended"))
+                    continue
+                }
+                perform(command, place, connection) { replies.set(index, $0) }
+            }
         }
         if commands.isEmpty { completion([]) }
     }
@@ -138,8 +145,16 @@ extension ServerLoop {
             let command = try command.get()
             switch command.action {
             case .subscribe(let patterns, let start, _):
+                let limits = server.configuration.subscribe
+                guard patterns.count <= limits.channelsMax else {
+                    throw WebSocketCommand.Refusal(
+                        id: command.id, code: "too_many_channels", message: "a subscriber may have \(limits.channelsMax)"
+                    )
+                }
                 // The polls hold the cursor: this only says where it begins.
-                let subscriber = hub.subscribe(patterns, from: start, knownHead: server.log.head, options: ReadingOptions())
+                var options = ReadingOptions()
+                options.user = session.user
+                let subscriber = hub.subscribe(patterns, from: start, knownHead: server.log.head, options: options)
                 reply(WebSocketReply.done(command.id, members: [("position", hub.position(of: subscriber).description)]))
                 hub.unsubscribe(subscriber)
                 endPoll(session, id)
@@ -258,6 +273,7 @@ extension Connection {
         var out: [UInt8] = []
         switch place {
         case .webSocket(let session):
+            guard hasRoom(stream: session.stream) else { return }
             session.adapter.shape.append(control: object, event: event, to: &out)
             send(session, out)
         case .eventStream(let session, let stream):
@@ -309,7 +325,12 @@ extension Connection {
             loop.hub.setPaced(true, id)
             loop.pace(id, rate)
         }
-        if hasRoom(stream: stream) { loop.readOn(id) } else { loop.stop(id) }
+        // At its turn: a client may ask for many of them.
+        if !hasRoom(stream: stream) {
+            loop.stop(id)
+        } else if !loop.hub.isAtHead(id) {
+            loop.readOnSoon(id, milliseconds: 0)
+        }
     }
 
     /// The count of unread alerts is that of all channels of the session.
@@ -318,6 +339,8 @@ extension Connection {
         loop.unreadSessions[first]?.patterns = session.subscribers.flatMap { loop.hub.patterns(of: $0) }.filter { !$0.isReserved }
         loop.unreadDirty.insert(first)
     }
+
+    func hasRoom(for place: SessionPlace) -> Bool { hasRoom(stream: session(place).stream) }
 
     /// Whether a session has been sent everything, and its socket has taken it.
     func isCaughtUp(_ place: SessionPlace) -> Bool {

@@ -257,6 +257,8 @@ extension ServerLoop {
         begin(ids, connection, stream: handle.stream, shape: shape, out, wanted, unread)
         connection.look(at: connection.lookAtToken(.eventStream(session, stream: handle.stream)))
         if wanted.isProbing { probe(.eventStream(session, stream: handle.stream), connection) }
+        // What was held while the answer was not there.
+        connection.resume()
     }
 
     /// How long a browser waits before it reconnects, unless it is told otherwise.
@@ -343,7 +345,7 @@ extension ServerLoop {
         let parked = ParkedPoll(
             subscribers: ids, isList: wanted.isList, session: session, waitSeconds: wanted.waitSeconds,
             // It ends with its token.
-            dueTick: tick + ticks(seconds: min(wanted.waitSeconds, token.map { Int($0.millisecondsLeft / 1000) } ?? .max)) + 1,
+            dueTick: tick + ticks(seconds: min(wanted.waitSeconds, token.map { max(0, Int($0.millisecondsLeft / 1000)) } ?? .max)) + 1,
             isImmediate: wanted.waitSeconds == 0 || wanted.patterns.isEmpty || wanted.subscriptions.contains { $0.after == nil },
             closes: wanted.closes, token: token
         )
@@ -353,7 +355,8 @@ extension ServerLoop {
         default: return leave(ids)
         }
         let hasRate = wanted.subscriptions.contains { $0.rate != nil }
-        let isReading = wanted.user != nil || hasRate || wanted.isList || session != nil
+        let isTokenNear = token.map { $0.millisecondsLeft <= Int64(server.configuration.tokenWarningSeconds + wanted.waitSeconds) * 1000 }
+        let isReading = wanted.user != nil || hasRate || wanted.isList || session != nil || isTokenNear == true
         for id in ids {
             attach(
                 id, Outlet(connection: .passUnretained(connection), stream: handle.stream, kind: isReading ? .readingPoll : .longPoll)
@@ -406,6 +409,7 @@ extension ServerLoop {
 
     /// Answers a parked poll, with the count of unread alerts if it named a user.
     func answerPoll(_ poll: ParkedPoll, _ items: [PageItem], _ connection: Connection, _ stream: Int32) {
+        guard !poll.isCounting, poll.subscribers.allSatisfy({ hub.isCurrent($0) }) else { return }
         var frame = LongPollAnswer.Frame(positions: poll.subscribers.map { hub.position(of: $0) })
         frame.isList = poll.isList
         frame.session = poll.session
@@ -418,7 +422,8 @@ extension ServerLoop {
         guard let session = unreadSessions[id] else {
             return connection.answerPoll(stream: stream, body: LongPollAnswer.body(items, frame))
         }
-        if outlets[id].isAsking { return }
+        // Nothing more is read for it meanwhile; what is read all the same comes again, from the positions that the answer has.
+        connection.beginCounting(stream)
         for id in poll.subscribers { outlets[id].isAsking = true }
         let bound = bind((self, connection, items, frame))
         unread(session.user, session.patterns) { count in

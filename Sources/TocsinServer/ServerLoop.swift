@@ -49,6 +49,8 @@ package final class ServerLoop {
     private var waitingReaders: Set<SubscriberID> = []
     /// Subscribers that chose a rate, by the time between two turns in milliseconds.
     var paceGroups: [Int64: PaceGroup] = [:]
+    /// And which group each of them is in.
+    var paceIntervals: [SubscriberID: Int64] = [:]
     /// Subscribers that named a user, and which of them have to be told a new count.
     var unreadSessions: [SubscriberID: UnreadSession] = [:]
     /// Further subscriptions of a connection that named a user, and the first one, which has the count of all of them.

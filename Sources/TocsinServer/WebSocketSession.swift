@@ -145,9 +145,9 @@ extension Connection {
             guard exchange.session.offer(stream: session.stream, session.waiting, range: 0..<session.waiting.count) else { return }
             session.waiting = []
             if session.isEnded { finish(session, exchange) }
-            return flushOrWait(exchange)
+            flushOrWait(exchange)
         }
-        guard !session.isClosed else { return }
+        guard !session.isClosed, hasRoom(stream: session.stream) else { return }
         for id in session.adapter.subscribers { loop.afterFanOut { [self] in if loop.hub.isCurrent(id) { loop.readOn(id) } } }
     }
 

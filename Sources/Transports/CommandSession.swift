@@ -39,14 +39,14 @@ package struct CommandSession {
         switch command.action {
         case .subscribe(let patterns, let start, let rate):
             var taken = subscribers.flatMap { hub.patterns(of: $0) }
+            guard taken.count + patterns.count <= limits.channelsMax else {
+                throw refuse("too_many_channels", "a connection may have \(limits.channelsMax)")
+            }
             for pattern in patterns {
                 if let other = taken.first(where: { $0.overlaps(pattern) }) {
                     throw refuse("overlapping_subscription", "this connection is subscribed to \(other)")
                 }
                 taken.append(pattern)
-            }
-            guard taken.count <= limits.channelsMax else {
-                throw refuse("too_many_channels", "a connection may have \(limits.channelsMax)")
             }
             var options = options
             options.isPaced = rate != nil
@@ -55,10 +55,13 @@ package struct CommandSession {
             actions.append(.opened(id, rate))
             return WebSocketReply.done(command.id, members: [("position", hub.position(of: id).description)])
         case .unsubscribe(let patterns):
+            // All or nothing: what was taken out has to be told.
+            let taken = subscribers.flatMap { hub.patterns(of: $0) }
+            if let other = patterns.first(where: { !taken.contains($0) }) {
+                throw refuse("not_subscribed", "not subscribed to \(other)")
+            }
             for pattern in patterns {
-                guard let at = subscribers.firstIndex(where: { hub.remove(pattern, from: $0) }) else {
-                    throw refuse("not_subscribed", "not subscribed to \(pattern)")
-                }
+                guard let at = subscribers.firstIndex(where: { hub.remove(pattern, from: $0) }) else { continue }
                 if at > 0, hub.patterns(of: subscribers[at]).isEmpty { actions.append(.closed(subscribers.remove(at: at))) }
             }
             return WebSocketReply.done(command.id)

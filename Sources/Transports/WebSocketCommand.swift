@@ -20,6 +20,12 @@ package struct WebSocketCommand: Sendable {
         package var id: CommandID?
         package var code: String
         package var message: String
+
+        package init(id: CommandID?, code: String, message: String) {
+            self.id = id
+            self.code = code
+            self.message = message
+        }
     }
 
     package var id: CommandID?
