@@ -138,7 +138,6 @@ export class FallbackLadder {
     this.actions.push({ action: "close", rung, role })
   }
 
-  // A poll ends, so it cannot be held back.
   candidate() {
     const lowest = Math.max(...Array.from(this.pending.keys(), rung => this.rungs.indexOf(rung)))
     const below = this.rungs.filter((rung, at) => this.pending.size && at > lowest && !this.blamed.has(rung))
@@ -159,7 +158,7 @@ export class FallbackLadder {
       if (better.includes(other)) this.blamed.add(other)
     }
     this.pending.clear()
-    this.confirmed = this.back = null
+    this.confirmed = this.back = this.checking = this.wait = null
     this.records[rung].isProven = true
     this.carrier = { rung, since: this.now, heard: this.now, probes }
     if (!probes) this.judge(rung, "clear", 0)
@@ -266,7 +265,6 @@ export class FallbackLadder {
     this.rest("ended")
   }
 
-  // twice alike: the path
   learn(record, rung, lived, idle, isSilent) {
     const like = (one, other) => Math.abs(one - other) <= one / 4
     const last = record.last
@@ -480,7 +478,7 @@ class Attempt {
     line.problem = message
     how ||= this.session ? "ended" : "refused"
     line.forget(role + rung)
-    line.feed({ type: "closed", rung, role, how, milliseconds: milliseconds >= 0 ? Math.round(milliseconds) : 2000 })
+    line.feed({ type: "closed", rung, role, how, milliseconds: Math.round(milliseconds > 0 ? milliseconds : 1000 + 1000 * Math.random()) })
   }
 
   cancel() {
@@ -490,7 +488,6 @@ class Attempt {
     this.stop.abort()
   }
 
-  // A URL has room for few; others are subscribed to later.
   choose() {
     this.groups = this.role === "carry" ? this.line.groups.slice(0, /^(websocket|sse)$/.test(this.rung) ? 10 : 100) : []
     this.first = this.groups[0]
@@ -512,7 +509,6 @@ class Attempt {
     const socket = new web.Socket(web.base.replace("http", "ws") + path, ["tocsin.v1"].concat(token ? "tocsin.bearer." + token : []))
     this.send = text => socket.send(text)
     this.stop.signal.addEventListener("abort", () => (socket.terminate || socket.close).call(socket))
-    // A page sees no pings.
     this.pinger = setInterval(() => {
       if (this.session && now() - this.heardAt > heartbeat * 0.7) this.command({ type: "ping" })
     }, heartbeat / 4)
@@ -587,7 +583,6 @@ class Attempt {
     }
   }
 
-  // A page that was held up sees late what came in time.
   probed(at) {
     let came = now()
     if (came - this.beatAt > 100) came = Math.min(came, Math.max(this.beatAt + 50, (this.zero ?? 0) + at))
@@ -606,7 +601,6 @@ class Attempt {
     }
   }
 
-  // What cannot be said, a new request says.
   command(command, group) {
     const id = ++this.serial
     if (this.isPoll && command.type !== "path") {
@@ -627,7 +621,7 @@ class Attempt {
       try {
         for (const reply of await this.web.ask(batch, this.stop.signal, "/v1/sessions/" + this.session)) this.take(reply)
       } catch {
-        if (batch.some(({ type }) => type !== "path")) this.over({ how: "going-away", milliseconds: 0 })
+        if (batch.some(({ type }) => type !== "path")) this.over({})
       }
     }
     this.isPumping = false
@@ -661,7 +655,6 @@ class Line {
     const tick = () => this.feed({ type: "tick" })
     clearTimeout(this.timer)
     if (due < Infinity) this.timer = setTimeout(() => {
-      // What came meanwhile is heard first.
       if (now() - due > 100) this.timer = setTimeout(tick, 60)
       else tick()
     }, Math.min(Math.max(0, due - now()), 1e9))
@@ -705,8 +698,8 @@ class Line {
       for (const group of this.groups) if (!groups.includes(group)) this.subscribe(group)
       if (unread >= 0) attempt.take({ type: "unread", count: unread })
       this.engine.report()
+      if (network) this.engine.entered(network)
     }
-    if (network) this.engine.entered(network)
   }
 
   route(attempt, message) {
@@ -721,14 +714,18 @@ class Line {
   }
 
   moved(group, position) {
-    if (!position) return
+    if (!position || !this.groups.includes(group)) return
     group.position = position
     this.engine.send({ group: group.name, message: { position } })
   }
 
   subscribe(group) {
-    this.carrier?.groups.push(group)
-    this.carrier?.command({ type: "subscribe", ...place(group) }, group)
+    const { carrier } = this
+    // What is on its way for one that is gone is not for this one.
+    const isLate = old => !this.groups.includes(old) && old.channels.some(one => group.channels.some(other => overlaps(one, other)))
+    if (carrier?.groups.some(isLate)) return carrier.over({ how: "going-away", milliseconds: 1 })
+    carrier?.groups.push(group)
+    carrier?.command({ type: "subscribe", ...place(group) }, group)
   }
 
   replied(group, { error, position }) {
@@ -748,7 +745,6 @@ class Line {
   }
 }
 
-// What one tab does for all.
 class Engine {
   lines = []
   reports = []
@@ -791,7 +787,6 @@ class Engine {
     this.groups.delete(name)
     line.groups = line.groups.filter(other => other !== group)
     line.unsubscribe(group)
-    // Another may be wanted at once.
     this.web.sleep(50).then(() => {
       if (line.groups.length || line.ladder.state === "refused") return
       this.lines = this.lines.filter(other => other !== line)
@@ -912,14 +907,15 @@ class Subscription {
     }
   }
 
-  // Begins elsewhere than its group: polls, until both are at the head.
+  // Begins elsewhere than its group: polls up to what comes live.
   async catchUp() {
     const { client, channels, stop: { signal }, check } = this
     const poll = after => client.ask(client.asking([{ channels, after }], { wait: 0, close: true }), signal)
-    const readOn = async () => {
+    const isLive = ({ channel, sequence }) => this.held?.some(one => one.channel === channel && one.sequence === sequence)
+    const readOn = async few => {
       for (let isMore = true; isMore;) {
         const { messages, subscriptions: [{ position }] } = await poll(this.place.after)
-        isMore = messages.length || !this.received
+        isMore = (messages.length > few && !messages.some(isLive)) || !this.received
         for (const message of [...messages, { position }]) this.give(message)
       }
     }
@@ -927,11 +923,12 @@ class Subscription {
     for (; !signal.aborted; await client.sleep(1000)) {
       try {
         this.held = undefined
-        await readOn()
-        if (!this.head || (await poll(this.head)).messages.length) continue
+        await readOn(50)
+        if (!this.head || (await poll(this.head)).messages.length > 50) continue
         this.held = []
-        await readOn()
+        await readOn(0)
         for (const message of this.held) this.give(message)
+        this.held = undefined
         this.isIn = true
         this.isBehind = false
         return
@@ -1042,7 +1039,7 @@ export class Tocsin {
   }
 
   publish(channel, data = null, { idempotencyKey = unique(), ...fields } = {}) {
-    return this.insist(`/v1/channels/${channel}${query(fields)}`, data, { "Idempotency-Key": idempotencyKey })
+    return this.insist(`/v1/channels/${encodeURIComponent(channel)}${query(fields)}`, data, { "Idempotency-Key": idempotencyKey })
   }
 
   ack(channel, what) {
@@ -1112,7 +1109,7 @@ export class Tocsin {
       if (status !== 401 || old || !token) throw fault(detail || "HTTP " + status, {
         status, milliseconds: parseInt(response.headers.get("Retry-After")) * 1000,
         how: status === 401 || (problem && /400|403/.test(status)) ? "denied" : /going-away/.test(problem) ? "going-away"
-          : /429|503/.test(status) && "busy",
+          : /429|503/.test(status) && (problem || response.headers.has("Retry-After")) && "busy",
       })
       old = token
     }
@@ -1142,7 +1139,7 @@ export class Tocsin {
     }
   }
 
-  // Who holds the lock has the engine. Each tab holds one of its own, so that its end is noticed.
+  // Who holds the lock leads; each tab holds one of its own.
 
   resume() {
     if (this.closed.signal.aborted || (this.life && !this.life.signal.aborted)) return
