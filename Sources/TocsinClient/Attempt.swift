@@ -191,7 +191,7 @@ struct Attempt: Sendable {
     /// the words of what stands between.
     static func refusal(_ response: HTTPResponse, _ body: [UInt8]) -> AttemptFailure {
         let code = response.status.code
-        let milliseconds = response.headerFields[.retryAfter].flatMap { Int($0) }.map { min(max($0, 0), 86_400) * 1000 }
+        let milliseconds = response.headerFields[.retryAfter].flatMap { Int($0) }.flatMap { $0 > 0 ? min($0, 86_400) * 1000 : nil }
         let isOurs = response.headerFields[.contentType]?.hasPrefix("application/problem+json") == true
         let problem = isOurs ? try? JSONSlice.minify(body) : nil
         let type = problem?["type"]?.string() ?? ""

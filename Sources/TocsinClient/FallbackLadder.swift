@@ -277,6 +277,10 @@ extension FallbackLadder {
         pending = []
         confirmed = nil
         back = nil
+        // A check that is still under way no longer matters.
+        checking = nil
+        lifeBeforeCheck = nil
+        wait = nil
         records[rung]!.isProven = true
         carrier = Carrier(rung: rung, since: now, heard: now, probes: rung.isPoll ? nil : [])
         if rung.isPoll { judge(rung, .clear, 0) }

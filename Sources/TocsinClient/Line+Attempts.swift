@@ -131,7 +131,7 @@ extension Line {
             attempts[id]!.firstProbe = attempt.firstProbe ?? (came, at)
             feed(.probe(attempt.rung, at: at), at: came)
         case "going-away":
-            end(id, .goingAway(object.integer("retry_after_ms").map { min(max(0, $0), Self.slotMillisecondsMax) }))
+            end(id, .goingAway(object.integer("retry_after_ms").flatMap { $0 > 0 ? min($0, Self.slotMillisecondsMax) : nil }))
             throw CancellationError()
         case "token-expiring": renewToken(id)
         case "token-expired": throw AttemptFailure(ending: .denied)

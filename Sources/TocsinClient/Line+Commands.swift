@@ -68,10 +68,8 @@ extension Line {
 
     private func leave(_ channels: [String], _ id: Int) async {
         do {
-            for channel in channels {
-                let reply = try await command("unsubscribe", [("channel", .text(channel))])
-                guard reply.slice["error"] == nil else { return restart(id) }
-            }
+            let reply = try await command("unsubscribe", [("channels", .array(channels.map { .text($0) }))])
+            guard reply.slice["error"] == nil else { return restart(id) }
         } catch {
             restart(id)
         }
@@ -97,6 +95,8 @@ extension Line {
             let reply = try await command("subscribe", words.members)
             attempts[id]?.joining.remove(subscription.id)
             guard reply.slice["error"] == nil else {
+                // What it had before may still be on its way out.
+                if reply.slice["error"]?["code"]?.string() == "overlapping_subscription" { return restart(id) }
                 let message = reply.slice["error"]?["message"]?.string() ?? ""
                 subscription.queue.finish(ClientFault("refused: \(message)", isFinal: true))
                 members.removeAll { $0.subscription.id == subscription.id }
