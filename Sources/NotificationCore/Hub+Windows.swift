@@ -71,6 +71,13 @@ extension Hub {
         return .sequence(answer.sequences[0])
     }
 
+    /// What was dropped behind this window is told when it is read there: memory may still have it.
+    private func within(_ mark: TrimMark, _ window: Position.Window) -> TrimMark {
+        var mark = mark
+        if let last = tail[mark.channel].sequence(at: window.through) { mark.sequence = min(mark.sequence, last) }
+        return mark
+    }
+
     private enum Known {
         case sequence(UInt64)
         case trimmed(TrimMark)
@@ -186,7 +193,8 @@ extension Hub {
             switch sequence(channel, at: window.offset, &reader, &context) {
             case .wants(let query): return .wants(query)
             case .sequence(let sequence): previous = sequence
-            case .trimmed(let mark):
+            case .trimmed(let found):
+                let mark = within(found, window)
                 tell(mark, &told, position(window, context), &context)
                 previous = mark.sequence
                 reader.note(mark.sequence, channel, at: window.offset)
@@ -211,7 +219,7 @@ extension Hub {
                 )
                 guard let answer = context.answer(to: query) else { return .wants(query) }
                 if !isUnread {
-                    for mark in answer.trimmed where mark.sequence > previous ?? 0 {
+                    for mark in answer.trimmed.map({ within($0, window) }) where mark.sequence > previous ?? 0 {
                         tell(mark, &told, position(window, context), &context)
                         previous = mark.sequence
                     }
@@ -267,7 +275,8 @@ extension Hub {
         switch sequence(channel, at: window.offset, &reader, &context) {
         case .wants(let query): return .wants(query)
         case .sequence(let sequence): first = sequence
-        case .trimmed(let mark):
+        case .trimmed(let found):
+            let mark = within(found, window)
             tell(mark, &told, position(window, context), &context)
             first = mark.sequence
             reader.note(first, channel, at: window.offset)
@@ -275,7 +284,8 @@ extension Hub {
         switch sequence(channel, at: window.through, &reader, &context) {
         case .wants(let query): return .wants(query)
         case .sequence(let sequence): last = sequence
-        case .trimmed(let mark):
+        case .trimmed(let found):
+            let mark = within(found, window)
             // It has to be noted: the next question would be this one again.
             tell(mark, &told, position(window, context), &context)
             last = mark.sequence
@@ -284,7 +294,7 @@ extension Hub {
         guard last > first + 1 else { return readMessages(channel, &window, &reader, &told, &context) }
         let query = LogQuery(.digest, channels: [channel], after: window.offset, through: window.through)
         guard let answer = context.answer(to: query) else { return .wants(query) }
-        for mark in answer.trimmed { tell(mark, &told, position(window, context), &context) }
+        for mark in answer.trimmed.map({ within($0, window) }) { tell(mark, &told, position(window, context), &context) }
         window.offset = window.through
         if let digest = answer.digest {
             context.room.take(digest.newest.reduce(200) { $0 + $1.object.count })
