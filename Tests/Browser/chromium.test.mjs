@@ -15,8 +15,9 @@ class Browser {
 
     async start() {
         this.folder = mkdtempSync(path(tmpdir(), "tocsin-chromium-"))
-        const options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-port=0",
-            "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--user-data-dir=" + this.folder, "about:blank"]
+        const options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--remote-debugging-port=0", "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+            "--user-data-dir=" + this.folder, "about:blank"]
         this.child = spawn("chromium", options, { stdio: "ignore", detached: true })
         const read = () => {
             try {
@@ -77,7 +78,8 @@ class Browser {
             },
         }
         const end = Date.now() + 15_000
-        while (!(await tab.run("document.readyState === 'complete' && location.pathname === '/page'"))) assert.ok(Date.now() < end, "the page loads")
+        const isLoaded = "document.readyState === 'complete' && location.pathname === '/page'"
+        while (!(await tab.run(isLoaded))) assert.ok(Date.now() < end, "the page loads")
         return tab
     }
 }
@@ -137,8 +139,10 @@ test("Chromium: a token goes as a subprotocol, and what a network lets through i
     const tab = await browser.open(server.url + "/page")
     context.after(() => tab.close())
     await tab.run(start({ token: "abc.def_-", share: false }))
-    assert.deepEqual(server.requests.map(({ rung, token }) => [rung, token]).slice(0, 2), [["websocket", "abc.def_-"], ["sse", "abc.def_-"]])
-    await eventually(tab, `JSON.parse(localStorage.getItem("tocsin:paths") ?? "{}")[location.origin + " net1"]?.websocket?.verdict ?? null`, "blocked")
+    const asked = server.requests.slice(0, 2).map(({ rung, token }) => [rung, token])
+    assert.deepEqual(asked, [["websocket", "abc.def_-"], ["sse", "abc.def_-"]])
+    const kept = `JSON.parse(localStorage.getItem("tocsin:paths") ?? "{}")[location.origin + " net1"]?.websocket?.verdict ?? null`
+    await eventually(tab, kept, "blocked")
 })
 
 test("Chromium: tabs share a connection; the one that has it is closed, another one goes on", limits, async context => {

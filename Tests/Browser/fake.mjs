@@ -115,7 +115,8 @@ export class FakeServer {
             const isStream = /event-stream/.test(request.headers.accept)
             const rung = isStream ? (request.method === "GET" ? "sse" : fields.pad ? "sse-padded" : "sse-post")
                 : fields.close ? (fields.wait ? "long-poll-close" : "short-poll") : "long-poll"
-            this.requests.push({ rung, subscriptions: fields.subscriptions, token, session: fields.session, user: fields.user })
+            const { subscriptions, session, wait } = fields
+            this.requests.push({ rung, subscriptions, token, session, wait })
             for (const { channels } of fields.subscriptions) {
                 if (channels.includes("forbidden")) return problem(403, "forbidden")
             }
@@ -136,7 +137,8 @@ export class FakeServer {
             assert.ok(key, "a publication has a key")
             if (this.faults.refusePublish) return problem(400, "bad-change")
             const isNew = !this.published.has(key)
-            if (isNew) this.published.set(key, this.publish(channel, request.headers["content-type"] === "application/json" ? JSON.parse(text) : text))
+            const isJSON = request.headers["content-type"] === "application/json"
+            if (isNew) this.published.set(key, this.publish(channel, isJSON ? JSON.parse(text) : text))
             if (this.faults.loseAnswers > 0) {
                 this.faults.loseAnswers--
                 return request.socket.destroy()
@@ -160,7 +162,8 @@ export class FakeServer {
 
     hello({ id, cursors }) {
         const subscriptions = cursors.map(({ offset }) => ({ position: this.position(offset) }))
-        return { type: "hello", session: id, heartbeat: 25, network: this.network, position: subscriptions[0]?.position, subscriptions, unread: 3 }
+        const { position } = subscriptions[0] ?? {}
+        return { type: "hello", session: id, heartbeat: 25, network: this.network, position, subscriptions, unread: 3 }
     }
 
     /** @returns the reply. */
@@ -217,8 +220,8 @@ export class FakeServer {
         const held = []
         const session = this.session(fields, { rung, token })
         this.attach(session, fields, message => {
-            const text = message ? `event: ${message.type}\n` + (message.position ? `id: ${message.position}\n` : "") + `data: ${JSON.stringify(message)}\n\n`
-                : ":\n\n"
+            const id = message?.position ? `id: ${message.position}\n` : ""
+            const text = message ? `event: ${message.type}\n${id}data: ${JSON.stringify(message)}\n\n` : ":\n\n"
             if (this.faults.hold) held.push(text)
             else response.write(text)
         }, () => response.destroy())
@@ -226,6 +229,7 @@ export class FakeServer {
     }
 
     async poll(fields, rung, token, response, answer) {
+        if (this.faults.slowPolls) await sleep(this.faults.slowPolls)
         const known = this.sessions.get(fields.session)
         const session = this.session(fields, { rung, token })
         if (known) {

@@ -21,7 +21,8 @@ class Locks {
         if (before) {
             // Each waits for the one before it, which may have left for another reason: then for the one before that.
             while (queue.indexOf(mine) > 0 && !signal.aborted) {
-                await Promise.race([queue[queue.indexOf(mine) - 1].done, new Promise(resolve => signal.addEventListener("abort", resolve, { once: true }))])
+                const aborted = new Promise(resolve => signal.addEventListener("abort", resolve, { once: true }))
+                await Promise.race([queue[queue.indexOf(mine) - 1].done, aborted])
             }
         } else {
             await null

@@ -1,4 +1,4 @@
-/** Client of the notification server Tocsin, for browsers and Node 18+. The wire is in Docs/protocol.md, the fallback in Docs/fallback.md. */
+/** Client of the notification server Tocsin, for browsers and Node 18+. See Docs/protocol.md and Docs/fallback.md. */
 
 /** A way to subscribe. */
 export type Rung = "websocket" | "sse" | "sse-post" | "sse-padded" | "long-poll" | "long-poll-close" | "short-poll"
@@ -128,7 +128,10 @@ export interface Options {
     token?: string | (() => string | Promise<string>)
     /** The ways that may be used. */
     transports?: Rung[]
-    /** Whether all tabs share one connection; a string: those that name the same. By default they do, where the page is secure and the browser has Web Locks. */
+    /**
+     * Whether all tabs share one connection; a string: those that name the same. By default they do, where the page is secure and the
+     * browser has Web Locks.
+     */
     share?: boolean | string
     /** Whose alerts they are. */
     user?: string

@@ -225,17 +225,16 @@ export class FallbackLadder {
   }
 
   closed(rung, { how, milliseconds, role }) {
-    const { trial, carrier } = this
     if (role === "probe") {
-      if (trial?.rung !== rung) return
+      if (this.trial?.rung !== rung) return
       if (how === "ended" || how === "refused") {
-        return trial.hello === null ? this.trialFailed("blocked", 0) : this.trialFailed("cut", this.now - trial.hello)
+        return this.trial.hello === null ? this.trialFailed("blocked", 0) : this.trialFailed("cut", this.now - this.trial.hello)
       }
       this.records[rung].retryAt = this.now + Math.max(milliseconds || 0, this.times.retry)
       this.endTrial()
       return this.plan()
     }
-    const isCarrier = carrier?.rung === rung
+    const isCarrier = this.carrier?.rung === rung
     if (!isCarrier && !this.pending.has(rung)) return
     if (how === "denied") return this.stop(rung, {}, "refused")
     if (how === "going-away" || how === "busy") {
@@ -523,10 +522,9 @@ class Attempt {
   }
 
   async stream() {
-    const { web, wish } = this
-    const [path, json] = this.rung === "sse" ? [query(wish)] : ["", wish]
-    const { headers, body } = await web.fetch("/v1/subscribe" + path, this.stop.signal, json, { Accept: "text/event-stream" })
-    this.token = web.token
+    const [path, json] = this.rung === "sse" ? [query(this.wish)] : ["", this.wish]
+    const { headers, body } = await this.web.fetch("/v1/subscribe" + path, this.stop.signal, json, { Accept: "text/event-stream" })
+    this.token = this.web.token
     if (!/event-stream/.test(headers.get("Content-Type"))) throw fault("not an event stream")
     const reader = body.getReader()
     const parser = new EventStreamParser()
@@ -539,7 +537,7 @@ class Attempt {
   }
 
   async poll() {
-    const { rung, web } = this
+    const { rung } = this
     const rest = rung === "short-poll" ? 2000 : 0
     while (!this.isOver) {
       const { session = "new" } = this
@@ -550,8 +548,8 @@ class Attempt {
       this.choose()
       const { groups } = this
       try {
-        const answer = await web.ask(web.asking(this.groups, { wait, session, close: rung !== "long-poll" }), signal)
-        const { messages, subscriptions, unread } = answer
+        const answer = await this.web.ask(this.web.asking(this.groups, { wait, session, close: rung !== "long-poll" }), signal)
+        const { messages, unread } = answer
         if (signal.aborted) continue
         this.heard()
         if (!this.session) this.line.greeted(this, answer, [])
@@ -559,8 +557,8 @@ class Attempt {
         this.session = answer.session || session
         for (const message of messages) this.take(message)
         if (this.isOver) return
-        subscriptions.forEach(({ position }, index) => this.line.moved(groups[index], position))
-        if (rest || (wait && !messages.length && now() - since < 1000)) await web.sleep(rest || 1000)
+        answer.subscriptions.forEach(({ position }, index) => this.line.moved(groups[index], position))
+        if (rest || (wait && !messages.length && now() - since < 1000)) await this.web.sleep(rest || 1000)
       } catch (error) {
         if (!signal.aborted) throw error
       }
@@ -601,6 +599,7 @@ class Attempt {
     }
   }
 
+  // What cannot be said, a new request says.
   command(command, group) {
     const id = ++this.serial
     if (this.isPoll && command.type !== "path") {
@@ -669,7 +668,7 @@ class Line {
     } else if (action === "check") {
       const { web } = this.engine
       // One that the server answers with 401 gets a new token.
-      web.ask(web.asking([], { wait: 0 }), AbortSignal.timeout(3000)).then(() => true, ({ how }) => how === "denied")
+      web.ask(web.asking([], { wait: 0, close: true }), AbortSignal.timeout(3000)).then(() => true, ({ how }) => how === "denied")
         .then(yes => this.feed({ type: "reachable", yes }))
     } else if (action === "verdict") {
       this.engine.judged(rung, rest)
@@ -900,38 +899,34 @@ class Subscription {
     if (problem) return this.unsubscribe(fault(problem))
     this.head = message ? message.position ?? this.head : head
     if (message) this.isIn ? this.give(message, true) : this.held?.push(message)
-    else if (!this.isIn && !this.isBehind) {
+    else if (this.isBehind) this.isFresh = false
+    else if (!this.isIn) {
       if (start !== this.place.after) return this.catchUp()
       this.isIn = true
       this.give({ position: head })
     }
   }
 
-  // Begins elsewhere than its group: polls up to what comes live.
+  // Begins elsewhere than its group: polls until both have a message, or are at the head.
   async catchUp() {
-    const { client, channels, stop: { signal }, check } = this
+    const { client, channels, stop: { signal } } = this
     const poll = after => client.ask(client.asking([{ channels, after }], { wait: 0, close: true }), signal)
-    const isLive = ({ channel, sequence }) => this.held?.some(one => one.channel === channel && one.sequence === sequence)
-    const readOn = async few => {
-      for (let isMore = true; isMore;) {
-        const { messages, subscriptions: [{ position }] } = await poll(this.place.after)
-        isMore = (messages.length > few && !messages.some(isLive)) || !this.received
-        for (const message of [...messages, { position }]) this.give(message)
-      }
-    }
-    this.isBehind = check.isJoining = true
-    for (; !signal.aborted; await client.sleep(1000)) {
+    this.isBehind = this.check.isJoining = true
+    this.held = []
+    for (; !signal.aborted; await client.sleep(200)) {
       try {
-        this.held = undefined
-        await readOn(50)
-        if (!this.head || (await poll(this.head)).messages.length > 50) continue
+        const { messages, subscriptions: [{ position }] } = await poll(this.place.after)
+        for (const message of [...messages, { position }]) this.give(message)
+        const same = this.held.findIndex(({ position }) => position && messages.some(other => other.position === position))
+        if (same >= 0 || (this.isFresh && !messages.length)) {
+          for (const message of this.held.slice(Math.max(0, same))) this.give(message)
+          this.isIn = true
+          this.isBehind = this.held = undefined
+          return
+        }
+        if (messages.length && this.held.length < 10000) continue
+        this.isFresh = this.head && !(await poll(this.head)).messages.length
         this.held = []
-        await readOn(0)
-        for (const message of this.held) this.give(message)
-        this.held = undefined
-        this.isIn = true
-        this.isBehind = false
-        return
       } catch (error) {
         if (error.how === "denied") this.unsubscribe(error)
       }
