@@ -203,7 +203,8 @@ final class SimulatedLoop {
             return hub.rest(id)
         }
         let hello = ControlObject.hello(
-            session: SessionID(high: 1, low: 2), network: 1, heartbeatSeconds: 25, positions: [position], isList: false, unread: unread
+            session: SessionID(random: (1, 2), loop: 0, place: 0), network: 1, heartbeatSeconds: 25, positions: [position], isList: false,
+            unread: unread
         )
         var out: [UInt8] = []
         if connection.transport == .webSocket {

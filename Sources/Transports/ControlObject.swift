@@ -105,42 +105,44 @@ package enum ControlObject {
     }
 }
 
-/// Names a session of a subscriber: 96 random bits, so that it cannot be guessed, and where it is served.
+/// Names a session of a subscriber: 128 random bits, so that it cannot be guessed, and where it is served.
 package struct SessionID: Hashable, Sendable, CustomStringConvertible {
-    package let high: UInt64
-    package let low: UInt64
-
-    package init(high: UInt64, low: UInt64) {
-        self.high = high
-        self.low = low
-    }
+    private let high: UInt64
+    private let low: UInt64
+    /// The loop, and the place of the connection there.
+    private let location: UInt32
 
     /// - Parameters:
-    ///   - random: of which 96 bits are used.
+    ///   - random: 128 bits.
     ///   - loop: number of the event loop that serves it.
     ///   - place: of its connection there; nil: it is one of polls, which have a connection each.
     package init(random: (UInt64, UInt64), loop: Int, place: UInt32?) {
-        high = random.0
-        low = random.1 << 32 | UInt64(loop & 0xff) << 24 | UInt64(min(place ?? Self.ofPolls, Self.ofPolls))
+        (high, low) = random
+        location = UInt32(loop & 0xff) << 24 | min(place ?? Self.ofPolls, Self.ofPolls)
     }
 
     private static let ofPolls: UInt32 = 0xff_ffff
 
-    /// - Returns: nil if `text` is not 32 hexadecimal digits in small letters.
+    /// - Returns: nil if `text` is not 40 hexadecimal digits in small letters.
     package init?(_ text: String) {
         let digits = Array(text.utf8)
-        guard digits.count == 32, digits.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }),
-            let high = UInt64(text.prefix(16), radix: 16), let low = UInt64(text.suffix(16), radix: 16)
+        guard digits.count == 40, digits.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }),
+            let high = UInt64(text.prefix(16), radix: 16), let low = UInt64(text.dropFirst(16).prefix(16), radix: 16),
+            let location = UInt32(text.suffix(8), radix: 16)
         else { return nil }
-        self.init(high: high, low: low)
+        self.high = high
+        self.low = low
+        self.location = location
     }
 
-    package var loop: Int { Int(low >> 24 & 0xff) }
-    package var isOfPolls: Bool { UInt32(low & 0xff_ffff) == Self.ofPolls }
+    package var loop: Int { Int(location >> 24) }
+    package var isOfPolls: Bool { location & 0xff_ffff == Self.ofPolls }
     /// Of its connection, if it is not one of polls.
-    package var place: UInt32 { UInt32(low & 0xff_ffff) }
+    package var place: UInt32 { location & 0xff_ffff }
 
-    package var description: String { Self.hexadecimal(high, digits: 16) + Self.hexadecimal(low, digits: 16) }
+    package var description: String {
+        Self.hexadecimal(high, digits: 16) + Self.hexadecimal(low, digits: 16) + Self.hexadecimal(UInt64(location), digits: 8)
+    }
 
     static func hexadecimal(_ bits: UInt64, digits count: Int) -> String {
         let digits = String(bits, radix: 16)

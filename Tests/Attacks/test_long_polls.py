@@ -26,12 +26,12 @@ def sessions(server, count):
 
 
 def test_session_numbers_cannot_be_guessed(server):
-    """128 bits each: none twice, and each bit set in half of them."""
+    """128 random bits each: none twice, and each bit set in half of them. The rest says where it is served."""
     count = 400
     found = sessions(server, count)
     assert len(set(found)) == count
-    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in found)
-    numbers = [int(one, 16) for one in found]
+    assert all(re.fullmatch("[0-9a-f]{40}", one) for one in found)
+    numbers = [int(one[:32], 16) for one in found]
     for bit in range(128):
         ones = sum(number >> bit & 1 for number in numbers)
         # Seven standard deviations.
@@ -52,9 +52,11 @@ def test_session_numbers_are_not_in_the_log(start_server):
 def test_a_session_of_somebody_else_and_one_that_is_none_are_answered_alike(server, method):
     with RawWebSocket(server.port) as raw:
         own = raw.texts(1)[0]["session"]
+        # All but the last of its random bits, and where it is served.
+        guessed = own[:31] + ("0" if own[31] != "0" else "1") + own[32:]
         with http() as client:
             answers = [client.request(method, f"{server.url}/v1/sessions/{session}", content=b"{}" if method == "POST" else None)
-                       for session in (own, "0" * 32, own.upper() + "x")]
+                       for session in (guessed, "0" * 40, own.upper() + "x")]
     assert all(400 <= answer.status_code < 500 for answer in answers), [answer.status_code for answer in answers]
     assert len({answer.status_code for answer in answers}) == 1
 

@@ -112,7 +112,7 @@ def test_a_session_that_ends_with_an_early_one_of_its_commands(server, channel):
         text = b""
         while b'"session":"' not in text:
             text += raw.recv(4096)
-        session = text.split(b'"session":"')[1][:32].decode()
+        session = text.split(b'"session":"')[1][:40].decode()
         commands = [{"id": n, "type": "subscribe", "channel": f"{channel}.{n}", "after": "earliest"} for n in range(30)]
         thread = threading.Thread(target=say, args=(server, session, commands))
         thread.start()

@@ -115,7 +115,7 @@ def test_each_subscription_of_a_poll_has_a_place_of_its_own(server, channel, ver
             answer = client.post(
                 f"{server.url}/v1/subscribe", json={"subscriptions": places, "session": session, "wait": wait}
             ).json()
-            assert len(answer["subscriptions"]) == 2 and len(answer["session"]) == 32 and len(answer["network"]) == 8
+            assert len(answer["subscriptions"]) == 2 and len(answer["session"]) == 40 and len(answer["network"]) == 8
             assert session in ("new", answer["session"])
             session = answer["session"]
             found += [(message["channel"][-1], message["data"]) for message in answer["messages"]]
@@ -288,7 +288,7 @@ def test_bad_commands_are_refused(server, channel):
             assert_problem(client.post(url, json=[{"type": "ping"}] * 101), 400, "too-many-commands")
             assert client.post(url, json=[]).json() == []
             assert client.get(url).status_code == 405
-            for other in ("x", "0" * 32, session[:-1] + ("0" if session[-1] != "0" else "1"), session[:16] + "0" * 16, session.upper()):
+            for other in ("x", "0" * 40, session[:-1] + ("0" if session[-1] != "0" else "1"), session[:16] + "0" * 24, session.upper()):
                 if other != session:
                     assert_problem(client.post(f"{server.url}/v1/sessions/{other}", json={"type": "ping"}), 404, "unknown-session")
 

@@ -60,7 +60,7 @@ def post(server, headers, data=1, channel="plain.a"):
 def test_everything_needs_a_token(guarded):
     with http() as client:
         for method, path in [("GET", "/v1/subscribe?channel=a"), ("POST", "/v1/channels/a"), ("POST", "/v1/publish"), ("GET", "/v1/inbox"),
-                             ("POST", "/v1/acks"), ("GET", "/v1/channels/a"), ("POST", f"/v1/sessions/{'0' * 32}"), ("GET", "/v1/nothing")]:
+                             ("POST", "/v1/acks"), ("GET", "/v1/channels/a"), ("POST", f"/v1/sessions/{'0' * 40}"), ("GET", "/v1/nothing")]:
             answer = client.request(method, guarded.url + path, content=b"{}" if method == "POST" else None)
             assert_problem(answer, 401, "token-missing")
             assert answer.headers["www-authenticate"] == "Bearer"

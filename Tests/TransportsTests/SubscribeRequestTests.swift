@@ -96,12 +96,15 @@ private func parse(_ target: String, fields: [(String, String)] = []) throws -> 
 
     @Test("a session says where it is served, and is not to be guessed")
     func sessions() {
-        let id = SessionID(random: (0x0123_4567_89ab_cdef, 0xffff_ffff), loop: 3, place: 9)
-        #expect(id.description == "0123456789abcdefffffffff03000009")
+        let id = SessionID(random: (0x0123_4567_89ab_cdef, 0xffff_ffff_0000_0001), loop: 3, place: 9)
+        #expect(id.description == "0123456789abcdefffffffff0000000103000009")
         #expect(SessionID(id.description) == id)
         #expect(id.loop == 3 && id.place == 9 && !id.isOfPolls)
         #expect(SessionID(random: (1, 1), loop: 0, place: nil).isOfPolls)
-        for bad in ["", "0123456789abcdefffffffff0300000", "0123456789ABCDEFffffffff03000009", "+123456789abcdefffffffff03000009"] {
+        for bad in [
+            "", "0123456789abcdefffffffff000000010300000", "0123456789ABCDEFffffffff0000000103000009",
+            "+123456789abcdefffffffff0000000103000009",
+        ] {
             #expect(SessionID(bad) == nil)
         }
     }
