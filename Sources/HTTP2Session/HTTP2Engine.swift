@@ -109,7 +109,7 @@ final class HTTP2Engine {
             if isDead { break }
             // Once nghttp2 has found a fault of its own, that is the first one, and it reads nothing more.
             let isReading = nghttp2_session_want_read(session) != 0
-            if isReading, watch.hasTooManyContinuations {
+            if isReading, faultMarked == nil, watch.hasTooManyContinuations {
                 die(NGHTTP2_ERR_TOO_MANY_CONTINUATIONS.rawValue)
                 break
             }
@@ -197,7 +197,7 @@ final class HTTP2Engine {
         case NGHTTP2_ERR_FLOODED: fault = .tooManyAcksWaiting
         case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS: fault = .tooManyContinuations
         case NGHTTP2_ERR_NOMEM: fault = .outOfMemory
-        case NGHTTP2_ERR_CALLBACK_FAILURE: fault = stopped ?? .engine(result)
+        case NGHTTP2_ERR_CALLBACK_FAILURE: fault = faultMarked ?? stopped ?? .engine(result)
         default: fault = .engine(result)
         }
         guard fault != .badPreface else { return }
