@@ -52,6 +52,8 @@ actor Line {
     var lastCommand = 0
     /// Verdicts that the server was not told.
     var reports: [ClientTransport: (verdict: RungVerdict, milliseconds: Int)] = [:]
+    /// Verdicts of which it is not known yet where they hold.
+    private var found: [ClientTransport: PathVerdict] = [:]
     var network: String?
     var isRenewing = false
     /// Why it was closed.
@@ -225,14 +227,17 @@ actor Line {
     private func note(_ rung: ClientTransport, _ verdict: RungVerdict, _ milliseconds: Int) {
         reports[rung] = (verdict, milliseconds)
         sendReports()
-        guard let network else { return }
-        configuration.memory.remember(
-            PathVerdict(
-                transport: rung, verdict: verdict, milliseconds: milliseconds,
-                until: WallClock.milliseconds + FallbackLadder.Times().expiry
-            ),
-            of: configuration.address, on: network
+        found[rung] = PathVerdict(
+            transport: rung, verdict: verdict, milliseconds: milliseconds, until: WallClock.milliseconds + FallbackLadder.Times().expiry
         )
+        remember()
+    }
+
+    /// Keeps what was found, as soon as it is known where.
+    private func remember() {
+        guard let network else { return }
+        for verdict in found.values { configuration.memory.remember(verdict, of: configuration.address, on: network) }
+        found = [:]
     }
 
     /// The server names the network.
@@ -243,6 +248,7 @@ actor Line {
         configuration.memory.setLastNetwork(name, of: configuration.address)
         let known = Self.known(configuration, on: name, now: now)
         // Without any thought before, what this round found out was found out here.
+        remember()
         if wasThought || !known.isEmpty { feed(.network(known)) }
     }
 }

@@ -55,7 +55,7 @@ extension Connection {
     ///
     /// - Returns: when to look again.
     func lookAtToken(_ place: SessionPlace) -> UInt32 {
-        guard holds(place), var token = token(of: place) else { return .max }
+        guard var token = token(of: place), holds(place) else { return .max }
         let warning = Int64(loop.server.configuration.tokenWarningSeconds) * 1000
         let left = token.millisecondsLeft
         if left <= 0 {

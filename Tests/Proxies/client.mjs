@@ -1,6 +1,6 @@
 // The client of Node: client.mjs LIBRARY URL CHANNEL OPTIONS. OPTIONS are JSON; `instances` of them there are that many clients at once.
 //
-// Each line of the output is what a client reports. What a page would keep in localStorage is kept in the file `state`.
+// Each line of the output is what a client reports. What a page would keep in localStorage is kept in the file `state`: the option `storage`.
 
 import {existsSync, readFileSync, writeFileSync, writeSync} from "node:fs"
 import {createRequire} from "node:module"
@@ -21,7 +21,7 @@ if (state) {
         setItem: (name, value) => { kept[name] = String(value); keep() },
         removeItem: name => { delete kept[name]; keep() },
     }
-    Object.defineProperty(globalThis, "localStorage", {value: storage, configurable: true})
+    options.storage = storage
 }
 
 const module = await import(pathToFileURL(library))

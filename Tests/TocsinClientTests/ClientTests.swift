@@ -257,6 +257,22 @@ private func take(_ count: Int, of sequence: NotificationSequence) async throws 
         try await server.stop()
     }
 
+    @Test("what works is remembered too, though it is found before the server names the network")
+    func working() async throws {
+        let server = try await FakeServer.start(Behaviour())
+        var configuration = configuration(server)
+        let memory = ProcessPathMemory()
+        configuration.memory = memory
+        configuration.transports = [.longPoll]
+        let client = try TocsinClient(configuration)
+        let messages = try await client.subscribe(["a"], after: "earliest")
+        for _ in 0..<500 where memory.verdicts(of: server.address, on: "n1").isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+        #expect(memory.verdicts(of: server.address, on: "n1").map(\.verdict) == [.clear])
+        withExtendedLifetime(messages) {}
+        await client.close()
+        try await server.stop()
+    }
+
     @Test("verdicts are told to the server, and known at the next start")
     func verdicts() async throws {
         let server = try await FakeServer.start(Behaviour(refusesUpgrades: true))
