@@ -119,7 +119,7 @@ def test_notifications_of_every_kind_of_payload_are_those_of_the_text_protocol(s
         assert answer.status_code == 201, answer.text
     items = query(channel, after="earliest")
     with client(server, items, tls=tls, compression=compression) as binary, client(server, items, binary=False) as text:
-        assert list(binary.hello) == list(text.hello) and len(binary.hello["session"]) == 32
+        assert list(binary.hello) == list(text.hello) and len(binary.hello["session"]) == 40
         for kind, content in [*PAYLOADS, ("CloudEvent", "")]:
             wanted = text.receive()
             assert wanted["type"] == "notification"

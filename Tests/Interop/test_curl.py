@@ -86,7 +86,7 @@ def test_curl_with_N_shows_an_event_stream(server, channel, way):
         assert first["event"] == "hello" and first["retry"] == "2000"
         hello = json.loads(first["data"])
         assert hello["type"] == "hello" and hello["heartbeat"] == 1
-        assert len(hello["session"]) == 32 and int(hello["session"], 16) >= 0
+        assert len(hello["session"]) == 40 and int(hello["session"], 16) >= 0
         promise = Promise()
         for number in range(10):
             if number >= 5:

@@ -50,7 +50,7 @@ def test_a_websocket_gets_hello_and_then_what_was_and_is_published(server, chann
         assert connection.subprotocol == "tocsin.v1"
         hello = receive(connection)
         assert hello["type"] == "hello" and hello["heartbeat"] == 1 and hello["position"]
-        assert len(hello["session"]) == 32
+        assert len(hello["session"]) == 40
         promise = Promise()
         for number in range(40):
             if number >= 20:
