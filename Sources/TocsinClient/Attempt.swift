@@ -9,6 +9,8 @@ struct AttemptFailure: Error {
     var ending: FallbackLadder.Ending
     /// The server does not take the request, on whatever transport.
     var refusal: ClientFault?
+    /// Which of the request's subscriptions is the reason.
+    var subscription: Int?
 }
 
 /// One attempt of a line to carry or to probe: the requests of its rung, and what comes back, handed to the line.
@@ -17,6 +19,7 @@ struct Attempt: Sendable {
     private static let pollWaitSeconds = 25
     private static let shortPollPause = Duration.seconds(2)
     private static let refusalBytesMax = 65_536
+    private static let subscriptionPointer = "#/subscriptions/"
 
     let id: Int
     let rung: ClientTransport
@@ -195,6 +198,14 @@ struct Attempt: Sendable {
         let isOurs = response.headerFields[.contentType]?.hasPrefix("application/problem+json") == true
         let problem = isOurs ? try? JSONSlice.minify(body) : nil
         let type = problem?["type"]?.string() ?? ""
+        func refused() -> ClientFault {
+            ClientFault("the server answered \(code) \(problem?["detail"]?.string() ?? "")", isFinal: true)
+        }
+        if (400..<500).contains(code), let pointer = problem?["pointer"]?.string(), pointer.hasPrefix(Self.subscriptionPointer),
+            let at = Int(pointer.dropFirst(Self.subscriptionPointer.count))
+        {
+            return AttemptFailure(ending: .refused, refusal: refused(), subscription: at)
+        }
         switch code {
         case 503 where type.hasSuffix("going-away"): return AttemptFailure(ending: .goingAway(milliseconds))
         case 503 where isOurs || milliseconds != nil, 429 where isOurs || milliseconds != nil:
@@ -203,9 +214,7 @@ struct Attempt: Sendable {
         case 403 where isOurs && !type.hasSuffix("reserved-channel"): return AttemptFailure(ending: .denied)
         // Something on the way took parts of the handshake away, or the time.
         case 408, 426, 429: return AttemptFailure(ending: .refused)
-        case 400..<500 where isOurs && !type.hasSuffix("bad-handshake"):
-            let detail = problem?["detail"]?.string() ?? ""
-            return AttemptFailure(ending: .refused, refusal: ClientFault("the server answered \(code) \(detail)", isFinal: true))
+        case 400..<500 where isOurs && !type.hasSuffix("bad-handshake"): return AttemptFailure(ending: .refused, refusal: refused())
         default: return AttemptFailure(ending: .refused)
         }
     }

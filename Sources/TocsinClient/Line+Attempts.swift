@@ -22,6 +22,7 @@ extension Line {
         request.poll = poll
         request.measures = poll == nil && !attempt.isLive
         if request.subscribesByCommand { attempts[id]!.members = [] }
+        attempts[id]!.first = attempts[id]!.members.first
         return request
     }
 
@@ -58,6 +59,10 @@ extension Line {
             guard attempts[id] != nil else { return false }
         }
         if let refusal = failure.refusal, attempt.role == .carry {
+            if let at = failure.subscription, attempt.members.indices.contains(at), members.count > 1 {
+                refuse(attempt.members[at], refusal)
+                return true
+            }
             close(refusal)
         } else {
             end(id, failure.ending)
@@ -169,7 +174,7 @@ extension Line {
         subscription.take(object)
         guard let position = object.message.position else { return }
         // The place of an acknowledgement is one on the first subscription's way.
-        let moved = object.message.type == "ack" ? attempts[id]?.members.first : members[at].subscription.id
+        let moved = object.message.type == "ack" ? attempts[id]?.first : members[at].subscription.id
         if let moved { move(moved, to: position) }
     }
 

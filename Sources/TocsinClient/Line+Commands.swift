@@ -48,10 +48,18 @@ extension Line {
 
     // MARK: members
 
-    func add(_ subscription: Subscription, after: String?, rate: String?) {
-        guard ladder.state != .closed, ladder.state != .refused else { return subscription.queue.finish(fault) }
+    /// - Returns: whether the line goes on.
+    func add(_ subscription: Subscription, after: String?, rate: String?) -> Bool {
+        guard ladder.state != .closed, ladder.state != .refused else { return false }
         members.append(Member(subscription: subscription, after: after, rate: rate))
         if ladder.state == .idle { feed(.start) } else { reconcile() }
+        return true
+    }
+
+    /// Ends one of several for which the server has a reason.
+    func refuse(_ id: Int, _ fault: ClientFault) {
+        members.first { $0.subscription.id == id }?.subscription.queue.finish(fault)
+        members.removeAll { $0.subscription.id == id }
     }
 
     /// - Returns: whether there are others.
@@ -98,9 +106,7 @@ extension Line {
                 // What it had before may still be on its way out.
                 if reply.slice["error"]?["code"]?.string() == "overlapping_subscription" { return restart(id) }
                 let message = reply.slice["error"]?["message"]?.string() ?? ""
-                subscription.queue.finish(ClientFault("refused: \(message)", isFinal: true))
-                members.removeAll { $0.subscription.id == subscription.id }
-                return
+                return refuse(subscription.id, ClientFault("refused: \(message)", isFinal: true))
             }
             attempts[id]?.members.append(subscription.id)
             guard let at = members.firstIndex(where: { $0.subscription.id == subscription.id }) else { return }

@@ -35,6 +35,8 @@ actor Line {
         var session: String?
         /// Those it has, in the order of its request.
         var members: [Int] = []
+        /// The first one of its request: it is the one that acknowledgements move.
+        var first: Int?
         /// To become members by command.
         var joining: Set<Int> = []
         /// The first probe message: when it came, and how long after the hello it was sent.
@@ -56,8 +58,6 @@ actor Line {
     private var found: [ClientTransport: PathVerdict] = [:]
     var network: String?
     var isRenewing = false
-    /// Why it was closed.
-    private(set) var fault: ClientFault?
 
     /// Of the name of a network; a server's has eight.
     private static let networkBytesMax = 64
@@ -196,7 +196,6 @@ actor Line {
     }
 
     private func finish(_ fault: ClientFault?) {
-        self.fault = self.fault ?? fault
         for member in members { member.subscription.queue.finish(fault) }
         members = []
         failReplies()

@@ -85,7 +85,13 @@ public actor TocsinClient {
         lastSubscription += 1
         let subscription = Subscription(id: lastSubscription, channels: channels)
         let line = place(subscription)
-        await line.add(subscription, after: after, rate: rate)
+        if await !line.add(subscription, after: after, rate: rate) {
+            // It was refused, or has just ended: a new one asks anew.
+            places.removeAll { $0.line === line }
+            guard !isClosed, await place(subscription).add(subscription, after: after, rate: rate) else {
+                throw ClientFault("closed", isFinal: true)
+            }
+        }
         return NotificationSequence(
             hold: NotificationSequence.Hold(subscription) { [self] in
                 Task { await end(subscription.id) }

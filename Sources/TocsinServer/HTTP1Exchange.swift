@@ -36,6 +36,8 @@ struct ParkedPoll {
     var isImmediate: Bool
     /// The connection ends with the answer.
     var closes: Bool
+    /// What goes into its answer.
+    var room: Hub.Room
     /// Its answer is there but for the count of unread alerts.
     var isCounting = false
     var token: SessionToken?

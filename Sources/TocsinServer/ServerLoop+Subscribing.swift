@@ -347,7 +347,7 @@ extension ServerLoop {
             // It ends with its token.
             dueTick: tick + ticks(seconds: min(wanted.waitSeconds, token.map { max(0, Int($0.millisecondsLeft / 1000)) } ?? .max)) + 1,
             isImmediate: wanted.waitSeconds == 0 || wanted.patterns.isEmpty || wanted.subscriptions.contains { $0.after == nil },
-            closes: wanted.closes, token: token
+            closes: wanted.closes, room: LongPollAnswer.room(wanted.session), token: token
         )
         switch connection.state {
         case .http1(let exchange): exchange.poll = parked
@@ -378,7 +378,7 @@ extension ServerLoop {
         while hub.isCurrent(id) {
             let outlet = outlets[id]
             guard let connection = outlet.connection?.takeUnretainedValue(), let poll = connection.poll(outlet.stream) else { return }
-            switch hub.read(id, room: LongPollAnswer.room, nowMilliseconds: Clock.wallMilliseconds(), answer: answer.map { ($0.0, $0.1) }) {
+            switch hub.read(id, room: poll.room, nowMilliseconds: Clock.wallMilliseconds(), answer: answer.map { ($0.0, $0.1) }) {
             case .wants(let request):
                 return ask(id, request)
             case .notYet:
@@ -397,7 +397,7 @@ extension ServerLoop {
     /// What the other subscriptions of a poll have at hand goes into the same answer.
     private func readOthers(_ poll: ParkedPoll, _ id: SubscriberID, _ items: [PageItem]) -> [PageItem] {
         var items = items
-        var room = LongPollAnswer.room
+        var room = poll.room
         for item in items { room.take(item.notification?.object.count ?? 200) }
         for other in poll.subscribers where other != id && !outlets[other].isAsking && room.notifications > 0 && room.bytes > 0 {
             guard case .page(let page) = hub.read(other, room: room, nowMilliseconds: Clock.wallMilliseconds()) else { continue }

@@ -11,6 +11,8 @@ package struct Problem: Error, Hashable, Sendable {
     /// The limit that refused it, and where it is configured.
     package var rule: String?
     package var configurationKey: String?
+    /// The part of the request's JSON that it is about, a URI fragment (RFC 6901 section 6).
+    package var pointer: String?
     /// Goes into `Retry-After`.
     package var retryAfterSeconds: Int?
     /// Goes into `Allow`, with 405.
@@ -55,6 +57,10 @@ package struct Problem: Error, Hashable, Sendable {
         if let configurationKey {
             out.append(contentsOf: #","configuration_key":"#.utf8)
             JSONText.appendString(configurationKey, into: &out)
+        }
+        if let pointer {
+            out.append(contentsOf: #","pointer":"#.utf8)
+            JSONText.appendString(pointer, into: &out)
         }
         out.append(UInt8(ascii: "}"))
     }

@@ -204,22 +204,33 @@ package struct SubscribeRequest: Sendable, Equatable {
             }
             request.isList = true
             for (index, element) in list.elements.enumerated() {
-                guard element.kind == .object else { throw .badParameter("subscriptions", Self.listWords) }
                 guard index < limits.channelsMax else { throw SubscribeRequest.tooManyChannels(limits) }
                 if index > 0 { request.subscriptions.append(Subscription()) }
-                for (name, value) in element.members {
-                    switch name {
-                    case "channels" where value.kind == .array:
-                        for element in value.elements { try take(channel: element.string() ?? "", index) }
-                    case "after" where value.kind == .null, "rate" where value.kind == .null: break
-                    case "after": request.subscriptions[index].after = try SubscribeRequest.startPoint(value.string() ?? "")
-                    case "rate": request.subscriptions[index].rate = try rate(value.string() ?? "")
-                    default: throw .badParameter("subscriptions", Self.listWords)
-                    }
+                do throws(Problem) {
+                    try take(element, index)
+                } catch {
+                    // Which one it is, so that a client can go on with the others.
+                    var problem = error
+                    problem.pointer = "#/subscriptions/\(index)"
+                    throw problem
                 }
-                guard !request.subscriptions[index].patterns.isEmpty else {
-                    throw Problem("no-channel", "No channel", status: 400, detail: "each of the subscriptions names at least one channel")
+            }
+        }
+
+        private mutating func take(_ element: JSONSlice, _ index: Int) throws(Problem) {
+            guard element.kind == .object else { throw .badParameter("subscriptions", Self.listWords) }
+            for (name, value) in element.members {
+                switch name {
+                case "channels" where value.kind == .array:
+                    for element in value.elements { try take(channel: element.string() ?? "", index) }
+                case "after" where value.kind == .null, "rate" where value.kind == .null: break
+                case "after": request.subscriptions[index].after = try SubscribeRequest.startPoint(value.string() ?? "")
+                case "rate": request.subscriptions[index].rate = try rate(value.string() ?? "")
+                default: throw .badParameter("subscriptions", Self.listWords)
                 }
+            }
+            guard !request.subscriptions[index].patterns.isEmpty else {
+                throw Problem("no-channel", "No channel", status: 400, detail: "each of the subscriptions names at least one channel")
             }
         }
 

@@ -96,6 +96,48 @@ for (const rung of RUNGS) {
     })
 }
 
+for (const rung of [...RUNGS, null]) {
+    test(`${rung ?? "all of them"}: a place that the server does not know ends that one, and no other`, limits, async context => {
+        if (rung === "websocket") return // a browser's handshake does not tell why it was refused
+        const server = await started(context)
+        const client = server.client(context, rung ? { transports: [rung] } : {})
+        const errors = []
+        client.on("error", error => errors.push(error.message))
+        const refused = channel => client.subscribe(channel, { after: "nonsense" }, () => assert.fail("a message"))
+        // The first one is in the request, those that come later are commands where there are commands.
+        const bad = [refused("counter.b")]
+        const first = counting(client, "counter.a", { after: "earliest" })
+        bad.push(refused("counter.c"))
+        const last = counting(client, "counter.d", { after: "earliest" })
+        for (const { ready } of bad) await assert.rejects(ready, /"latest", "earliest" or a position/)
+        for (const number of range(1, 5)) for (const letter of "abcd") await client.publish("counter." + letter, number)
+        await until(() => first.numbers.length === 5 && last.numbers.length === 5, "all")
+        assert.deepEqual([first.numbers, last.numbers], [range(1, 5), range(1, 5)])
+        assert.equal(errors.length, 2)
+        nothingLost(client)
+    })
+}
+
+test("a hundred long names: what is too long for a URL is subscribed to by command", limits, async context => {
+    const server = await started(context)
+    for (const rung of ["websocket", "sse", "sse-post", "long-poll"]) {
+        const client = server.client(context, { transports: [rung] })
+        const names = range(1, 99).map(number => `${rung}.${"x".repeat(200)}.${number}`)
+        const all = names.map(name => counting(client, name, { after: "earliest" }))
+        for (const name of names) await client.publish(name, 1)
+        await until(() => all.every(({ numbers }) => numbers.length === 1), "all")
+        // One that is given up and wanted again needs no other connection.
+        const { length } = client.statuses
+        all[0].subscription.unsubscribe()
+        await sleep(300)
+        const again = counting(client, names[0], { after: "earliest" })
+        await until(() => again.numbers.length === 1, "again")
+        assert.equal(client.status.transport, rung)
+        assert.deepEqual(client.statuses.slice(length), [])
+        nothingLost(client)
+    }
+})
+
 test("a restart in the midst: nothing lost or repeated, on WebSocket before and after", limits, async context => {
     const server = await started(context)
     const client = server.client(context)

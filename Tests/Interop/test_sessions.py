@@ -278,6 +278,37 @@ def test_a_bad_list_is_refused(server, body, problem):
         assert_problem(client.post(f"{server.url}/v1/subscribe", json=body), 400, problem)
 
 
+def test_the_refusal_of_a_list_names_the_subscription(server):
+    with http() as client:
+        for index in range(3):
+            items = [{"channels": [f"a{number}"], "after": "x" if number == index else "latest"} for number in range(3)]
+            answer = client.post(f"{server.url}/v1/subscribe", json={"subscriptions": items})
+            assert answer.status_code == 400 and answer.json()["pointer"] == f"#/subscriptions/{index}"
+            answer = client.get(f"{server.url}/v1/subscribe", params={"subscriptions": json.dumps(items)})
+            assert answer.status_code == 400 and answer.json()["pointer"] == f"#/subscriptions/{index}"
+        assert "pointer" not in client.post(f"{server.url}/v1/subscribe", json={"channels": ["a"], "after": "x"}).json()
+
+
+def test_the_answers_of_a_session_come_through_a_slow_line(server, channel):
+    """The first one at most 16 KiB and one message, the others at most 128 KiB and one message; and nothing is left out."""
+    with http() as client:
+        for number in range(100):
+            assert client.post(f"{server.url}/v1/channels/{channel}", json={"n": number, "pad": "x" * 6000}).status_code == 201
+        seen, session, after, sizes = [], "new", "earliest", []
+        while len(seen) < 100:
+            answer = client.post(f"{server.url}/v1/subscribe", json={
+                "subscriptions": [{"channels": [channel], "after": after}], "wait": 0, "session": session})
+            body = answer.json()
+            seen += [message["data"]["n"] for message in body["messages"]]
+            session, after = body["session"], body["subscriptions"][0]["position"]
+            sizes.append(len(answer.content))
+        assert seen == list(range(100))
+        assert 16 << 10 <= sizes[0] < (16 << 10) + 7000
+        assert all(size < (128 << 10) + 7000 for size in sizes) and sizes[1] >= 128 << 10
+        plain = client.get(f"{server.url}/v1/subscribe", params={"channel": channel, "after": "earliest", "wait": 0})
+        assert len(plain.json()["messages"]) == 100
+
+
 def test_bad_commands_are_refused(server, channel):
     with websocket(server, "") as connection:
         session = receive(connection)["session"]

@@ -257,6 +257,29 @@ private func take(_ count: Int, of sequence: NotificationSequence) async throws 
         try await server.stop()
     }
 
+    @Test("one of several that the server does not take ends alone, and a client that was refused may ask anew")
+    func refusedSubscription() async throws {
+        let server = try await FakeServer.start()
+        for transport in ClientTransport.allCases {
+            let client = try TocsinClient(configuration(server, [transport]))
+            let alone = try await client.subscribe(["a..b"])
+            await #expect(throws: ClientFault.self) { _ = try await take(1, of: alone) }
+            let first = try await client.subscribe(["a"], after: "earliest")
+            let bad = try await client.subscribe(["a..b"])
+            let last = try await client.subscribe(["c"], after: "earliest")
+            try await server.publish("a", 1)
+            try await server.publish("c", 2)
+            #expect(try await take(1, of: first) == [1])
+            #expect(try await take(1, of: last) == [2])
+            let fault = await #expect(throws: ClientFault.self) { _ = try await take(1, of: bad) }
+            #expect(fault?.isFinal == true && fault?.description.contains("an empty token") == true)
+            await client.close()
+            try await server.stop()
+            try await server.startAgain()
+        }
+        try await server.stop()
+    }
+
     @Test("what works is remembered too, though it is found before the server names the network")
     func working() async throws {
         let server = try await FakeServer.start(Behaviour())

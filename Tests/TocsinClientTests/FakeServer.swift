@@ -241,8 +241,9 @@ final class FakeConnection: ChannelInboundHandler {
         guard path.hasPrefix("/v1/subscribe") else { return reply("404 Not Found", "{}", type: "application/problem+json") }
         let words = request.method == .post ? Self.object(body) : Self.items(path)
         filters = Self.channels(words).map { ChannelFilter($0) }
-        guard !filters.contains(where: { $0.text.contains("..") }) else {
-            let problem = "{\"type\":\"/problems/bad-channel\",\"detail\":\"an empty token\"}"
+        if let bad = filters.firstIndex(where: { $0.text.contains("..") }) {
+            let pointer = words["subscriptions"] == nil ? "" : ",\"pointer\":\"#/subscriptions/\(bad)\""
+            let problem = "{\"type\":\"/problems/bad-channel\",\"detail\":\"an empty token\"\(pointer)}"
             return reply("400 Bad Request", problem, type: "application/problem+json")
         }
         at = Self.start(words, count: world.log.count)
@@ -402,7 +403,9 @@ final class FakeConnection: ChannelInboundHandler {
         let id = command["id"] as? Int ?? 0
         world.seen.append(type)
         var more = ""
-        if type == "subscribe" {
+        if type == "subscribe", Self.channels(command).contains(where: { $0.contains("..") }) {
+            more = ",\"error\":{\"code\":\"bad_channel\",\"message\":\"an empty token\"}"
+        } else if type == "subscribe" {
             filters += Self.channels(command).map { ChannelFilter($0) }
             more = ",\"position\":\"p.\(world.log.count)\""
         }

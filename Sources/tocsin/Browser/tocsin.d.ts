@@ -212,7 +212,8 @@ export class Tocsin {
 
 /** Parses text/event-stream (WHATWG HTML, section 9.2.6) from bytes, cut anywhere. */
 export class EventStreamParser {
-    push(bytes: Uint8Array): ({ type: string, id: string, data: string, retry?: undefined } | { retry: number, data?: undefined })[]
+    /** @returns the data of each event; what else Tocsin's events have, their objects have too. */
+    push(bytes: Uint8Array): string[]
 }
 
 /** Checks the promise of Docs/protocol.md, section 1, per channel. */

@@ -420,8 +420,6 @@ export class EventStreamParser {
   decoder = new TextDecoder()
   data = []
   rest = ""
-  id = ""
-  type = ""
 
   push(bytes) {
     const events = []
@@ -430,16 +428,10 @@ export class EventStreamParser {
     if (text) this.wasCR = text.endsWith("\r")
     this.rest = lines.pop()
     for (const line of lines) {
-      const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line)
-      if (!line) {
-        const { data, type, id } = this
-        if (data.length) events.push({ type: type || "message", id, data: data.join("\n") })
-        this.data = []
-        this.type = ""
-      } else if (name === "data") this.data.push(value)
-      else if (name === "event") this.type = value
-      else if (name === "id" && !value.includes("\0")) this.id = value
-      else if (name === "retry" && /^\d+$/.test(value)) events.push({ retry: Math.min(value, 2 ** 31 - 1) })
+      if (/^data(:|$)/.test(line)) this.data.push(line.replace(/^data:? ?/, ""))
+      if (line || !this.data.length) continue
+      events.push(this.data.join("\n"))
+      this.data = []
     }
     return events
   }
@@ -470,11 +462,16 @@ class Attempt {
     }
   }
 
-  over({ how, milliseconds, message }) {
+  over({ how, milliseconds, message, at }) {
     if (this.isOver) return
-    const { rung, role, line } = this
+    const { rung, role, line, groups: { [at]: bad } } = this
     this.cancel()
     line.problem = message
+    if (bad) {
+      how = "going-away"
+      milliseconds = 1
+      line.engine.refuse(bad, message)
+    }
     how ||= this.session ? "ended" : "refused"
     line.forget(role + rung)
     line.feed({ type: "closed", rung, role, how, milliseconds: Math.round(milliseconds > 0 ? milliseconds : 1000 + 1000 * Math.random()) })
@@ -488,7 +485,9 @@ class Attempt {
   }
 
   choose() {
-    this.groups = this.role === "carry" ? this.line.groups.slice(0, /^(websocket|sse)$/.test(this.rung) ? 10 : 100) : []
+    let length = 0 // of a URL, which proxies bound
+    const fits = group => !/^(websocket|sse)$/.test(this.rung) || (length += query({ at: [place(group)] }).length) < 6000
+    this.groups = this.role === "carry" ? this.line.groups.filter(fits) : []
     this.first = this.groups[0]
   }
 
@@ -532,7 +531,7 @@ class Attempt {
       const { done, value } = await reader.read()
       if (done || this.isOver) return
       this.heard()
-      for (const { data } of parser.push(value)) if (data) this.take(JSON.parse(data))
+      for (const data of parser.push(value)) this.take(JSON.parse(data))
     }
   }
 
@@ -728,12 +727,15 @@ class Line {
   }
 
   replied(group, { error, position }) {
-    if (group && error) this.engine.refuse(group, error.message)
-    else if (group && !group.position) this.moved(group, position)
+    const { carrier } = this
+    if (!this.groups.includes(group)) {
+      if (carrier && !position) carrier.groups = carrier.groups.filter(other => other !== group)
+    } else if (error) this.engine.refuse(group, error.message)
+    else if (!group.position) this.moved(group, position)
   }
 
-  unsubscribe({ channels }) {
-    this.carrier?.command({ type: "unsubscribe", channels })
+  unsubscribe(group) {
+    this.carrier?.command({ type: "unsubscribe", channels: group.channels }, group)
   }
 
   check() {
@@ -881,7 +883,7 @@ class Subscription {
     this.pace(rate)
     this.check = new SequenceCheck(client.counts)
     this.ready.catch(nothing)
-    signal?.addEventListener("abort", () => this.unsubscribe())
+    signal?.addEventListener("abort", () => this.unsubscribe(), { signal: this.stop.signal })
   }
 
   pace(rate) {
@@ -1100,9 +1102,9 @@ export class Tocsin {
       })
       if (response.ok) return response
       const { status } = response
-      const { type: problem, detail } = await response.json().catch(() => ({}))
+      const { type: problem, detail, pointer } = await response.json().catch(() => ({}))
       if (status !== 401 || old || !token) throw fault(detail || "HTTP " + status, {
-        status, milliseconds: parseInt(response.headers.get("Retry-After")) * 1000,
+        status, at: /\d+$/.exec(pointer)?.[0], milliseconds: parseInt(response.headers.get("Retry-After")) * 1000,
         how: status === 401 || (problem && /400|403/.test(status)) ? "denied" : /going-away/.test(problem) ? "going-away"
           : /429|503/.test(status) && (problem || response.headers.has("Retry-After")) && "busy",
       })
