@@ -18,7 +18,7 @@ public struct ClientConfiguration: Sendable {
     public var user: String?
     /// Alerts that were missed come in short.
     public var digest = false
-    /// Keeps what is known of the networks; by default for the life of the process.
+    /// Keeps what is known of the networks; by default for the life of the process, with a `PathMemoryFile` longer.
     public var memory: any PathMemory = ProcessPathMemory.shared
 
     public init(address: ServerAddress) {

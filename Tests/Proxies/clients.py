@@ -185,9 +185,8 @@ class Swift(ProgramClient):
         if not found:
             raise RuntimeError("there is no ProxyClient: build it (swift build --product ProxyClient) or name it in TOCSIN_PROXY_CLIENT")
         line = [found, self.route.url, self.channel, "--after", "earliest"]
+        line += ["--memory", str(Path(self.state) / "paths.json")] if self.state else []
         return [*line, "--transports", self.transports] if self.transports else line
-
-    environment = CommandLine.environment
 
 
 class Node(ProgramClient):

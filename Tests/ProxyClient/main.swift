@@ -3,18 +3,20 @@ import TocsinClient
 
 // A subscriber for the tests with proxies: says as JSON lines how the client stands and what comes, each with its time.
 //
-//     ProxyClient [--proxy URL] [--count N] [--after WHERE] [--transports NAME,NAME] --server URL CHANNEL
+//     ProxyClient [--proxy URL] [--count N] [--after WHERE] [--transports NAME,NAME] [--memory FILE] --server URL CHANNEL
 //
 // Without --count it goes on until it is ended.
 
 struct Arguments {
-    private static let known: Set = ["--server", "--proxy", "--count", "--after", "--transports"]
+    private static let known: Set = ["--server", "--proxy", "--count", "--after", "--transports", "--memory"]
 
     var server: ServerAddress
     var proxy: ServerAddress?
     var count = Int.max
     var after: String?
     var transports = ClientTransport.allCases
+    /// Where it keeps what it finds out of the network.
+    var memory: String?
     var channel: String
 
     init?(_ words: [String]) {
@@ -28,7 +30,7 @@ struct Arguments {
         if options["--server"] == nil, rest.count == 2 { options["--server"] = rest.removeFirst() }
         guard let server = options["--server"].flatMap({ ServerAddress($0) }), rest.count == 1, Self.known.isSuperset(of: options.keys)
         else { return nil }
-        (self.server, after, channel) = (server, options["--after"], rest[0])
+        (self.server, after, memory, channel) = (server, options["--after"], options["--memory"], rest[0])
         if let text = options["--proxy"] {
             guard let address = ServerAddress(text) else { return nil }
             proxy = address
@@ -54,13 +56,15 @@ struct Arguments {
 
 guard let arguments = Arguments(Array(CommandLine.arguments.dropFirst())) else {
     try? FileHandle.standardError.write(
-        contentsOf: Array("ProxyClient [--proxy URL] [--count N] [--after WHERE] [--transports NAME,NAME] --server URL CHANNEL\n".utf8))
+        contentsOf: Array(
+            "ProxyClient [--proxy URL] [--count N] [--after WHERE] [--transports NAME,NAME] [--memory FILE] --server URL CHANNEL\n".utf8))
     exit(2)
 }
 var configuration = ClientConfiguration(address: arguments.server)
 configuration.proxy = arguments.proxy
 configuration.transports = arguments.transports
 configuration.isInsecure = true
+if let path = arguments.memory { configuration.memory = PathMemoryFile(path) }
 let client = try TocsinClient(configuration)
 let statuses = client.statuses
 let telling = Task {

@@ -1,3 +1,4 @@
+import Foundation
 import HTTPTypes
 import JSONCodec
 import Testing
@@ -206,5 +207,29 @@ import Testing
         #expect(text(.waiting, nil, .unreachable, 4000) == "not reachable: trying again in 4 s")
         #expect(text(.waiting, nil, .ended, 310) == "the connection ended: trying again in 0.3 s")
         #expect(text(.waiting, nil, .ended, 980) == "the connection ended: trying again in 1 s")
+    }
+}
+
+@Suite struct PathMemoryFileTests {
+    @Test("verdicts outlive the process, by server and network; a file that cannot be read counts as empty")
+    func file() throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "tocsin-" + UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = folder.appending(path: "state/paths.json").path
+        let servers = try ["http://a.example:80", "http://b.example:80"].map { try #require(ServerAddress($0)) }
+        let verdict = PathVerdict(transport: .longPoll, verdict: .clear, milliseconds: 0, until: 5000)
+        PathMemoryFile(path).setLastNetwork("n1", of: servers[0])
+        PathMemoryFile(path).remember(verdict, of: servers[0], on: "n1")
+        var cut = verdict
+        (cut.verdict, cut.milliseconds) = (.cut, 700)
+        PathMemoryFile(path).remember(cut, of: servers[0], on: "n1")
+        let memory = PathMemoryFile(path)
+        #expect(memory.lastNetwork(of: servers[0]) == "n1" && memory.lastNetwork(of: servers[1]) == nil)
+        #expect(memory.verdicts(of: servers[0], on: "n1") == [cut])
+        #expect(memory.verdicts(of: servers[0], on: "n2").isEmpty && memory.verdicts(of: servers[1], on: "n1").isEmpty)
+        try Data("{".utf8).write(to: URL(filePath: path))
+        #expect(memory.verdicts(of: servers[0], on: "n1").isEmpty)
+        memory.remember(verdict, of: servers[0], on: "n1")
+        #expect(memory.verdicts(of: servers[0], on: "n1") == [verdict])
     }
 }

@@ -1,11 +1,10 @@
 import Foundation
 import Synchronization
-import TocsinClient
 
 /// What was found out about networks, in a file, so that the next run begins with the transport that gets through.
 ///
 /// It is a help and nothing more: a file that cannot be read counts as empty, and one that cannot be written is left.
-final class PathMemoryFile: PathMemory {
+public final class PathMemoryFile: PathMemory {
     private struct Verdict: Codable {
         var transport: String
         var verdict: String
@@ -24,7 +23,8 @@ final class PathMemoryFile: PathMemory {
     private let path: String
     private let lock = Mutex(())
 
-    init(_ path: String) {
+    /// - Parameter path: of the file; it and its directory are made when there is something to keep.
+    public init(_ path: String) {
         self.path = path
     }
 
@@ -47,15 +47,15 @@ final class PathMemoryFile: PathMemory {
         }
     }
 
-    func lastNetwork(of server: ServerAddress) -> String? {
+    public func lastNetwork(of server: ServerAddress) -> String? {
         read()[server.description]?.network
     }
 
-    func setLastNetwork(_ network: String, of server: ServerAddress) {
+    public func setLastNetwork(_ network: String, of server: ServerAddress) {
         change(server) { $0.network = network }
     }
 
-    func verdicts(of server: ServerAddress, on network: String) -> [PathVerdict] {
+    public func verdicts(of server: ServerAddress, on network: String) -> [PathVerdict] {
         (read()[server.description]?.verdicts[network] ?? []).compactMap { one in
             guard let transport = ClientTransport(rawValue: one.transport), let verdict = RungVerdict(rawValue: one.verdict) else {
                 return nil
@@ -64,7 +64,7 @@ final class PathMemoryFile: PathMemory {
         }
     }
 
-    func remember(_ verdict: PathVerdict, of server: ServerAddress, on network: String) {
+    public func remember(_ verdict: PathVerdict, of server: ServerAddress, on network: String) {
         change(server) { contents in
             if contents.verdicts.count >= Self.entriesMax, contents.verdicts[network] == nil { contents.verdicts = [:] }
             contents.verdicts[network, default: []].removeAll { $0.transport == verdict.transport.rawValue }
