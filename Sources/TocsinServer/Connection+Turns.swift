@@ -47,8 +47,7 @@ extension Connection {
             flushHTTP2()
         }
         isAtWork = false
-        cost = costNow + UInt32(min(nanoseconds, Self.chargeMax) / 1000)
-        costTick = loop.tick
+        charge(microseconds: Self.charge(nanoseconds))
         settle()
     }
 
@@ -60,6 +59,14 @@ extension Connection {
             loop.turns.add(.connection(self))
         }
         updateReading()
+    }
+
+    /// What a slice adds to a connection's cost, in microseconds.
+    static func charge(_ nanoseconds: Int64) -> UInt32 { UInt32(min(nanoseconds, chargeMax) / 1000) }
+
+    func charge(microseconds: UInt32) {
+        cost = costNow + microseconds
+        costTick = loop.tick
     }
 
     /// The peer has taken much of the loop's time lately.

@@ -27,6 +27,7 @@ struct PollSession: Sendable {
 /// `POST /v1/sessions/{session}`: commands of clients whose transport has no way to say them.
 ///
 ///     the request's loop ── commands ──> the session's loop ── replies, as soon as all are there ──> the request's loop
+///                                        in slices, at its turns    and what they cost
 extension ServerLoop {
     /// Commands in one request.
     private static let commandsMax = 100
@@ -34,8 +35,6 @@ extension ServerLoop {
     private static let pollSessionsMax = 100_000
     /// How long after the end of a poll its session is kept.
     private static let pollSessionSeconds = 60
-
-    private typealias Command = Result<WebSocketCommand, WebSocketCommand.Refusal>
 
     func command(_ session: String, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
         guard body.count <= server.configuration.payloadBytesMax else { throw .bodyTooLarge }
@@ -46,7 +45,7 @@ extension ServerLoop {
         }
     }
 
-    private static func commands(_ body: [UInt8]) throws(Problem) -> (commands: [Command], isList: Bool) {
+    private static func commands(_ body: [UInt8]) throws(Problem) -> (commands: [SessionCommands.Command], isList: Bool) {
         guard let value = try? JSONSlice.checked(body[...]), value.kind == .object || value.kind == .array else {
             throw Problem("bad-json", "Not JSON", status: 400, detail: "a command, or an array of them, is wanted")
         }
@@ -59,25 +58,28 @@ extension ServerLoop {
         }
         let commands = texts.map { text in
             do throws(WebSocketCommand.Refusal) {
-                return Command.success(try WebSocketCommand.read(text))
+                return SessionCommands.Command.success(try WebSocketCommand.read(text))
             } catch {
-                return Command.failure(error)
+                return SessionCommands.Command.failure(error)
             }
         }
         return (commands, isList)
     }
 
-    private func perform(_ commands: [Command], isList: Bool, _ session: String, _ handle: RequestHandle) throws(Problem) {
+    private func perform(
+        _ commands: [SessionCommands.Command], isList: Bool, _ session: String, _ handle: RequestHandle
+    ) throws(Problem) {
         let references = server.loops
         guard let id = SessionID(session), id.loop < references.count else { throw .unknownSession }
         let bound = bind((self, handle))
         let eventLoop = eventLoop
         let subject = handle.identity?.subject
         references[id.loop].eventLoop.execute {
-            references[id.loop].value.perform(commands, id, subject) { replies in
+            let work = SessionCommands(commands, of: id, subject: subject) { replies, microseconds in
                 let answer = replies.map { Self.answer($0, isList: isList) }
                 eventLoop.execute {
                     let (loop, handle) = bound.value
+                    handle.connection.charge(microseconds: microseconds)
                     if let answer {
                         loop.answer(handle, status: .ok, "application/json", answer)
                     } else {
@@ -85,6 +87,7 @@ extension ServerLoop {
                     }
                 }
             }
+            references[id.loop].value.turns.add(.commands(work))
         }
     }
 
@@ -92,34 +95,30 @@ extension ServerLoop {
         isList ? Array("[".utf8) + replies.joined(separator: [UInt8(ascii: ",")]) + Array("]\n".utf8) : replies[0] + [UInt8(ascii: "\n")]
     }
 
-    /// - Parameters:
-    ///   - subject: of the request's token; a session obeys its own user only.
-    ///   - completion: gets the replies in order, nil if there is no such session.
-    private func perform(_ commands: [Command], _ id: SessionID, _ subject: String?, completion: @escaping @Sendable ([[UInt8]]?) -> Void) {
-        let replies = PendingReplies(count: commands.count, completion)
-        if id.isOfPolls {
-            guard let session = pollSessions[id], session.subject == subject else { return completion(nil) }
-            for (index, command) in commands.enumerated() { perform(command, session, id) { replies.set(index, $0) } }
-        } else {
-            guard Int(id.place) < connections.count, let connection = connections[Int(id.place)], let place = connection.place(of: id),
-                connection.token(of: place)?.identity.subject == subject
-            else {
-                return completion(nil)
-            }
-            for (index, command) in commands.enumerated() {
-                // An earlier one may have been the end of it.
-                guard connection.isOpen, connection.holds(place) else {
-                    replies.set(index, WebSocketReply.refused(nil, code: "bad_command", message: "the session has ended"))
-                    continue
-                }
-                perform(command, place, connection) { replies.set(index, $0) }
-            }
+    /// Does some of them, for a slice; the others have to wait for another turn.
+    func perform(_ work: SessionCommands) {
+        let nanoseconds = turns.slice {
+            repeat { step(work) } while !work.isDone && turns.mayGoOn
         }
-        if commands.isEmpty { completion([]) }
+        work.pause(microseconds: Connection.charge(nanoseconds))
+        if !work.isDone { turns.add(.commands(work)) }
+    }
+
+    private func step(_ work: SessionCommands) {
+        let id = work.session
+        if id.isOfPolls, let session = pollSessions[id], session.subject == work.subject {
+            work.next { perform($0, session, id, reply: $1) }
+        } else if !id.isOfPolls, Int(id.place) < connections.count, let connection = connections[Int(id.place)], connection.isOpen,
+            let place = connection.place(of: id), connection.token(of: place)?.identity.subject == work.subject
+        {
+            work.next { perform($0, place, connection, reply: $1) }
+        } else {
+            work.sessionIsGone()
+        }
     }
 
     private func perform(
-        _ command: Command, _ place: SessionPlace, _ connection: Connection, reply: @escaping ([UInt8]) -> Void
+        _ command: SessionCommands.Command, _ place: SessionPlace, _ connection: Connection, reply: @escaping ([UInt8]) -> Void
     ) {
         do throws(WebSocketCommand.Refusal) {
             var actions: [CommandSession.Action] = []
@@ -140,7 +139,9 @@ extension ServerLoop {
 
     // MARK: polls
 
-    private func perform(_ command: Command, _ session: PollSession, _ id: SessionID, reply: @escaping ([UInt8]) -> Void) {
+    private func perform(
+        _ command: SessionCommands.Command, _ session: PollSession, _ id: SessionID, reply: @escaping ([UInt8]) -> Void
+    ) {
         do throws(WebSocketCommand.Refusal) {
             let command = try command.get()
             switch command.action {
@@ -378,26 +379,6 @@ extension Connection {
         }
         // FNV-1a.
         return (bytes ?? []).reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
-    }
-}
-
-/// The replies of a request with several commands; some come later than others.
-private final class PendingReplies {
-    private var replies: [[UInt8]?]
-    private var missing: Int
-    private let completion: ([[UInt8]]?) -> Void
-
-    init(count: Int, _ completion: @escaping ([[UInt8]]?) -> Void) {
-        replies = Array(repeating: nil, count: count)
-        missing = count
-        self.completion = completion
-    }
-
-    func set(_ index: Int, _ reply: [UInt8]) {
-        guard replies[index] == nil else { return }
-        replies[index] = reply
-        missing -= 1
-        if missing == 0 { completion(replies.map { $0! }) }
     }
 }
 

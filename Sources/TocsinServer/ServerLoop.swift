@@ -296,6 +296,7 @@ package final class ServerLoop {
             waitingReaders.remove(id)
             readOn(id)
         case .readsAhead: resumeReads()
+        case .commands(let commands): perform(commands)
         }
     }
 

@@ -4,7 +4,7 @@ import NotificationCore
 /// How much of a loop's time goes to those who want a lot of it, and what waits for that.
 ///
 ///     bytes of a peer that has cost little ────> served at once, for a slice ──something is left──┐
-///     bytes of one that has cost much, handshakes, long reads ──────────────────────────> queue <─┘
+///     bytes of one that has cost much, handshakes, long reads, commands by POST ────────> queue <─┘
 ///                                                                                          │ ^
 ///                                              a turn: slices, one after the other <───────┘ │
 ///                                              what is not done after its slice goes to the end
@@ -20,6 +20,7 @@ final class TurnQueue {
         case reader(SubscriberID)
         /// Reads that wait for nothing any more.
         case readsAhead
+        case commands(SessionCommands)
     }
 
     /// A few requests, or a page of 128 KiB.

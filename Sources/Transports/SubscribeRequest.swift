@@ -79,16 +79,22 @@ package struct SubscribeRequest: Sendable, Equatable {
     /// Which transport a request wants.
     package static func transport(of request: HTTPRequest, isUpgradeToWebSocket: Bool) -> Transport {
         if isUpgradeToWebSocket { return .webSocket }
-        let accepts = request.headerFields[values: .accept].contains { $0.lowercased().contains("text/event-stream") }
-        return accepts ? .eventStream : .longPoll
+        return ranges(request).contains { $0.name == "text/event-stream" && !$0.isRefused } ? .eventStream : .longPoll
     }
 
     /// Whether `Accept` lets the answer be what the transport sends (RFC 9110, section 12.5.1).
     package static func accepts(_ request: HTTPRequest, _ transport: Transport) -> Bool {
-        let ranges = request.headerFields[values: .accept].flatMap { $0.lowercased().split(separator: ",") }
+        let ranges = ranges(request)
         guard transport == .longPoll, !ranges.isEmpty else { return true }
-        return ranges.contains { range in
-            ["*/*", "application/*", "application/json"].contains(range.prefix { $0 != ";" }.trimmed)
+        return ranges.contains { ["*/*", "application/*", "application/json"].contains($0.name) && !$0.isRefused }
+    }
+
+    /// The media ranges of `Accept`, in lower case; one with a weight of 0 is not acceptable.
+    private static func ranges(_ request: HTTPRequest) -> [(name: String, isRefused: Bool)] {
+        request.headerFields[values: .accept].flatMap { $0.lowercased().split(separator: ",") }.map { range in
+            let parts = range.split(separator: ";", omittingEmptySubsequences: false)
+            let weight = parts.dropFirst().map(\.trimmed).first { $0.hasPrefix("q=") }?.dropFirst(2)
+            return (name: parts[0].trimmed, isRefused: weight.flatMap { Double($0) } == 0)
         }
     }
 

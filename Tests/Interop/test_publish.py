@@ -394,7 +394,7 @@ def test_a_method_that_is_not_served_is_refused_with_those_that_are(server, vers
 
 
 @both
-@pytest.mark.parametrize("accept", ["image/png", "text/html, image/*"])
+@pytest.mark.parametrize("accept", ["image/png", "text/html, image/*", "text/event-stream;q=0", "application/json; q=0.000, text/html"])
 def test_a_client_that_accepts_nothing_that_is_served_is_told(server, version, accept):
     with http(version) as client:
         answer = client.get(f"{server.url}/v1/subscribe?channel=scores.a", headers={"Accept": accept})
@@ -402,7 +402,7 @@ def test_a_client_that_accepts_nothing_that_is_served_is_told(server, version, a
 
 
 @both
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", "text/html, */*;q=0.1"])
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "text/event-stream; Q=0, application/json"])
 def test_a_client_that_accepts_json_polls(server, version, accept):
     with http(version) as client:
         answer = client.get(f"{server.url}/v1/subscribe?channel=scores.a", headers={"Accept": accept})
