@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from support import RawWebSocket, async_http, connect, eventually, http, publish, publish_many, query, run
+from support import RawWebSocket, async_http, connect, event_stream, eventually, http, publish, publish_many, query, run
 from websocket_wire import first_answer
 
 
@@ -59,6 +59,39 @@ def test_a_session_of_somebody_else_and_one_that_is_none_are_answered_alike(serv
                        for session in (guessed, "0" * 40, own.upper() + "x")]
     assert all(400 <= answer.status_code < 500 for answer in answers), [answer.status_code for answer in answers]
     assert len({answer.status_code for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("way", ["stream", "poll"])
+def test_commands_by_the_hundred_do_not_hold_up_the_others(server, besiege, channel, way):
+    """Each request subscribes and unsubscribes fifty times, with patterns that match all that others publish."""
+    publish_many(server, [(channel, "x" * 1000)] * 100)
+    batch = [command for number in range(50) for command in (
+        {"id": 1, "type": "subscribe", "channels": [f"a{number}.>", ">"][:1 + number % 2], "after": "earliest"},
+        {"id": 2, "type": "unsubscribe", "channels": [f"a{number}.>", ">"][:1 + number % 2]})]
+
+    def attack(server, deadline):
+        count = 0
+        with contextlib.ExitStack() as stack:
+            if way == "stream":
+                raw = stack.enter_context(event_stream(server.port, "/v1/subscribe?channel=none"))
+                text = b""
+                while b'"session":"' not in text:
+                    text += raw.recv(4096)
+                session = text.split(b'"session":"')[1][:40].decode()
+                raw.setblocking(False)
+            client = stack.enter_context(http())
+            if way == "poll":
+                session = client.get(f"{server.url}/v1/subscribe?channel=none&wait=0&session=new").json()["session"]
+            while not deadline.over or not count:
+                answer = client.post(f"{server.url}/v1/sessions/{session}", json=batch)
+                assert answer.status_code == 200 and len(answer.json()) == 100, answer.text
+                count += 1
+                with contextlib.suppress(BlockingIOError):
+                    while way == "stream" and raw.recv(1 << 20):
+                        pass
+        return f"{count} hundreds of commands"
+
+    besiege(server, attack, name=f"commands by POST, {way}", growth_mib=24)
 
 
 # The cursor is the client's.
