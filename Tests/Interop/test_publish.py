@@ -394,7 +394,8 @@ def test_a_method_that_is_not_served_is_refused_with_those_that_are(server, vers
 
 
 @both
-@pytest.mark.parametrize("accept", ["image/png", "text/html, image/*", "text/event-stream;q=0", "application/json; q=0.000, text/html"])
+@pytest.mark.parametrize("accept", [
+    "image/png", "text/html, image/*", "text/event-stream;q=0", "application/json; q=0.000, text/html"])
 def test_a_client_that_accepts_nothing_that_is_served_is_told(server, version, accept):
     with http(version) as client:
         answer = client.get(f"{server.url}/v1/subscribe?channel=scores.a", headers={"Accept": accept})
