@@ -403,7 +403,8 @@ def test_a_client_that_accepts_nothing_that_is_served_is_told(server, version, a
 
 
 @both
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "text/event-stream; Q=0, application/json"])
+@pytest.mark.parametrize("accept", [
+    "*/*", "application/json", "application/*", "text/html, */*;q=0.1", "text/event-stream; Q=0, application/json"])
 def test_a_client_that_accepts_json_polls(server, version, accept):
     with http(version) as client:
         answer = client.get(f"{server.url}/v1/subscribe?channel=scores.a", headers={"Accept": accept})
