@@ -125,13 +125,27 @@ private func compare<Event>(_ traces: [HTTP2Trace<Event>]) {
         } else {
             requireSame(other.events, whole.events, "HTTP/2 events depend on the cut")
             requireSame(other.fault, whole.fault, "a fault of HTTP/2 depends on the cut")
-            requireSame(other.sent, whole.sent, "what HTTP/2 answers depends on the cut")
-            require(other == whole, "the end of HTTP/2 depends on the cut")
+            requireSame(other.sentApartFromWindows, whole.sentApartFromWindows, "what HTTP/2 answers depends on the cut")
+            require(
+                other.openStreams == whole.openStreams && other.isFinished == whole.isFinished, "the end of HTTP/2 depends on the cut")
         }
     }
 }
 
 extension HTTP2Trace {
+    /// A stream gets more room when so much of its body was taken, if it has not ended by then: how often, and whether its last bytes and
+    /// its end are looked at together, is as the cut may be.
+    fileprivate var sentApartFromWindows: [UInt8] {
+        // A client's preface is not a frame.
+        let preface = Array(sent.prefix(sent.first == UInt8(ascii: "P") ? 24 : 0))
+        var kept = preface
+        HTTP2Frames.forEach(of: Array(sent.dropFirst(preface.count))) { type, flags, stream, payload in
+            if type == 8, stream > 0 { return }
+            HTTP2Frames.append(type: type, flags: flags, stream: UInt32(stream), Array(payload), to: &kept)
+        }
+        return kept
+    }
+
     fileprivate var isNoticedLate: Bool {
         switch fault {
         case .tooManyResets, .tooManyResetsProvoked, .tooManyIdleFrames, .tooManyFramesWaiting, .misplacedFrame: true
