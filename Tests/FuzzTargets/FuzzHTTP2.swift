@@ -117,9 +117,9 @@ private func compare<Event>(_ traces: [HTTP2Trace<Event>]) {
     // nghttp2 gives room back as it reads, so whether a peer has sent more than it may is as the cut may be; and so is all that follows.
     if traces.contains(where: \.tellsOfWindow) { return }
     for other in traces.dropFirst() {
-        if whole.isNoticedLate {
-            // They are looked at when a read is at its end, so what comes of the same read still counts or not.
-            require(other.fault != nil || other.saysGoAway, "a fault is noticed or not, as the cut may be")
+        if whole.isNoticedLate || other.isNoticedLate {
+            // They are looked at when a read is at its end, so what comes of the same read still counts or not, another fault too.
+            for one in [whole, other] { require(one.fault != nil || one.saysGoAway, "a fault is noticed or not, as the cut may be") }
         } else if whole.saysGoAway {
             // Without open streams nghttp2 reads nothing more behind it, but for what comes in the same read.
             let count = min(other.events.count, whole.events.count)
