@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from browsers import Chromium, Firefox
 from support import Server, make_certificate
 
 screenshots = pytest.StashKey[Path]()
@@ -85,3 +86,23 @@ def screenshot_folder(request, tmp_path_factory):
     folder.mkdir(parents=True, exist_ok=True)
     request.config.stash[screenshots] = folder
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    browser = Chromium(tmp_path_factory.mktemp("chromium") / "profile")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def firefox(tmp_path_factory):
+    browser = Firefox(tmp_path_factory.mktemp("firefox") / "profile")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(params=["chromium", "firefox"])
+def browser(request):
+    """The one, then the other."""
+    return request.getfixturevalue(request.param)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from browsers import Chromium, Firefox, Line, eventually
-from support import publish
+from browsers import Line
+from support import eventually, publish
 
 RUNGS = ["websocket", "sse", "sse-post", "sse-padded", "long-poll", "long-poll-close", "short-poll"]
 
@@ -20,26 +20,6 @@ STATE = """() => {
     const {client, got, statuses} = window.followed
     return {got: got.map(({type, sequence, data}) => [type, sequence, data]), statuses, status: client.status, counts: client.counts}
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    browser = Chromium(tmp_path_factory.mktemp("chromium") / "profile")
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def firefox(tmp_path_factory):
-    browser = Firefox(tmp_path_factory.mktemp("firefox") / "profile")
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(params=["chromium", "firefox"])
-def browser(request):
-    """The one, then the other."""
-    return request.getfixturevalue(request.param)
 
 
 def follow(browser, base, channel, **options):

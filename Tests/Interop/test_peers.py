@@ -18,7 +18,7 @@ import websockets.exceptions
 import websockets.sync.client
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from browsers import Chromium, Firefox, Line, Pages, Socket, Source
+from browsers import Line, Pages, Socket, Source
 from support import Promise, Server, eventually, http, publish, publish_many, run, trusting_context
 from wpt import metric, post, subscribe
 
@@ -51,26 +51,6 @@ def server(started):
 def channel():
     """A plain channel that no other test uses."""
     return f"peers.{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    browser = Chromium(tmp_path_factory.mktemp("chromium") / "profile")
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def firefox(tmp_path_factory):
-    browser = Firefox(tmp_path_factory.mktemp("firefox") / "profile")
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(params=["chromium", "firefox"])
-def browser(request):
-    """The one, then the other."""
-    return request.getfixturevalue(request.param)
 
 
 carriers = pytest.mark.parametrize("carrier", ["http1", "http2"])
