@@ -102,7 +102,8 @@ attacks-quick: release setup-test ## The same for some seconds each
 sanitize: setup ## The tests in Swift, watched by a sanitizer: SANITIZER=thread or address
 	@echo "== unit tests with the $(SANITIZER) sanitizer"
 	$(SWIFT) build --build-tests --sanitize=$(SANITIZER) --scratch-path .build-$(SANITIZER) -j $(JOBS)
-	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/Sanitizers/thread.txt SWIFT_BACKTRACE=enable=no \
+	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/Sanitizers/thread.txt ASAN_OPTIONS=detect_leaks=0 \
+		TOCSIN_SANITIZER=$(SANITIZER) SWIFT_BACKTRACE=enable=no \
 		$(SWIFT) test --skip-build --sanitize=$(SANITIZER) --scratch-path .build-$(SANITIZER) --parallel --num-workers $(JOBS)
 
 fuzz: setup ## Runs each fuzzer for SECONDS (60); findings go to Fixtures/Fuzz
