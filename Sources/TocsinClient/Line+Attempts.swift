@@ -59,9 +59,9 @@ extension Line {
             guard attempts[id] != nil else { return false }
         }
         if let refusal = failure.refusal, attempt.role == .carry {
-            if let at = failure.subscription, attempt.members.indices.contains(at), members.count > 1 {
+            if let at = failure.subscription, attempt.members.indices.contains(at) {
                 refuse(attempt.members[at], refusal)
-                return true
+                if !members.isEmpty { return true }
             }
             close(refusal)
         } else {

@@ -11,9 +11,9 @@ import pytest
 
 from browsers import Line, Socket, Source
 from support import Promise, RawHTTP2, RawWebSocket, assert_problem, connect, eventually, http, publish, query
-from wpt import allowed, base, channel, chromium, metric, post, post_all, server, started, stranger, subscribe
+from wpt import allowed, base, channel, metric, post, post_all, server, started, stranger, subscribe
 
-__all__ = ["allowed", "base", "channel", "chromium", "server", "started", "stranger"]
+__all__ = ["allowed", "base", "channel", "server", "started", "stranger"]
 pytestmark = pytest.mark.timeout(100)
 EVENT_STREAM = re.compile(r"text/event-stream(; ?charset=utf-8)?")
 POSITION = re.compile(r"[0-9a-f]{12}\.[0-9n][0-9.n-]*")

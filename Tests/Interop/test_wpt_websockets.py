@@ -14,9 +14,9 @@ import pytest
 
 from browsers import Socket, Source
 from support import RawHTTP2, RawWebSocket, connect, eventually, publish
-from wpt import allowed, base, channel, chromium, metric, post_all, server, started, stranger, subscribe
+from wpt import allowed, base, channel, metric, post_all, server, started, stranger, subscribe
 
-__all__ = ["allowed", "base", "channel", "chromium", "server", "started", "stranger"]
+__all__ = ["allowed", "base", "channel", "server", "started", "stranger"]
 pytestmark = pytest.mark.timeout(100)
 
 

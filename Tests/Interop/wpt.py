@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from browsers import Chromium, Pages
+from browsers import Pages
 from support import Server, http, query
 
 
@@ -36,13 +36,6 @@ def started(certificate, allowed):
 def server(started):
     yield started
     assert started.alive, "".join(started.output[-40:])
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    browser = Chromium(tmp_path_factory.mktemp("chromium") / "profile")
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(params=["http1", "http2"])

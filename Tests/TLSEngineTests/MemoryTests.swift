@@ -26,7 +26,7 @@ struct MemoryTests {
     private static var isSanitized: Bool { getenv("TOCSIN_SANITIZER") != nil }
 
     // In a process of its own, so that nothing else allocates.
-    @Test("An idle session has no buffers", .disabled(if: isSanitized))
+    @Test("An idle session has no buffers", .disabled(if: isSanitized, "no figures of malloc under a sanitizer"))
     func idle() async throws {
         let result = try await #require(processExitsWith: .success, observing: [\.standardOutputContent]) {
             let count = 150
