@@ -95,8 +95,7 @@ let package = Package(
             name: "tocsin",
             dependencies: [
                 "TocsinClient", "TocsinServer", "LoadGenerator", "Transports", "NotificationStore", "NotificationCore", "JSONCodec",
-                "TLSEngine",
-                "Identity",
+                "TLSEngine", "Identity",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
