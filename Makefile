@@ -9,11 +9,12 @@ SEEDS ?= 500
 SECONDS ?= 60
 SANITIZER ?= thread
 TORTURE_ARGUMENTS ?=
+PEER_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
 TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
 
-.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-quick torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
+.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
 	fuzz simulate simulate-defects build release lint format setup setup-test clean
 
 help: ## What can be made
@@ -59,6 +60,11 @@ bench: release ## Server CPU per delivery against a loop of send(), memory per i
 bench-store: release ## Publishing with fsync, replay of a million messages, dashboards; about ten minutes
 	@mkdir -p Docs/benchmarks
 	python3 Tests/Bench/storebench.py --binary $(CURDIR)/$(RELEASE) --out Docs/benchmarks/store.json
+
+bench-peers: release ## The same loads on Tocsin and on nchan (nginx), in turns; PEER_ARGUMENTS chooses; about eight minutes
+	@$(call install,libnginx-mod-nchan openssl)
+	@mkdir -p Docs/benchmarks
+	python3 Tests/Bench/peers.py --binary $(CURDIR)/$(RELEASE) --out Docs/benchmarks/peers.json $(PEER_ARGUMENTS)
 
 bench-quick: release ## The same with little load: shows that it runs and loses nothing, not how fast
 	@echo "== short benchmarks"

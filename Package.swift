@@ -20,6 +20,7 @@ let package = Package(
     ],
     targets: [
         // C libraries. Only what Swift cannot import stands in the shims.
+        .systemLibrary(name: "CEpoll"),
         .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libssl libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
@@ -87,11 +88,14 @@ let package = Package(
             ]
         ),
 
+        // The load generator of `tocsin bench`: thousands of subscribers on raw epoll. It knows nothing of the server.
+        .target(name: "LoadGenerator", dependencies: ["CEpoll", "JSONCodec", "TLSEngine"]),
+
         .executableTarget(
             name: "tocsin",
             dependencies: [
-                "TocsinClient", "TocsinServer", "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "TLSEngine",
-                "Identity",
+                "TocsinClient", "TocsinServer", "LoadGenerator", "Transports", "NotificationStore", "NotificationCore", "JSONCodec",
+                "TLSEngine", "Identity",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -186,6 +190,7 @@ let package = Package(
         ),
         .testTarget(name: "HTTP2SessionTests", dependencies: ["HTTP2Session", "TestSupport"]),
         .testTarget(name: "TLSEngineTests", dependencies: ["TLSEngine", "TestSupport"]),
+        .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"]),
     ]
 )
 

@@ -1,0 +1,99 @@
+import Glibc
+
+/// What a load is asked to do.
+package struct LoadPlan: Sendable {
+    package enum Transport: String, Sendable, CaseIterable {
+        case webSocket = "websocket"
+        case eventStream = "sse"
+        case eventStreamHTTP2 = "sse-h2"
+        case longPoll = "long-poll"
+    }
+
+    package var target: Target
+    /// Where messages are published.
+    package var publishTarget: Target
+    package var profile: Profile
+    package var transport: Transport
+    /// Event streams of one HTTP/2 connection.
+    package var streams = 1
+    package var subscribers: Int
+    package var channels = 1
+    /// Messages a second, over all channels.
+    package var rate: Double
+    package var messages: Int
+    /// Messages before those that are timed.
+    package var warmUp = 0
+    package var payloadBytes = 128
+    package var threads = 1
+    package var publishConnections = 4
+    /// The server's processes on this machine; empty: nothing is known of its processor time and memory.
+    package var serverProcesses: [Int32] = []
+    /// Only connects, and measures what the subscribers take while nothing is published.
+    package var onlyMemory = false
+    /// How long the subscribers may take to connect, seconds.
+    package var connectSecondsMax = 120.0
+    /// How long after the last due time, or the last delivery, the rest is given up, seconds.
+    package var patienceSeconds = 5.0
+    /// How long the connections rest before memory is read, seconds.
+    package var settleSeconds = 0.5
+
+    package init(
+        target: Target, publishTarget: Target, profile: Profile, transport: Transport, subscribers: Int, rate: Double, messages: Int
+    ) {
+        self.target = target
+        self.publishTarget = publishTarget
+        self.profile = profile
+        self.transport = transport
+        self.subscribers = subscribers
+        self.rate = rate
+        self.messages = messages
+    }
+
+    package var streamsEach: Int { transport == .eventStreamHTTP2 ? streams : 1 }
+    package var connections: Int { (subscribers + streamsEach - 1) / streamsEach }
+
+    /// Messages of all kinds, numbered from 0: first those that warm up.
+    var numbers: Range<Int> { 0..<warmUp + messages }
+
+    /// The window of a stream is opened once, as far as it goes (RFC 9113 section 6.9.1).
+    private static let streamBytesMax = Int(Int32.max)
+    /// What a server may put around a payload.
+    private static let wrappingBytesMax = 1024
+    /// For what the process has open besides: standard streams, epoll, libraries.
+    private static let descriptorsBesides = 64
+
+    /// Refuses what cannot work, and raises the process's limit of descriptors to what it needs.
+    package func prepare() throws(LoadFault) {
+        guard subscribers > 0, channels > 0, messages >= 0, warmUp >= 0, streams > 0, threads > 0, publishConnections > 0, rate > 0 else {
+            throw LoadFault("subscribers, channels, rate, streams, threads and publishers have to be above 0")
+        }
+        guard subscribers >= channels else { throw LoadFault("\(channels) channels need at least as many subscribers") }
+        guard payloadBytes >= PayloadMaker.payloadBytesMin else {
+            throw LoadFault("a payload has at least \(PayloadMaker.payloadBytesMin) bytes: it carries its number and when it was due")
+        }
+        guard warmUp + messages <= Int(Int32.max) else { throw LoadFault("too many messages") }
+        guard threads <= connections else { throw LoadFault("\(threads) threads for \(connections) connections") }
+        let streamBytes = numbers.count / channels * (payloadBytes + Self.wrappingBytesMax)
+        guard transport != .eventStreamHTTP2 || streamBytes < Self.streamBytesMax else {
+            throw LoadFault("one HTTP/2 stream cannot take so many bytes")
+        }
+        try raiseDescriptorLimit()
+    }
+
+    private func raiseDescriptorLimit() throws(LoadFault) {
+        let needed = rlim_t(connections + publishConnections + Self.descriptorsBesides)
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        guard limit.rlim_cur < needed else { return }
+        guard limit.rlim_max >= needed else {
+            throw LoadFault(
+                """
+                \(connections) connections need \(needed) descriptors, and this process may have \(limit.rlim_max). \
+                Take fewer subscribers, more --streams a connection (sse-h2), or several processes.
+                """
+            )
+        }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+}
