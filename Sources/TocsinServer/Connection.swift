@@ -117,15 +117,16 @@ final class Connection: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         if isChannelWriting { return }
         var buffer = unwrapInboundIn(data)
-        let isFull = buffer.writableBytes == 0
-        buffer.withUnsafeMutableReadableBytes { receive($0) }
-        guard isFull, descriptor >= 0 else { return }
-        // The channel's own buffer is small, as every idle connection keeps one. The rest of a larger read comes through the loop's; once,
-        // so that others have their turn: what is still in the socket brings the channel back here.
-        guard isOpen, hasRoomToRead else { return }
-        let count = SystemCall.receive(descriptor, loop.receiveBuffer)
-        guard count > 0 else { return }  // the channel sees an end or an error itself
-        receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<count]))
+        guard buffer.writableBytes == 0, descriptor >= 0, isOpen, hasRoomToRead, buffer.readableBytes < loop.receiveBuffer.count else {
+            return buffer.withUnsafeMutableReadableBytes { receive($0) }
+        }
+        // The channel's own buffer is small, as every idle connection keeps one. A larger read goes on in the loop's; once, so that others
+        // have their turn: what is still in the socket brings the channel back here.
+        let start = buffer.readableBytes
+        buffer.withUnsafeReadableBytes { loop.receiveBuffer.copyMemory(from: $0) }
+        let count = SystemCall.receive(descriptor, UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[start...]))
+        // The channel sees an end or an error itself.
+        receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<(start + max(0, count))]))
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -187,6 +188,19 @@ final class Connection: ChannelInboundHandler {
         let isSent = bytes.withUnsafeBytes { bytes in
             (try? tls.send(UnsafeRawBufferPointer(rebasing: bytes[range]), outgoing: &outgoing)) != nil
         }
+        if isSent { transmit(outgoing[...]) } else { close() }
+    }
+
+    /// The same, from memory that is used again.
+    func write(_ bytes: UnsafeRawBufferPointer) {
+        guard isOpen else { return }
+        guard let tls else {
+            let sent = pendingBytes == 0 && descriptor >= 0 ? max(0, SystemCall.send(descriptor, bytes)) : 0
+            if sent < bytes.count { enqueue(Array(bytes[sent...])[...]) }
+            return
+        }
+        var outgoing: [UInt8] = []
+        let isSent = (try? tls.send(bytes, outgoing: &outgoing)) != nil
         if isSent { transmit(outgoing[...]) } else { close() }
     }
 
@@ -386,6 +400,7 @@ final class Connection: ChannelInboundHandler {
         switch state {
         case .http1(let exchange):
             for id in exchange.poll?.subscribers ?? [] { loop.detachLater(id, self) }
+            forgetPoll(exchange)
             loop.parkedBytes -= exchange.body.count
             exchange.body = []
         case .http2(let exchange):

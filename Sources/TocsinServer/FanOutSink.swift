@@ -89,16 +89,20 @@ struct FanOutSink: DeliverySink, ~Copyable {
             count(delivery, outlet.pointee.shape)
             return .taken
         case .longPoll:
+            guard connection.answerPoll(stream: stream, framed.longPoll(delivery.indices)) else { return read(delivery.subscriber) }
             longPollDeliveries += delivery.indices.count
-            connection.answerPoll(stream: stream, body: framed.longPollBody(delivery.indices))
             return .takenAndFull
         case .readingPoll, .padded:
-            let id = delivery.subscriber
-            loop.afterFanOut { [loop] in if loop.hub.isCurrent(id) { loop.readOn(id) } }
-            return .refused
+            return read(delivery.subscriber)
         case .none:
             preconditionFailure("a live subscriber without an outlet")
         }
+    }
+
+    /// It is served by reading, when the fan-out is through.
+    private func read(_ id: SubscriberID) -> DeliveryOutcome {
+        loop.afterFanOut { [loop] in if loop.hub.isCurrent(id) { loop.readOn(id) } }
+        return .refused
     }
 
     /// All of it or nothing: a stream holds one run at a time.
