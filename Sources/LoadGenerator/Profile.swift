@@ -30,6 +30,13 @@ package struct Profile: Sendable {
         package var answersAtOnce: Bool
     }
 
+    /// How one comes back who was subscribed: the path in place of the one of a WebSocket or an event stream.
+    package struct Resume: Sendable {
+        package var path: String
+        /// The position in the messages, the last of which counts.
+        package var capture: Capture
+    }
+
     package var name: String
     /// With `{run}`, so that two runs have no channel in common, and `{number}`.
     package var channel: String
@@ -37,6 +44,7 @@ package struct Profile: Sendable {
     package var webSocket: Request?
     package var eventStream: Request?
     package var longPoll: LongPoll?
+    package var resume: Resume?
 
     /// The name of a channel of a run.
     package func channelName(run: UInt32, number: Int) -> String {
@@ -67,6 +75,10 @@ extension Profile {
             "first": {"path": "/v1/subscribe?channel={channel}"},
             "captures": [{"name": "position", "after": "\\"position\\":\\"", "until": "\\""}],
             "next": {"path": "/v1/subscribe?channel={channel}&after={position}", "fields": {"Prefer": "wait=300"}}
+          },
+          "resume": {
+            "path": "/v1/subscribe?channel={channel}&after={position}",
+            "captures": [{"name": "position", "after": "\\"position\\":\\"", "until": "\\""}]
           }
         }
 
@@ -85,12 +97,13 @@ extension Profile {
         }
         if let fault { throw LoadFault("the profile is not JSON: \(fault)") }
         let root = ProfileObject(JSONSlice(minified[...]), name: "the profile")
-        try root.allow(["name", "channel", "publish", "websocket", "sse", "long-poll"])
+        try root.allow(["name", "channel", "publish", "websocket", "sse", "long-poll", "resume"])
         name = try root.text("name")
         channel = try root.text("channel")
         publish = try root.request("publish", defaultMethod: "POST")
         webSocket = root.has("websocket") ? try root.request("websocket") : nil
         eventStream = root.has("sse") ? try root.request("sse") : nil
+        resume = root.has("resume") ? try root.resume("resume") : nil
         guard root.has("long-poll") else { return }
         let poll = try root.object("long-poll")
         try poll.allow(["answers-at-once", "first", "captures", "next"])
@@ -155,6 +168,14 @@ private struct ProfileObject {
             }
         }
         return Profile.Request(method: request.has("method") ? try request.text("method") : defaultMethod, path: path, fields: fields)
+    }
+
+    func resume(_ member: String) throws(LoadFault) -> Profile.Resume {
+        let resume = try object(member)
+        try resume.allow(["path", "captures"])
+        let captures = try resume.captures("captures")
+        guard captures.count == 1, case .body = captures[0].place else { throw LoadFault("\(resume.name) has one capture, with \"after\"") }
+        return Profile.Resume(path: try resume.text("path"), capture: captures[0])
     }
 
     func captures(_ member: String) throws(LoadFault) -> [Profile.Capture] {

@@ -64,6 +64,12 @@ struct Bench: ParsableCommand {
     @Option(help: "Seconds that subscribers rest before memory is read.")
     var settle: Double?
 
+    @Option(help: "Milliseconds that a reading thread sleeps between two looks at its sockets; 0: it is woken by what comes.")
+    var pause = 0.0
+
+    @Flag(help: "Cuts all connections, publishes --messages, and measures how long it takes until all are back and have got them.")
+    var resume = false
+
     @Flag(help: "Only what idle subscribers take; nothing is published.")
     var memory = false
 
@@ -105,6 +111,8 @@ struct Bench: ParsableCommand {
         plan.publishConnections = publishers
         plan.serverProcesses = pid
         plan.onlyMemory = memory
+        plan.resumes = resume
+        plan.pauseSeconds = pause / 1000
         plan.patienceSeconds = max(0, patience)
         plan.settleSeconds = max(0, settle ?? (memory ? 3 : 0.5))
         return plan
