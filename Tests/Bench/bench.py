@@ -39,10 +39,10 @@ class Floor(loads.Server):
 
     profile = loads.PROFILES / "floor.json"
 
-    def __init__(self, program, folder, frame_bytes, cpus):
+    def __init__(self, program, folder, frame_bytes, cpus, arguments=()):
         port, = loads.free_ports(1)
         ports = {(is_http2, False): port for is_http2 in (False, True)}
-        super().__init__([program, "--port", port, "--bytes", frame_bytes], ports, cpus, folder / "floor.log")
+        super().__init__([program, "--port", port, "--bytes", frame_bytes, *arguments], ports, cpus, folder / "floor.log")
 
 
 @dataclass
