@@ -26,6 +26,8 @@ package struct LoadPlan: Sendable {
     package var payloadBytes = 128
     package var threads = 1
     package var publishConnections = 4
+    /// Messages of one request, which are due together.
+    package var batch = 1
     /// The server's processes on this machine; empty: nothing is known of its processor time and memory.
     package var serverProcesses: [Int32] = []
     /// Only connects, and measures what the subscribers take while nothing is published.
@@ -79,6 +81,9 @@ package struct LoadPlan: Sendable {
         }
         guard !resumes || warmUp > 0 && messages > 0 else {
             throw LoadFault("to resume, subscribers need a message before they are cut (--warm-up) and one after (--messages)")
+        }
+        guard batch > 0, messages % batch == 0, warmUp % batch == 0 else {
+            throw LoadFault("\(messages) messages and \(warmUp) to warm up have to be whole batches of \(batch)")
         }
         guard payloadBytes >= PayloadMaker.payloadBytesMin else {
             throw LoadFault("a payload has at least \(PayloadMaker.payloadBytesMin) bytes: it carries its number and when it was due")

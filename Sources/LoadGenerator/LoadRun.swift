@@ -56,7 +56,7 @@ package struct LoadRun {
         threads.append(LoadThread { publisher() })
         try waitForPublisher(publisher.gauge)
         if plan.resumes {
-            try measureResuming(subscribers.map(\.gauge), publisher.gauge, into: &report)
+            measureResuming(subscribers.map(\.gauge), publisher.gauge, into: &report)
         } else {
             measure(subscribers.map(\.gauge), into: &report)
         }
@@ -78,6 +78,9 @@ package struct LoadRun {
             case .longPoll: plan.profile.longPoll != nil
             }
         guard isThere else { throw LoadFault("the profile \(plan.profile.name) has nothing for \(plan.transport.rawValue)") }
+        guard plan.batch == 1 || plan.profile.publishBatch != nil else {
+            throw LoadFault("the profile \(plan.profile.name) does not say how a batch is published")
+        }
         guard !plan.resumes || plan.profile.resume != nil else {
             throw LoadFault("the profile \(plan.profile.name) does not say how one resumes")
         }
@@ -132,7 +135,7 @@ package struct LoadRun {
         control.warmUpStart.store(start, ordering: .releasing)
         waitForDeliveries(
             Tally.expected(messages: 0..<plan.warmUp, channels: plan.channels, subscribers: allSubscribers),
-            end: Schedule(start: start, rate: plan.rate, numbers: 0..<plan.warmUp).end, gauges
+            end: Schedule(start: start, rate: plan.rate, numbers: 0..<plan.warmUp, batch: plan.batch).end, gauges
         )
         progress("warmed up with \(plan.warmUp) messages")
     }
@@ -140,55 +143,72 @@ package struct LoadRun {
     /// All connections are cut; what is published meanwhile has been accepted when all come back at once, each with its position.
     private func measureResuming(
         _ gauges: [ThreadGauge<SubscriberResult>], _ publisher: ThreadGauge<PublisherResult>, into report: inout LoadReport
-    ) throws(LoadFault) {
+    ) {
         warmUp(gauges, into: &report)
         enter(.cut, gauges)
         let start = monotonicNanoseconds() + Self.leadNanoseconds
         control.measureStart.store(start, ordering: .releasing)
-        let deadline = Schedule(start: start, rate: plan.rate, numbers: 0..<plan.messages).end + Int64(plan.patienceSeconds * 1e9)
+        let deadline =
+            Schedule(start: start, rate: plan.rate, numbers: 0..<plan.messages, batch: plan.batch).end + Int64(plan.patienceSeconds * 1e9)
         while publisher.delivered.load(ordering: .relaxed) < plan.numbers.count, monotonicNanoseconds() < deadline {
             usleep(Self.pollMicroseconds)
         }
-        let serverBefore = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
-        let ownBefore = ProcessFigures.ownCPUNanoseconds
-        let resumed = monotonicNanoseconds()
-        control.resumeStart.store(resumed, ordering: .relaxed)
-        enter(.resuming, gauges)
-        let patience = Int64(plan.connectSecondsMax * 1e9)
-        var isComplete = false
-        while !isComplete, monotonicNanoseconds() < resumed + patience, gauges.allSatisfy({ $0.firstEnd == nil }) {
-            usleep(Self.resumePollMicroseconds)
-            isComplete =
-                gauges.reduce(0) { $0 + $1.ready.load(ordering: .relaxed) } == plan.subscribers && delivered(gauges) >= report.expected
-        }
-        report.resumedSeconds = Double(monotonicNanoseconds() - resumed) / 1e9
-        report.measuredSeconds = report.resumedSeconds ?? 0
-        report.ownCPUSeconds = Double(ProcessFigures.ownCPUNanoseconds - ownBefore) / 1e9
-        if !plan.serverProcesses.isEmpty, let serverBefore, let serverAfter = ProcessFigures.cpuNanoseconds(plan.serverProcesses) {
-            report.serverCPUSeconds = Double(serverAfter - serverBefore) / 1e9
+        time(into: &report) { report in
+            let resumed = monotonicNanoseconds()
+            control.resumeStart.store(resumed, ordering: .relaxed)
+            enter(.resuming, gauges)
+            waitUntilAllAreBack(since: resumed, expected: report.expected, gauges)
+            report.resumedSeconds = Double(monotonicNanoseconds() - resumed) / 1e9
+            return resumed
         }
         report.measuredDeliveries = plan.subscribers * plan.messages / plan.channels
         // What comes twice comes behind.
         usleep(Self.afterwardsMicroseconds)
     }
 
+    /// Or until one could not come back, or nothing happens any more.
+    private func waitUntilAllAreBack(since start: Int64, expected: Int, _ gauges: [ThreadGauge<SubscriberResult>]) {
+        var seen = 0
+        var lastProgress = start
+        while gauges.allSatisfy({ $0.firstEnd == nil }) {
+            let ready = gauges.reduce(0) { $0 + $1.ready.load(ordering: .relaxed) }
+            let delivered = delivered(gauges)
+            guard ready < plan.subscribers || delivered < expected else { return }
+            let now = monotonicNanoseconds()
+            if ready + delivered != seen { (seen, lastProgress) = (ready + delivered, now) }
+            let patienceSeconds = ready < plan.subscribers ? plan.connectSecondsMax : plan.patienceSeconds
+            guard now < lastProgress + Int64(patienceSeconds * 1e9) else { return }
+            usleep(Self.resumePollMicroseconds)
+        }
+    }
+
     private func measure(_ gauges: [ThreadGauge<SubscriberResult>], into report: inout LoadReport) {
         warmUp(gauges, into: &report)
         enter(.measuring, gauges)
         let deliveredBefore = delivered(gauges)
+        time(into: &report) { report in
+            let start = monotonicNanoseconds() + Self.leadNanoseconds
+            control.measureStart.store(start, ordering: .releasing)
+            let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound, batch: plan.batch)
+            waitForDeliveries(report.expected, end: schedule.end, gauges)
+            usleep(Self.afterwardsMicroseconds)
+            return start
+        }
+        report.measuredDeliveries = delivered(gauges) - deliveredBefore
+    }
+
+    /// Time and processor time of what `body` does.
+    ///
+    /// - Parameter body: answers when it began.
+    private func time(into report: inout LoadReport, _ body: (inout LoadReport) -> Int64) {
         let serverBefore = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
         let ownBefore = ProcessFigures.ownCPUNanoseconds
-        let start = monotonicNanoseconds() + Self.leadNanoseconds
-        control.measureStart.store(start, ordering: .releasing)
-        let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound)
-        waitForDeliveries(report.expected, end: schedule.end, gauges)
-        usleep(Self.afterwardsMicroseconds)
+        let start = body(&report)
         report.measuredSeconds = Double(monotonicNanoseconds() - start) / 1e9
         report.ownCPUSeconds = Double(ProcessFigures.ownCPUNanoseconds - ownBefore) / 1e9
         if !plan.serverProcesses.isEmpty, let serverBefore, let serverAfter = ProcessFigures.cpuNanoseconds(plan.serverProcesses) {
             report.serverCPUSeconds = Double(serverAfter - serverBefore) / 1e9
         }
-        report.measuredDeliveries = delivered(gauges) - deliveredBefore
     }
 
     /// Until so many have come, nobody listens any more, or nothing came for as long as the plan's patience behind the last due time.

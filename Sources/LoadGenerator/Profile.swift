@@ -30,6 +30,13 @@ package struct Profile: Sendable {
         package var answersAtOnce: Bool
     }
 
+    /// Several messages in one request.
+    package struct PublishBatch: Sendable {
+        package var request: Request
+        /// A line of its body, with `{channel}` and `{payload}`.
+        package var item: String
+    }
+
     /// How one comes back who was subscribed: the path in place of the one of a WebSocket or an event stream.
     package struct Resume: Sendable {
         package var path: String
@@ -41,6 +48,7 @@ package struct Profile: Sendable {
     /// With `{run}`, so that two runs have no channel in common, and `{number}`.
     package var channel: String
     package var publish: Request
+    package var publishBatch: PublishBatch?
     package var webSocket: Request?
     package var eventStream: Request?
     package var longPoll: LongPoll?
@@ -68,6 +76,10 @@ extension Profile {
           "name": "tocsin",
           "channel": "bench.{run}.{number}",
           "publish": {"method": "POST", "path": "/v1/channels/{channel}", "fields": {"Content-Type": "application/json"}},
+          "publish-batch": {
+            "path": "/v1/publish", "fields": {"Content-Type": "application/x-ndjson"},
+            "item": "{\\"channel\\":\\"{channel}\\",\\"data\\":{payload}}"
+          },
           "websocket": {"path": "/v1/subscribe?channel={channel}"},
           "sse": {"path": "/v1/subscribe?channel={channel}", "fields": {"Accept": "text/event-stream"}},
           "long-poll": {
@@ -97,10 +109,16 @@ extension Profile {
         }
         if let fault { throw LoadFault("the profile is not JSON: \(fault)") }
         let root = ProfileObject(JSONSlice(minified[...]), name: "the profile")
-        try root.allow(["name", "channel", "publish", "websocket", "sse", "long-poll", "resume"])
+        try root.allow(["name", "channel", "publish", "publish-batch", "websocket", "sse", "long-poll", "resume"])
         name = try root.text("name")
         channel = try root.text("channel")
         publish = try root.request("publish", defaultMethod: "POST")
+        if root.has("publish-batch") {
+            let request = try root.request("publish-batch", defaultMethod: "POST", besides: ["item"])
+            let item = try root.object("publish-batch").text("item")
+            guard item.matches(of: /\{payload\}/).count == 1 else { throw LoadFault("\"item\" of \"publish-batch\" has {payload} once") }
+            publishBatch = PublishBatch(request: request, item: item)
+        }
         webSocket = root.has("websocket") ? try root.request("websocket") : nil
         eventStream = root.has("sse") ? try root.request("sse") : nil
         resume = root.has("resume") ? try root.resume("resume") : nil
@@ -155,9 +173,9 @@ private struct ProfileObject {
         return ProfileObject(value, name: "\"\(member)\"")
     }
 
-    func request(_ member: String, defaultMethod: String = "GET") throws(LoadFault) -> Profile.Request {
+    func request(_ member: String, defaultMethod: String = "GET", besides: [String] = []) throws(LoadFault) -> Profile.Request {
         let request = try object(member)
-        try request.allow(["method", "path", "fields"])
+        try request.allow(["method", "path", "fields"] + besides)
         let path = try request.text("path")
         guard path.hasPrefix("/") else { throw LoadFault("\"path\" of \(request.name) has to begin with /") }
         var fields: [(name: String, value: String)] = []

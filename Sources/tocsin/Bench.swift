@@ -49,6 +49,9 @@ struct Bench: ParsableCommand {
     @Option(help: "Connections that publish; the messages of a channel go over one of them.")
     var publishers = 4
 
+    @Option(help: "Messages of one request, due together.")
+    var batch = 1
+
     @Option(help: "The server's process on this machine (repeatable).")
     var pid: [Int32] = []
 
@@ -105,7 +108,9 @@ struct Bench: ParsableCommand {
         )
         plan.streams = streams
         plan.channels = channels
-        plan.warmUp = warmUp ?? min(messages, Int((rate / 2).rounded(.up)))
+        let batches = max(1, min(messages, Int((rate / 2).rounded(.up))) / max(1, batch))
+        plan.warmUp = warmUp ?? (messages == 0 ? 0 : batches * batch)
+        plan.batch = batch
         plan.payloadBytes = payload
         plan.threads = threads
         plan.publishConnections = publishers

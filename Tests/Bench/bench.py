@@ -56,6 +56,8 @@ class FanOut:
     streams: int = 1
     is_tls: bool = False
     channels: int = 1
+    # A message for each channel in one request.
+    is_batched: bool = False
 
 
 @dataclass
@@ -96,7 +98,8 @@ ROWS = {
     "websocket-tls": FanOut("WebSocket, TLS 1.3; plain floor", 1.5, "websocket", "websocket", is_tls=True),
     "h2-tls-100": FanOut("SSE, HTTP/2, TLS, 100 streams; plain floor", 0.25, "sse-h2", "sse", streams=100, is_tls=True),
     "long-poll": FanOut("long-poll, with the next poll", 1.3, "long-poll", "long-poll"),
-    "channels": FanOut("WebSocket, 5 subscribers a channel", 1.1, "websocket", "websocket", channels=1000),
+    "channels": FanOut("1,000 channels, published together", 1.1, "websocket", "websocket", channels=1000, is_batched=True),
+    "channels-single": FanOut("1,000 channels, published one by one", 1.1, "websocket", "websocket", channels=1000),
     "memory-websocket": Memory("idle: WebSocket", 3.3, "websocket"),
     "memory-sse": Memory("idle: SSE, HTTP/1.1", 3.5, "sse"),
     "memory-long-poll": Memory("idle: parked long-poll", 4, "long-poll"),
@@ -186,13 +189,16 @@ class Bench:
         channels = min(row.channels, settings.subscribers // 5) if row.channels > 1 else 1
         frame_bytes = 0
 
+        batch = channels if row.is_batched else 1
+
         def run(who, rate, seconds, **besides):
             is_floor = who == "floor"
             return self.run(
                 f"{key}, {who}", (lambda: self.floor(frame_bytes)) if is_floor else self.tocsin,
                 transport=row.floor_transport if is_floor else row.transport, streams=1 if is_floor else row.streams,
-                is_tls=row.is_tls and not is_floor, subscribers=settings.subscribers, channels=channels, rate=rate * channels,
-                messages=max(2, round(seconds * rate)) * channels, pause=settings.pause, settle=settings.settle, **besides)
+                is_tls=row.is_tls and not is_floor, subscribers=settings.subscribers, channels=channels, batch=batch,
+                rate=rate * channels, messages=max(2, round(seconds * rate)) * channels, pause=settings.pause, settle=settings.settle,
+                **besides)
 
         rate = settings.rate
         while True:
@@ -226,8 +232,8 @@ class Bench:
             "tocsin_us": median([pair["tocsin_us"] for pair in pairs]), "floor_us": median([pair["floor_us"] for pair in pairs]),
             "bytes_per_delivery": frame_bytes, "rate_per_channel": rate, "subscribers": settings.subscribers, "channels": channels,
             "delivered": sum(pair["delivered"] for pair in pairs), "busiest": round(max(pair["busiest"] for pair in pairs), 3)}
-        detail = (f"pairs {min(ratios):.2f} to {max(ratios):.2f}; floor {figures['floor_us']:.2f} us, Tocsin {figures['tocsin_us']:.2f} us, "
-                  f"{frame_bytes} bytes, {settings.subscribers} subscribers at {rate:g}/s")
+        detail = (f"pairs {min(ratios):.2f} to {max(ratios):.2f}; floor {figures['floor_us']:.2f} us, "
+                  f"Tocsin {figures['tocsin_us']:.2f} us, {frame_bytes} bytes, {settings.subscribers} subscribers at {rate:g}/s")
         return figures, f"{figures['figure']:.2f} x floor", f"{row.bar:.2f}", detail
 
     # Memory

@@ -8,6 +8,7 @@
 // the head ends:
 //
 //   POST /p/7   publishes to channel 7; answered when all have been sent to
+//   POST /b     publishes several: lines of channel, space, payload
 //   GET /w/7    WebSocket: 101, then frames of RFC 6455: 0x81 126 length payload
 //   GET /s/7    SSE: 200, then chunks of RFC 9112: size CRLF "data: " payload LF LF CRLF
 //   GET /l/7    long-poll: the first one is answered at once, those after it with a message each
@@ -276,12 +277,24 @@ static void publish(struct channel *channel, const char *payload, size_t payload
     else send_to_subscribers(channel, bytes);
 }
 
+static struct channel *channel_numbered(int number) {
+    if (number < 0 || number >= channels_max) fail("there is no channel %d", number);
+    return &channels[number];
+}
+
 static struct channel *channel_in(const char *request) {
     // The method, then "/p/" or another letter.
-    const char *path = strchr(request, '/');
-    int number = path == NULL ? -1 : atoi(path + 3);
-    if (number < 0 || number >= channels_max) fail("a path without a channel");
-    return &channels[number];
+    return channel_numbered(atoi(strchr(request, '/') + 3));
+}
+
+static void publish_lines(const char *body, size_t count) {
+    for (const char *line = body, *end = body + count; line < end;) {
+        const char *line_end = memchr(line, '\n', (size_t)(end - line));
+        const char *space = memchr(line, ' ', (size_t)(end - line));
+        if (line_end == NULL || space == NULL || space > line_end) fail("a batch without lines");
+        publish(channel_numbered(atoi(line)), space + 1, (size_t)(line_end - space - 1));
+        line = line_end + 1;
+    }
 }
 
 /// Takes the requests that are whole, and answers them together.
@@ -297,7 +310,8 @@ static size_t take_publications(int descriptor, char *bytes, size_t count) {
         if (length == NULL) fail("a publication without Content-Length");
         size_t body_bytes = (size_t)atol(length + 16), body_at = (size_t)(head_end + 4 - bytes);
         if (body_at + body_bytes > count) break;
-        publish(channel_in(bytes + at), bytes + body_at, body_bytes);
+        if (strchr(bytes + at, '/')[1] == 'b') publish_lines(bytes + body_at, body_bytes);
+        else publish(channel_in(bytes + at), bytes + body_at, body_bytes);
         at = body_at + body_bytes;
         memcpy(answers + answer_bytes, published_answer, sizeof published_answer - 1);
         answer_bytes += sizeof published_answer - 1;
@@ -357,6 +371,7 @@ static void meet(int descriptor, const char *bytes) {
     const char *path = strchr(bytes, '/');
     if (path == NULL) fail("not a request");
     switch (path[1]) {
+    case 'b':
     case 'p': connections[descriptor].kind = PUBLISHER; break;
     case 'w': subscribe(descriptor, WEBSOCKET, bytes); break;
     case 's': subscribe(descriptor, EVENT_STREAM, bytes); break;
