@@ -1,6 +1,6 @@
 // The least that a server can do: for each message that is published one send() to each subscriber, and no more.
 //
-//   floor --bytes N [--port P] [--seconds S] [--uring BATCH]
+//   floor --bytes N [--port P] [--seconds S] [--uring BATCH [--alternate]]
 //
 // It serves the load generator (`tocsin bench --profile Tests/Bench/profiles/floor.json`) with canned answers on one thread with epoll, and
 // sends frames of N bytes, as many as the server that it is compared with sends for a message. The published payload is in them, so that
@@ -16,13 +16,15 @@
 // There is no queue behind a socket: one that does not take a whole frame is closed, and the load generator sees that. It ends by itself
 // after --seconds (600).
 //
-// --uring sends through io_uring, so many frames with one system call. It is there when compiled with -DWITH_URING and -luring.
+// --uring sends through io_uring, so many frames with one system call; with --alternate every second message only, and at the end (SIGTERM)
+// a line of JSON says what processor time each way took. It is there when compiled with -DWITH_URING and -luring.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,6 +34,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef WITH_URING
 #include <liburing.h>
@@ -76,6 +79,7 @@ struct options {
     size_t bytes;
     unsigned seconds;
     int uring_batch;
+    bool is_alternating;
 };
 
 static const char websocket_answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -99,6 +103,12 @@ static char *buffer;
 static int poller;
 #ifdef WITH_URING
 static struct io_uring ring;
+/// Of each way to send, send() and the ring: processor time of all threads of the process, and frames.
+static struct {
+    uint64_t nanoseconds;
+    uint64_t frames;
+} spent[2];
+static volatile sig_atomic_t is_ending;
 #endif
 
 // MARK: common
@@ -212,6 +222,12 @@ static const char *frame_with(enum kind kind, const char *payload, size_t payloa
 // MARK: publishing
 
 #ifdef WITH_URING
+static uint64_t cpu_nanoseconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
 /// The frames of a batch wait in the ring and go with one system call. Only what failed is reported.
 static void send_through_ring(const struct channel *channel, const char *bytes) {
     for (int i = 0; i < channel->count; i++) {
@@ -231,6 +247,15 @@ static void send_through_ring(const struct channel *channel, const char *bytes) 
     }
 }
 
+static void begin_to_end(int signal) { is_ending = signal; }
+
+static void report_spent(void) {
+    double us[2];
+    for (int i = 0; i < 2; i++) us[i] = spent[i].frames == 0 ? 0 : (double)spent[i].nanoseconds / 1000 / (double)spent[i].frames;
+    printf("{\"event\":\"spent\",\"send_us\":%.4f,\"ring_us\":%.4f}\n", us[0], us[1]);
+    exit(0);
+}
+
 static void open_ring(int descriptors) {
     struct io_uring_params parameters = {
         .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE, .cq_entries = 16384};
@@ -242,18 +267,26 @@ static void open_ring(int descriptors) {
 }
 #endif
 
-static void send_to_subscribers(struct channel *channel, const char *bytes) {
-#ifdef WITH_URING
-    if (options.uring_batch > 0) {
-        send_through_ring(channel, bytes);
-        return;
-    }
-#endif
+static void send_one_by_one(struct channel *channel, const char *bytes) {
     for (int i = 0; i < channel->count; i++) {
         if (send_whole(channel->subscribers[i], bytes, options.bytes)) continue;
         close_connection(channel->subscribers[i]);
         i--;
     }
+}
+
+static void send_to_subscribers(struct channel *channel, const char *bytes) {
+#ifdef WITH_URING
+    static uint64_t messages;
+    bool is_ring = options.uring_batch > 0 && (!options.is_alternating || messages++ % 2 == 1);
+    uint64_t start = cpu_nanoseconds();
+    if (is_ring) send_through_ring(channel, bytes);
+    else send_one_by_one(channel, bytes);
+    spent[is_ring].nanoseconds += cpu_nanoseconds() - start;
+    spent[is_ring].frames += (uint64_t)channel->count;
+#else
+    send_one_by_one(channel, bytes);
+#endif
 }
 
 static void answer_parked(struct channel *channel, const char *bytes) {
@@ -439,6 +472,9 @@ __attribute__((noreturn)) static void serve(int listener) {
     if (epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event) != 0) fail("epoll_ctl");
     for (;;) {
         int count = epoll_wait(poller, events, events_max, -1);
+#ifdef WITH_URING
+        if (is_ending) report_spent();
+#endif
         if (count < 0 && errno != EINTR) fail("epoll_wait");
         for (int i = 0; i < count; i++) {
             if (events[i].data.fd == listener) accept_all(listener);
@@ -448,7 +484,7 @@ __attribute__((noreturn)) static void serve(int listener) {
 }
 
 __attribute__((noreturn)) static void refuse_options(void) {
-    fputs("usage: floor --bytes N [--port P] [--seconds S] [--uring BATCH]\n", stderr);
+    fputs("usage: floor --bytes N [--port P] [--seconds S] [--uring BATCH [--alternate]]\n", stderr);
     exit(64);
 }
 
@@ -458,6 +494,7 @@ static void read_options(int count, char **arguments) {
         {"bytes", required_argument, NULL, 'b'},
         {"seconds", required_argument, NULL, 's'},
         {"uring", required_argument, NULL, 'u'},
+        {"alternate", no_argument, NULL, 'a'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -466,6 +503,7 @@ static void read_options(int count, char **arguments) {
         case 'p': options.port = atoi(optarg); break;
         case 'b': options.bytes = (size_t)atol(optarg); break;
         case 's': options.seconds = (unsigned)atoi(optarg); break;
+        case 'a': options.is_alternating = true; break;
         case 'u': options.uring_batch = atoi(optarg); break;
         default: refuse_options();
         }
@@ -487,6 +525,7 @@ int main(int count, char **arguments) {
     if (poller < 0) fail("epoll_create1");
 #ifdef WITH_URING
     if (options.uring_batch > 0) open_ring(descriptors);
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = begin_to_end}, NULL);
 #endif
     serve(listen_on(options.port));
 }
