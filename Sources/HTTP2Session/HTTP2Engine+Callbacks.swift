@@ -51,6 +51,14 @@ extension HTTP2Engine {
             with(user) { $0.frameNotSent(frame!, errorCode: errorCode) }
             return 0
         }
+        nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks) {
+            _, _, stream, connectionWindow, streamWindow, frameMax, user in
+            with(user) {
+                $0.readLength(
+                    stream: stream, connectionWindow: connectionWindow, streamWindow: streamWindow, frameBytesMax: frameMax
+                )
+            }
+        }
         nghttp2_session_callbacks_set_send_data_callback(callbacks) { _, frame, header, count, source, user in
             with(user) { engine in
                 Unmanaged<HTTP2Stream>.fromOpaque(source!.pointee.ptr)._withUnsafeGuaranteedRef {
@@ -121,7 +129,14 @@ extension HTTP2Engine {
         case NGHTTP2_PING:
             if isAck { append(.pingAcknowledged) } else { countIdleFrame() }
         case NGHTTP2_SETTINGS:
-            if !isAck { countIdleFrame() }
+            if !isAck {
+                countIdleFrame()
+                // The windows may have become smaller.
+                windowsVersion &+= 1
+                isWidened = true
+            }
+        case NGHTTP2_WINDOW_UPDATE:
+            isWidened = true
         case NGHTTP2_GOAWAY:
             append(.goAway(frame.pointee.goaway.error_code))
         default:
@@ -223,6 +238,7 @@ extension HTTP2Engine {
 
     private func sendData(of stream: HTTP2Stream, frameHeader: UnsafePointer<UInt8>, count: Int) {
         precondition(count > 0 && count <= stream.pendingCount, "nghttp2 sends what the read callback promised")
+        knownRoom = 0
         output.append(contentsOf: UnsafeBufferPointer(start: frameHeader, count: 9))
         stream.pending.withUnsafeBufferPointer { bytes in
             output.append(contentsOf: UnsafeBufferPointer(rebasing: bytes[stream.pendingStart..<stream.pendingStart + count]))

@@ -13,6 +13,10 @@ private let readPending: nghttp2_data_source_read_callback = { _, _, _, length, 
                 return 0
             }
             guard engine.output.count < engine.outputMax else { return Int(NGHTTP2_ERR_PAUSE.rawValue) }
+            guard engine.readRoom > 0 else {
+                engine.blocked.append(stream.id)
+                return Int(NGHTTP2_ERR_DEFERRED.rawValue)
+            }
             let count = min(length, pending)
             dataFlags!.pointee |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue
             if count == pending, isFinishing { dataFlags!.pointee |= NGHTTP2_DATA_FLAG_EOF.rawValue }
@@ -35,7 +39,9 @@ extension HTTP2Engine {
     }
 
     /// What one stream may send before its siblings have their turn: a DATA frame.
-    private static let turnBytesMax = 16384
+    private static let turnBytesMax = frameBytesMax
+    /// What goes into one frame of DATA. nghttp2's own bound; its buffer is as large.
+    static let frameBytesMax = 16384
 
     /// Makes the stream incremental (RFC 9218 4.2): it sends frame by frame in turn with its siblings. Otherwise nghttp2 serves it until
     /// its bytes are gone, and one long answer holds up all others. Only for those with much to send: it costs a short message on one of

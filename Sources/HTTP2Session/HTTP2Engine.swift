@@ -49,7 +49,9 @@ final class HTTP2Engine {
     var outputMax = 0
     var sendNumber: UInt32 = 0
 
-    var fault: HTTP2Fault?
+    var fault: HTTP2Fault? {
+        didSet { windowsVersion &+= 1 }
+    }
     /// A bucket ran dry inside a callback; GOAWAY follows when nghttp2 has returned.
     var faultMarked: HTTP2Fault?
     /// Why a callback has stopped nghttp2 for good.
@@ -58,8 +60,24 @@ final class HTTP2Engine {
     var continuations = 0
     private(set) var isDead = false
     private var lastWords: [UInt8] = []
-    private var watch: FrameWatch
+    var watch: FrameWatch
+    /// The beginning of a frame, of which the rest has not come.
+    private var held: [UInt8] = []
     private var numbers = StreamNumbers()
+
+    /// See `reserve`. Of the connection's window; each stream has its own.
+    var connectionDebt = 0
+    /// The connection's window has at least so much left: others than `mayWrite` only widen it, or clear this.
+    var knownRoom = 0
+    var hasDebt = false
+    /// Of the frame of DATA that nghttp2 is about to make.
+    var readRoom = 0
+    /// Streams that wait for room which nghttp2 believes to be there.
+    var blocked: [HTTP2StreamID] = []
+    /// There may be room for them.
+    var isWidened = false
+    /// Changes when portions that were set aside before do not count any more.
+    var windowsVersion: UInt16 = 0
 
     private var resetsReceived: TokenBucket
     private var resetsSent: TokenBucket
@@ -92,19 +110,38 @@ final class HTTP2Engine {
     func receive(_ bytes: UnsafeRawBufferPointer, nowMilliseconds: Int64) throws(HTTP2Fault) {
         if let fault { throw fault }
         self.nowMilliseconds = nowMilliseconds
+        if held.isEmpty {
+            take(bytes)
+        } else {
+            let all = held + bytes
+            held = []
+            all.withUnsafeBytes { take($0) }
+        }
+        if isWidened, !blocked.isEmpty { resumeBlocked() }
+        if let fault { throw fault }
+    }
+
+    private func take(_ bytes: UnsafeRawBufferPointer) {
         // In slices, so that a flood is noticed soon after its bucket has run dry, however much was read at once.
         var start = 0
         while start < bytes.count {
             var end = min(start + 16384, bytes.count)
+            let isLast = end == bytes.count
             if role == .server {
                 end = start + watch.read(UnsafeRawBufferPointer(rebasing: bytes[start..<end])) { streams[$0] != nil }
             }
-            let taken = nghttp2_session_mem_recv(session, bytes.baseAddress! + start, end - start)
-            guard taken >= 0 else {
-                die(Int32(taken))
-                break
+            if let update = watch.windowUpdate, faultMarked == nil, pay(update) {
+                start = end
+                continue
             }
-            precondition(taken == end - start, "no callback pauses the session")
+            if end > start {
+                let taken = nghttp2_session_mem_recv(session, bytes.baseAddress! + start, end - start)
+                guard taken >= 0 else {
+                    die(Int32(taken))
+                    break
+                }
+                precondition(taken == end - start, "no callback pauses the session")
+            }
             start = end
             if isDead { break }
             // Once nghttp2 has found a fault of its own, that is the first one, and it reads nothing more.
@@ -119,8 +156,11 @@ final class HTTP2Engine {
                 faultMarked = .tooManyFramesWaiting
             }
             if terminateIfMarked() { break }
+            if watch.isCut, isLast {
+                held = Array(bytes[start...])
+                break
+            }
         }
-        if let fault { throw fault }
     }
 
     func send(into out: inout [UInt8], bytesMax: Int) {
@@ -188,7 +228,7 @@ final class HTTP2Engine {
         if nghttp2_is_fatal(result) != 0 { die(result) }
     }
 
-    private func die(_ result: Int32) {
+    func die(_ result: Int32) {
         precondition(result < 0)
         guard !isDead else { return }
         isDead = true

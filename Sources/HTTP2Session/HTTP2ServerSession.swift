@@ -3,8 +3,8 @@ package import HTTPTypes
 /// The server's side of one HTTP/2 connection (RFC 9113): bytes in, events out; answers in, bytes out.
 ///
 /// The round of a connection is: `receive`, then `nextEvent` until nil, then `send` (then `nextEvent` again, for `windowOpen` and
-/// `closed`), then `isFinished`. Not Sendable: it belongs to one event loop.
-package final class HTTP2ServerSession {
+/// `closed`), then `isFinished`. Not Sendable: it belongs to one event loop. A copy is the same connection.
+package struct HTTP2ServerSession {
     private let engine: HTTP2Engine
 
     /// Queues its SETTINGS at once. `meter` is for tests.
@@ -75,6 +75,28 @@ package final class HTTP2ServerSession {
     package func offer(stream: HTTP2StreamID, _ bytes: [UInt8], range: Range<Int>) -> Bool {
         engine.offer(stream: stream, bytes, range: range)
     }
+
+    // MARK: Frames that the owner writes
+    // Short messages on many streams cost the least when their frames go past `offer`: see `HTTP2Engine.reserve`. Such a frame, header
+    // and all, is sent before anything that `send` gives later.
+
+    /// What is left of what `mayWrite` set aside is given back before `offer` or `finish`.
+    package func giveBack(stream: HTTP2StreamID, _ count: Int) {
+        engine.giveBack(stream: stream, count)
+    }
+
+    /// Asks whether the owner may write a frame with so many bytes of DATA, at most `frameBytesMax`, which it then does.
+    ///
+    /// - Parameters:
+    ///   - credit: what is left of what was set aside; a new portion of at most `portion` bytes is, if it does not suffice.
+    ///   - version: of `credit`: it counts no more when the peer has changed its settings, or the connection ends.
+    @inline(__always)
+    package func mayWrite(_ count: Int, stream: HTTP2StreamID, credit: inout Int32, version: inout UInt16, portion: Int) -> Bool {
+        engine.mayWrite(count, stream: stream, credit: &credit, version: &version, portion: portion)
+    }
+
+    /// Of DATA that the owner writes. (No peer may allow less, RFC 9113 6.5.2.)
+    package static let frameBytesMax = HTTP2Engine.frameBytesMax
 
     /// Ends the answer after the bytes that are pending. No `windowOpen` comes for them.
     package func finish(stream: HTTP2StreamID) {

@@ -25,6 +25,8 @@ final class HTTP2Stream {
     var flags: Flags = []
     /// The `send` that can take the pending bytes without their having waited; numbers wrap around.
     var offeredFor: UInt32 = 0
+    /// Bytes of its window that nghttp2 does not know to be taken: see `HTTP2Engine.reserve`.
+    var debt: Int32 = 0
     /// Bytes on their way out, shared with whoever offered them, and which of them are left.
     var pending: [UInt8] = []
     var pendingStart = 0

@@ -206,7 +206,8 @@ final class Connection: ChannelInboundHandler {
 
     /// The fan-out is through.
     func flush() {
-        if gathered.isEmpty { return flushHTTP2() }
+        if case .http2(let exchange) = state { return flushDirty(exchange) }
+        if gathered.isEmpty { return }
         let bytes = gathered
         gathered = []
         write(bytes)

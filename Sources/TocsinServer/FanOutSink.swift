@@ -78,6 +78,10 @@ struct FanOutSink: DeliverySink, ~Copyable {
             congestions += 1
             return .takenAndFull
         case .http2:
+            if let run = framed.run(delivery.indices, outlet.pointee.shape), connection.writeFrame(run, outlet) {
+                count(delivery, outlet.pointee.shape)
+                return .taken
+            }
             guard offer(delivery, outlet.pointee.shape, connection, stream) else {
                 congestions += 1
                 return .refused

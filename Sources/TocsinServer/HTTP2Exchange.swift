@@ -6,12 +6,20 @@ import Transports
 /// What an HTTP/2 connection holds.
 final class HTTP2Exchange {
     let session: HTTP2ServerSession
-    var streams: [Int32: HTTP2Stream] = [:]
+    var streams: [Int32: HTTP2Stream] = [:] {
+        didSet { streamCount = streams.count }
+    }
+    private(set) var streamCount = 0
     /// Of all request bodies that are being read: together they may be as large as one may be.
     private(set) var bodyBytes = 0
     let bodyBytesMax: Int
     /// It is among those that are flushed at the end of the fan-out.
     var isDirty = false
+    /// Then the session has something, too.
+    var wantsDrain = false
+    /// Frames of the fan-out that is under way: so many, and not sent yet. They go out before anything that the session has.
+    var frames: [UInt8] = []
+    var frameCount = 0
     /// Events are being handled, one after the other.
     var isHandlingEvents = false
     /// Some events wait for the connection's turn.
@@ -34,9 +42,34 @@ final class HTTP2Exchange {
         session = HTTP2ServerSession(limits: limits)
     }
 
+    /// Adds a frame of DATA.
+    func append(_ bytes: UnsafeRawBufferPointer, stream: Int32) {
+        frames.append(addingCapacity: DataFrame.headerBytes + bytes.count) { (span: inout OutputSpan<UInt8>) in
+            span.withUnsafeMutableBufferPointer { buffer, count in
+                count = DataFrame.write(bytes, stream: stream, to: UnsafeMutableRawBufferPointer(buffer))
+            }
+        }
+        frameCount += 1
+    }
+
     func park(_ count: Int, _ loop: ServerLoop) {
         bodyBytes += count
         loop.parkedBytes += count
+    }
+}
+
+/// DATA without flags (RFC 9113 section 6.1).
+enum DataFrame {
+    static let headerBytes = 9
+
+    /// - Returns: the length of the frame.
+    static func write(_ bytes: UnsafeRawBufferPointer, stream: Int32, to memory: UnsafeMutableRawBufferPointer) -> Int {
+        // Length and type, which is 0.
+        memory.storeBytes(of: (UInt32(bytes.count) << 8).bigEndian, as: UInt32.self)
+        memory[4] = 0
+        memory.storeBytes(of: stream.bigEndian, toByteOffset: 5, as: Int32.self)
+        UnsafeMutableRawBufferPointer(rebasing: memory[headerBytes...]).copyMemory(from: bytes)
+        return headerBytes + bytes.count
     }
 }
 

@@ -29,6 +29,9 @@ struct Outlet {
     var descriptor: Int32 = -1
     /// Of HTTP/2; else 0.
     var stream: Int32 = 0
+    /// HTTP/2: what is left of the portion of its stream's window that is set aside for it; negative: none is to be.
+    var credit: Int32 = 0
+    var creditVersion: UInt16 = 0
     /// When something was last sent to it: a heartbeat is due some time after.
     var lastTick: UInt32 = 0
     var kind = Kind.none

@@ -67,7 +67,8 @@ extension Connection {
             write(out)
             return closeWhenDrained()
         }
-        if hasRoom(stream: stream) { _ = exchange.session.offer(stream: stream, out, range: 0..<out.count) }
+        if hasRoom(stream: stream) { _ = offer(exchange, stream, out, 0..<out.count) }
+        returnCredit(exchange, stream)
         for id in session.subscribers { loop.detachLater(id, self) }
         exchange.streams[stream]?.eventStream = nil
         exchange.session.finish(stream: stream)

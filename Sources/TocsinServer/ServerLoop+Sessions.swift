@@ -314,6 +314,7 @@ extension Connection {
         loop.attach(
             id, Outlet(connection: .passUnretained(self), descriptor: descriptor, stream: stream, kind: kind, shape: shape)
         )
+        if kind == .http2 { refuseCredit(stream: stream, session.subscribers) }
         if kind == .gathered {
             for other in session.subscribers where loop.outlets[other].kind != .none { loop.outlets[other].kind = .gathered }
         }

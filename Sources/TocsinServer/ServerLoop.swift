@@ -1,3 +1,4 @@
+import HTTP2Session
 package import NIOCore
 import NotificationCore
 import NotificationStore
@@ -23,9 +24,13 @@ package final class ServerLoop {
     private(set) var dateField = Clock.httpDate()
     /// Where bytes are received that do not fit a channel's own small buffer; one for all connections.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
+    /// Where a frame of HTTP/2 is made that goes out by itself.
+    let frameMemory = UnsafeMutableRawBufferPointer.allocate(byteCount: 20 << 10, alignment: 16)
     /// Lent to the fan-out while it runs.
     private var framed: FramedBatch?
     private(set) var isFanningOut = false
+    /// Memory for frames of HTTP/2, from one connection to the next.
+    private var spareBytes: [UInt8] = []
     /// What has to wait until the fan-out is through.
     private var afterwards: [() -> Void] = []
     private var dirtyConnections: [Connection] = []
@@ -74,6 +79,7 @@ package final class ServerLoop {
 
     deinit {
         receiveBuffer.deallocate()
+        frameMemory.deallocate()
     }
 
     var epoch: LogEpoch { hub.epoch }
@@ -160,11 +166,19 @@ package final class ServerLoop {
     func detach(_ id: SubscriberID) {
         guard hub.isCurrent(id) else { return }
         if outlets[id].kind != .none { counters.subscribers[LoopCounters.index(outlets[id].transport)] -= 1 }
+        returnCredit(id)
         unpace(id)
         unreadSessions[id] = nil
         unreadOwners[id] = nil
         outlets[id] = Outlet()
         hub.unsubscribe(id)
+    }
+
+    /// Its stream may go on without it.
+    private func returnCredit(_ id: SubscriberID) {
+        let outlet = outlets[id]
+        guard outlet.credit > 0, case .http2(let exchange)? = outlet.connection?.takeUnretainedValue().state else { return }
+        exchange.session.giveBack(stream: outlet.stream, Int(outlet.credit))
     }
 
     /// Lets a subscriber that is behind read on for a slice, as far as its socket takes it.
@@ -331,6 +345,18 @@ package final class ServerLoop {
     /// Now, or as soon as the fan-out is through.
     func afterFanOut(_ action: @escaping () -> Void) {
         if isFanningOut { afterwards.append(action) } else { action() }
+    }
+
+    func takeSpareBytes() -> [UInt8] {
+        let bytes = spareBytes
+        spareBytes = []
+        return bytes
+    }
+
+    func keepSpareBytes(_ bytes: consuming [UInt8]) {
+        guard bytes.capacity <= 64 << 10, spareBytes.capacity < bytes.capacity else { return }
+        bytes.removeAll(keepingCapacity: true)
+        spareBytes = bytes
     }
 
     func markDirty(_ connection: Connection) {

@@ -127,7 +127,7 @@ extension Connection {
         guard !bytes.isEmpty, !session.isClosed else { return }
         guard session.stream != 0 else { return write(bytes) }
         guard case .http2(let exchange) = state else { return }
-        if !session.waiting.isEmpty || !exchange.session.offer(stream: session.stream, bytes, range: 0..<bytes.count) {
+        if !session.waiting.isEmpty || !offer(exchange, session.stream, bytes, 0..<bytes.count) {
             session.waiting += bytes
             if session.waiting.count > loop.server.configuration.backlogBytesMax {
                 // It asks and does not read the answers.
@@ -142,7 +142,7 @@ extension Connection {
     /// The stream has room again: first what waits, then the subscribers read on.
     func onWindowOpen(_ session: WebSocketSession, _ exchange: HTTP2Exchange) {
         if !session.waiting.isEmpty {
-            guard exchange.session.offer(stream: session.stream, session.waiting, range: 0..<session.waiting.count) else { return }
+            guard offer(exchange, session.stream, session.waiting, 0..<session.waiting.count) else { return }
             session.waiting = []
             if session.isEnded { finish(session, exchange) }
             flushOrWait(exchange)
@@ -175,7 +175,7 @@ extension Connection {
     private func finish(_ session: WebSocketSession, _ exchange: HTTP2Exchange) {
         guard !session.isFinished else { return }
         session.isFinished = true
-        exchange.session.finish(stream: session.stream)
+        finish(exchange, session.stream)
     }
 
     /// Ends the stream at once, as a reset of TCP would (RFC 8441 section 5.2).

@@ -18,6 +18,8 @@ final class AnsweringServer {
     /// What was handed over for each stream, and what came out of it.
     private var offered: [HTTP2StreamID: [UInt8]] = [:]
     private var sent: [UInt8] = []
+    /// What is set aside for frames that are written here.
+    private var credits: [HTTP2StreamID: (left: Int32, version: UInt16)] = [:]
 
     init(_ limits: HTTP2Limits, _ meter: HTTP2AllocationMeter, _ draw: Draw) {
         self.limits = limits
@@ -81,6 +83,7 @@ final class AnsweringServer {
             case .closed(let stream, _):
                 requireSame(session.pendingBytes(stream), 0, "a closed stream has something pending")
                 answers[stream] = nil
+                credits[stream] = nil
             case .goAway, .pingAcknowledged: break
             }
         }
@@ -112,14 +115,33 @@ final class AnsweringServer {
         guard answers[stream] == .streaming else { return }
         switch draw.below(8) {
         case 0:
+            giveBack(stream)
             session.finish(stream: stream)
             answers[stream] = .done
         case 1: session.reset(stream: stream, errorCode: 8)
+        case 2, 3, 4: writeFrame(stream)
         default:
+            giveBack(stream)
             let bytes = someBytes()
             let start = draw.below(bytes.count + 1)
             if session.offer(stream: stream, bytes, range: start..<bytes.count) { offered[stream, default: []] += bytes[start...] }
         }
+    }
+
+    private func writeFrame(_ stream: HTTP2StreamID) {
+        let bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: draw.next()), count: [1, 100, 16_384][draw.below(3)])
+        var (left, version) = credits[stream] ?? (0, 0)
+        let isAllowed = session.mayWrite(bytes.count, stream: stream, credit: &left, version: &version, portion: 500)
+        credits[stream] = (left, version)
+        require(!isAllowed || session.fault == nil && session.pendingBytes(stream) == 0, "a frame may be written that may not")
+        guard isAllowed else { return }
+        offered[stream, default: []] += bytes
+        HTTP2Frames.append(type: 0, flags: 0, stream: UInt32(stream), bytes, to: &sent)
+    }
+
+    private func giveBack(_ stream: HTTP2StreamID) {
+        session.giveBack(stream: stream, Int(credits[stream]?.left ?? 0))
+        credits[stream] = nil
     }
 
     private func someBytes() -> [UInt8] {

@@ -13,6 +13,8 @@ final class Pair {
     var serve: (HTTP2Event, HTTP2ServerSession) -> Void = { _, _ in }
     /// Bytes that one `send` may give.
     var sendBytesMax = 65536
+    /// What the server's owner writes itself; goes out in front of the rest.
+    var ownersFrames: [UInt8] = []
     /// All that the client has sent.
     var clientBytes: [UInt8] = []
 
@@ -36,7 +38,8 @@ final class Pair {
                 try server.receive(piece, nowMilliseconds: 0)
                 drainServer()
             }
-            bytes = []
+            bytes = ownersFrames
+            ownersFrames = []
             server.send(into: &bytes, bytesMax: sendBytesMax)
             drainServer()
             if !bytes.isEmpty { isQuiet = false }
