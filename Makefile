@@ -10,6 +10,7 @@ SECONDS ?= 60
 SANITIZER ?= thread
 TORTURE_ARGUMENTS ?=
 PEER_ARGUMENTS ?=
+BENCH_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
 TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
@@ -53,9 +54,10 @@ interop: setup-test ## Clients written elsewhere, against the real server: curl,
 	@echo "== interop tests (Tests/Interop)"
 	TOCSIN_BINARY=$(CURDIR)/.build/debug/tocsin bash Tests/Interop/run
 
-bench: release ## Server CPU per delivery against a loop of send(), memory per idle subscriber; about three minutes
+bench: release ## What deliveries, idle subscribers and reconnects cost, beside their bars; BENCH_ARGUMENTS='--only websocket' chooses; 15 minutes
+	@$(call install,gcc libc6-dev openssl)
 	@mkdir -p Docs/benchmarks
-	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) python3 Tests/Bench/bench.py --out Docs/benchmarks/fan-out.json
+	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) python3 Tests/Bench/bench.py $(if $(BENCH_ARGUMENTS),$(BENCH_ARGUMENTS),--out Docs/benchmarks/bench.json)
 
 bench-store: release ## Publishing with fsync, replay of a million messages, dashboards; about ten minutes
 	@mkdir -p Docs/benchmarks

@@ -235,9 +235,12 @@ final class LinkLoop {
     }
 
     /// Waits at most so long for something to happen, and handles it.
-    func turn(nanoseconds: Int64) {
+    ///
+    /// - Returns: whether there may be more at once.
+    @discardableResult
+    func turn(nanoseconds: Int64) -> Bool {
         let count = tocsin_epoll_wait(epoll, events.baseAddress, Int32(Self.eventsMax), max(0, nanoseconds))
-        guard count > 0 else { return }
+        guard count > 0 else { return false }
         for index in 0..<Int(count) {
             let event = events[index]
             let link = Unmanaged<Link>.fromOpaque(event.data.ptr).takeUnretainedValue()
@@ -247,5 +250,6 @@ final class LinkLoop {
                 isWritable: event.events & UInt32(EPOLLOUT.rawValue) != 0
             )
         }
+        return count == Self.eventsMax
     }
 }

@@ -6,6 +6,10 @@ enum LoadPhase: Int {
     case subscribing
     /// Messages that are not timed.
     case warming
+    /// Begins with closing all connections; only when resuming is measured.
+    case cut
+    /// Begins with opening them again.
+    case resuming
     /// Begins with reading what has gone over the wires.
     case measuring
     /// Begins with the same; ends the thread.
@@ -18,6 +22,8 @@ final class LoadControl: Sendable {
     /// When the first message of each part is due; 0 before that is known.
     let warmUpStart = Atomic<Int64>(0)
     let measureStart = Atomic<Int64>(0)
+    /// When the subscribers may come back.
+    let resumeStart = Atomic<Int64>(0)
 
     var phase: LoadPhase {
         get { LoadPhase(rawValue: number.load(ordering: .acquiring))! }

@@ -26,10 +26,17 @@ package struct LoadPlan: Sendable {
     package var payloadBytes = 128
     package var threads = 1
     package var publishConnections = 4
+    /// Messages of one request, which are due together.
+    package var batch = 1
     /// The server's processes on this machine; empty: nothing is known of its processor time and memory.
     package var serverProcesses: [Int32] = []
     /// Only connects, and measures what the subscribers take while nothing is published.
     package var onlyMemory = false
+    /// Closes all connections, publishes the messages, and measures how long it takes until all have come back and got them.
+    package var resumes = false
+    /// How long a thread sleeps between two looks at its sockets, seconds. Asleep so, it is not woken by what the server sends next, which
+    /// would cost the server: subscribers elsewhere are not woken by it, either.
+    package var pauseSeconds = 0.0
     /// How long the subscribers may take to connect, seconds.
     package var connectSecondsMax = 120.0
     /// How long after the last due time, or the last delivery, the rest is given up, seconds.
@@ -68,6 +75,16 @@ package struct LoadPlan: Sendable {
             throw LoadFault("subscribers, channels, rate, streams, threads and publishers have to be above 0")
         }
         guard subscribers >= channels else { throw LoadFault("\(channels) channels need at least as many subscribers") }
+        guard pauseSeconds >= 0, pauseSeconds < 1 else { throw LoadFault("a pause is shorter than a second") }
+        guard !resumes || [.webSocket, .eventStream].contains(transport) else {
+            throw LoadFault("resuming is measured over websocket and sse")
+        }
+        guard !resumes || warmUp > 0 && messages > 0 else {
+            throw LoadFault("to resume, subscribers need a message before they are cut (--warm-up) and one after (--messages)")
+        }
+        guard batch > 0, messages % batch == 0, warmUp % batch == 0 else {
+            throw LoadFault("\(messages) messages and \(warmUp) to warm up have to be whole batches of \(batch)")
+        }
         guard payloadBytes >= PayloadMaker.payloadBytesMin else {
             throw LoadFault("a payload has at least \(PayloadMaker.payloadBytesMin) bytes: it carries its number and when it was due")
         }

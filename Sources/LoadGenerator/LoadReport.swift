@@ -26,6 +26,8 @@ package struct LoadReport: Sendable {
     var measuredSeconds = 0.0
     var serverCPUSeconds: Double?
     var ownCPUSeconds = 0.0
+    /// Until all subscribers listened again and had got what they had missed; nil unless that was measured.
+    var resumedSeconds: Double?
     var publisher = PublisherResult()
     var ended = 0
     var firstEnd: String?
@@ -39,6 +41,7 @@ package struct LoadReport: Sendable {
 
     mutating func add(_ result: SubscriberResult) {
         subscribers.latencies.add(result.latencies)
+        subscribers.returns.add(result.returns)
         subscribers.delivered += result.delivered
         subscribers.repeated += result.repeated
         subscribers.reordered += result.reordered
@@ -111,6 +114,10 @@ package struct LoadReport: Sendable {
         object.add("foreign", subscribers.foreign)
         object.add("subscribers_ended", ended)
         if let firstEnd { object.add("first_end", firstEnd) }
+        if let resumedSeconds {
+            object.add("resumed_seconds", resumedSeconds)
+            object.add("resumed_ms", Self.quantiles(subscribers.returns))
+        }
         object.add("whole", isWhole)
         object.add("latency_ms", Self.quantiles(subscribers.latencies))
         object.add("publisher_late_ms", Self.quantiles(publisher.lateness))
@@ -186,6 +193,10 @@ package struct LoadReport: Sendable {
                     + "\(subscribers.reordered) out of order, \(subscribers.foreign) foreign"
             ))
         if ended > 0 { rows.append(("connections ended", "of \(ended) subscribers; the first: \(firstEnd ?? "")")) }
+        if let resumedSeconds {
+            rows.append(("all back, with all they missed", Self.number(resumedSeconds, digits: 3) + " s"))
+            rows.append(("each back", Self.line(subscribers.returns)))
+        }
         rows.append(("latency from due", Self.line(subscribers.latencies)))
         rows.append(("of it the publisher", Self.line(publisher.lateness)))
         rows.append(("server CPU per delivery", Self.text(perDelivery(serverCPUSeconds).map { $0 * 1e6 }, "us", digits: 3)))

@@ -5,6 +5,7 @@ import TLSEngine
 /// One load from start to end: connects, warms up, publishes on schedule, waits for the rest, counts.
 package struct LoadRun {
     private static let pollMicroseconds: UInt32 = 5000
+    private static let resumePollMicroseconds: UInt32 = 1000
     /// Between the word to begin and the first message.
     private static let leadNanoseconds: Int64 = 50_000_000
     /// After the last delivery, so that the polls that follow it are counted to it.
@@ -54,7 +55,11 @@ package struct LoadRun {
 
         threads.append(LoadThread { publisher() })
         try waitForPublisher(publisher.gauge)
-        measure(subscribers.map(\.gauge), into: &report)
+        if plan.resumes {
+            measureResuming(subscribers.map(\.gauge), publisher.gauge, into: &report)
+        } else {
+            measure(subscribers.map(\.gauge), into: &report)
+        }
         control.phase = .done
         for thread in threads { thread.join() }
         threads = []
@@ -73,6 +78,12 @@ package struct LoadRun {
             case .longPoll: plan.profile.longPoll != nil
             }
         guard isThere else { throw LoadFault("the profile \(plan.profile.name) has nothing for \(plan.transport.rawValue)") }
+        guard plan.batch == 1 || plan.profile.publishBatch != nil else {
+            throw LoadFault("the profile \(plan.profile.name) does not say how a batch is published")
+        }
+        guard !plan.resumes || plan.profile.resume != nil else {
+            throw LoadFault("the profile \(plan.profile.name) does not say how one resumes")
+        }
     }
 
     private func tlsContext(_ target: Target, alpn: [String]) throws(LoadFault) -> TLSContext? {
@@ -109,33 +120,95 @@ package struct LoadRun {
         }
     }
 
-    private func measure(_ gauges: [ThreadGauge<SubscriberResult>], into report: inout LoadReport) {
+    /// All threads have done what the phase begins with when this returns.
+    private func enter(_ phase: LoadPhase, _ gauges: [ThreadGauge<SubscriberResult>]) {
+        control.phase = phase
+        while !gauges.allSatisfy({ $0.hasArrived(at: phase) }) { usleep(Self.pollMicroseconds) }
+    }
+
+    private func warmUp(_ gauges: [ThreadGauge<SubscriberResult>], into report: inout LoadReport) {
         let allSubscribers = 0..<plan.subscribers
-        let warmUpExpected = Tally.expected(messages: 0..<plan.warmUp, channels: plan.channels, subscribers: allSubscribers)
         report.expected = Tally.expected(messages: plan.numbers, channels: plan.channels, subscribers: allSubscribers)
-        if plan.warmUp > 0 {
-            control.phase = .warming
-            let start = monotonicNanoseconds() + Self.leadNanoseconds
-            control.warmUpStart.store(start, ordering: .releasing)
-            waitForDeliveries(warmUpExpected, end: Schedule(start: start, rate: plan.rate, numbers: 0..<plan.warmUp).end, gauges)
-            progress("warmed up with \(plan.warmUp) messages")
-        }
-        control.phase = .measuring
-        while !gauges.allSatisfy({ $0.hasArrived(at: .measuring) }) { usleep(Self.pollMicroseconds) }
-        let deliveredBefore = delivered(gauges)
-        let serverBefore = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
-        let ownBefore = ProcessFigures.ownCPUNanoseconds
+        guard plan.warmUp > 0 else { return }
+        control.phase = .warming
+        let start = monotonicNanoseconds() + Self.leadNanoseconds
+        control.warmUpStart.store(start, ordering: .releasing)
+        waitForDeliveries(
+            Tally.expected(messages: 0..<plan.warmUp, channels: plan.channels, subscribers: allSubscribers),
+            end: Schedule(start: start, rate: plan.rate, numbers: 0..<plan.warmUp, batch: plan.batch).end, gauges
+        )
+        progress("warmed up with \(plan.warmUp) messages")
+    }
+
+    /// All connections are cut; what is published meanwhile has been accepted when all come back at once, each with its position.
+    private func measureResuming(
+        _ gauges: [ThreadGauge<SubscriberResult>], _ publisher: ThreadGauge<PublisherResult>, into report: inout LoadReport
+    ) {
+        warmUp(gauges, into: &report)
+        enter(.cut, gauges)
         let start = monotonicNanoseconds() + Self.leadNanoseconds
         control.measureStart.store(start, ordering: .releasing)
-        let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound)
-        waitForDeliveries(report.expected, end: schedule.end, gauges)
+        let deadline =
+            Schedule(start: start, rate: plan.rate, numbers: 0..<plan.messages, batch: plan.batch).end + Int64(plan.patienceSeconds * 1e9)
+        while publisher.delivered.load(ordering: .relaxed) < plan.numbers.count, monotonicNanoseconds() < deadline {
+            usleep(Self.pollMicroseconds)
+        }
+        time(into: &report) { report in
+            let resumed = monotonicNanoseconds()
+            control.resumeStart.store(resumed, ordering: .relaxed)
+            enter(.resuming, gauges)
+            waitUntilAllAreBack(since: resumed, expected: report.expected, gauges)
+            report.resumedSeconds = Double(monotonicNanoseconds() - resumed) / 1e9
+            return resumed
+        }
+        report.measuredDeliveries = plan.subscribers * plan.messages / plan.channels
+        // What comes twice comes behind.
         usleep(Self.afterwardsMicroseconds)
+    }
+
+    /// Or until one could not come back, or nothing happens any more.
+    private func waitUntilAllAreBack(since start: Int64, expected: Int, _ gauges: [ThreadGauge<SubscriberResult>]) {
+        var seen = 0
+        var lastProgress = start
+        while gauges.allSatisfy({ $0.firstEnd == nil }) {
+            let ready = gauges.reduce(0) { $0 + $1.ready.load(ordering: .relaxed) }
+            let delivered = delivered(gauges)
+            guard ready < plan.subscribers || delivered < expected else { return }
+            let now = monotonicNanoseconds()
+            if ready + delivered != seen { (seen, lastProgress) = (ready + delivered, now) }
+            let patienceSeconds = ready < plan.subscribers ? plan.connectSecondsMax : plan.patienceSeconds
+            guard now < lastProgress + Int64(patienceSeconds * 1e9) else { return }
+            usleep(Self.resumePollMicroseconds)
+        }
+    }
+
+    private func measure(_ gauges: [ThreadGauge<SubscriberResult>], into report: inout LoadReport) {
+        warmUp(gauges, into: &report)
+        enter(.measuring, gauges)
+        let deliveredBefore = delivered(gauges)
+        time(into: &report) { report in
+            let start = monotonicNanoseconds() + Self.leadNanoseconds
+            control.measureStart.store(start, ordering: .releasing)
+            let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound, batch: plan.batch)
+            waitForDeliveries(report.expected, end: schedule.end, gauges)
+            usleep(Self.afterwardsMicroseconds)
+            return start
+        }
+        report.measuredDeliveries = delivered(gauges) - deliveredBefore
+    }
+
+    /// Time and processor time of what `body` does.
+    ///
+    /// - Parameter body: answers when it began.
+    private func time(into report: inout LoadReport, _ body: (inout LoadReport) -> Int64) {
+        let serverBefore = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
+        let ownBefore = ProcessFigures.ownCPUNanoseconds
+        let start = body(&report)
         report.measuredSeconds = Double(monotonicNanoseconds() - start) / 1e9
         report.ownCPUSeconds = Double(ProcessFigures.ownCPUNanoseconds - ownBefore) / 1e9
         if !plan.serverProcesses.isEmpty, let serverBefore, let serverAfter = ProcessFigures.cpuNanoseconds(plan.serverProcesses) {
             report.serverCPUSeconds = Double(serverAfter - serverBefore) / 1e9
         }
-        report.measuredDeliveries = delivered(gauges) - deliveredBefore
     }
 
     /// Until so many have come, nobody listens any more, or nothing came for as long as the plan's patience behind the last due time.

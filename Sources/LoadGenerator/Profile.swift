@@ -30,13 +30,29 @@ package struct Profile: Sendable {
         package var answersAtOnce: Bool
     }
 
+    /// Several messages in one request.
+    package struct PublishBatch: Sendable {
+        package var request: Request
+        /// A line of its body, with `{channel}` and `{payload}`.
+        package var item: String
+    }
+
+    /// How one comes back who was subscribed: the path in place of the one of a WebSocket or an event stream.
+    package struct Resume: Sendable {
+        package var path: String
+        /// The position in the messages, the last of which counts.
+        package var capture: Capture
+    }
+
     package var name: String
     /// With `{run}`, so that two runs have no channel in common, and `{number}`.
     package var channel: String
     package var publish: Request
+    package var publishBatch: PublishBatch?
     package var webSocket: Request?
     package var eventStream: Request?
     package var longPoll: LongPoll?
+    package var resume: Resume?
 
     /// The name of a channel of a run.
     package func channelName(run: UInt32, number: Int) -> String {
@@ -60,6 +76,10 @@ extension Profile {
           "name": "tocsin",
           "channel": "bench.{run}.{number}",
           "publish": {"method": "POST", "path": "/v1/channels/{channel}", "fields": {"Content-Type": "application/json"}},
+          "publish-batch": {
+            "path": "/v1/publish", "fields": {"Content-Type": "application/x-ndjson"},
+            "item": "{\\"channel\\":\\"{channel}\\",\\"data\\":{payload}}"
+          },
           "websocket": {"path": "/v1/subscribe?channel={channel}"},
           "sse": {"path": "/v1/subscribe?channel={channel}", "fields": {"Accept": "text/event-stream"}},
           "long-poll": {
@@ -67,6 +87,10 @@ extension Profile {
             "first": {"path": "/v1/subscribe?channel={channel}"},
             "captures": [{"name": "position", "after": "\\"position\\":\\"", "until": "\\""}],
             "next": {"path": "/v1/subscribe?channel={channel}&after={position}", "fields": {"Prefer": "wait=300"}}
+          },
+          "resume": {
+            "path": "/v1/subscribe?channel={channel}&after={position}",
+            "captures": [{"name": "position", "after": "\\"position\\":\\"", "until": "\\""}]
           }
         }
 
@@ -85,12 +109,19 @@ extension Profile {
         }
         if let fault { throw LoadFault("the profile is not JSON: \(fault)") }
         let root = ProfileObject(JSONSlice(minified[...]), name: "the profile")
-        try root.allow(["name", "channel", "publish", "websocket", "sse", "long-poll"])
+        try root.allow(["name", "channel", "publish", "publish-batch", "websocket", "sse", "long-poll", "resume"])
         name = try root.text("name")
         channel = try root.text("channel")
         publish = try root.request("publish", defaultMethod: "POST")
+        if root.has("publish-batch") {
+            let request = try root.request("publish-batch", defaultMethod: "POST", besides: ["item"])
+            let item = try root.object("publish-batch").text("item")
+            guard item.matches(of: /\{payload\}/).count == 1 else { throw LoadFault("\"item\" of \"publish-batch\" has {payload} once") }
+            publishBatch = PublishBatch(request: request, item: item)
+        }
         webSocket = root.has("websocket") ? try root.request("websocket") : nil
         eventStream = root.has("sse") ? try root.request("sse") : nil
+        resume = root.has("resume") ? try root.resume("resume") : nil
         guard root.has("long-poll") else { return }
         let poll = try root.object("long-poll")
         try poll.allow(["answers-at-once", "first", "captures", "next"])
@@ -142,9 +173,9 @@ private struct ProfileObject {
         return ProfileObject(value, name: "\"\(member)\"")
     }
 
-    func request(_ member: String, defaultMethod: String = "GET") throws(LoadFault) -> Profile.Request {
+    func request(_ member: String, defaultMethod: String = "GET", besides: [String] = []) throws(LoadFault) -> Profile.Request {
         let request = try object(member)
-        try request.allow(["method", "path", "fields"])
+        try request.allow(["method", "path", "fields"] + besides)
         let path = try request.text("path")
         guard path.hasPrefix("/") else { throw LoadFault("\"path\" of \(request.name) has to begin with /") }
         var fields: [(name: String, value: String)] = []
@@ -155,6 +186,14 @@ private struct ProfileObject {
             }
         }
         return Profile.Request(method: request.has("method") ? try request.text("method") : defaultMethod, path: path, fields: fields)
+    }
+
+    func resume(_ member: String) throws(LoadFault) -> Profile.Resume {
+        let resume = try object(member)
+        try resume.allow(["path", "captures"])
+        let captures = try resume.captures("captures")
+        guard captures.count == 1, case .body = captures[0].place else { throw LoadFault("\(resume.name) has one capture, with \"after\"") }
+        return Profile.Resume(path: try resume.text("path"), capture: captures[0])
     }
 
     func captures(_ member: String) throws(LoadFault) -> [Profile.Capture] {

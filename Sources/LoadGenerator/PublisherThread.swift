@@ -72,14 +72,8 @@ struct PublisherThread {
         for (index, link) in links.enumerated() { link.connect(number: index) }
         var result = PublisherResult()
         let maker = PayloadMaker(run: run, payloadBytes: plan.payloadBytes)
-        let heads = (0..<plan.channels).map { channel in
-            var head: [UInt8] = []
-            RequestTemplate.head(
-                plan.profile.publish, channel: plan.profile.channelName(run: run, number: channel),
-                authority: plan.publishTarget.authority, extra: "Content-Length: \(plan.payloadBytes)\r\n"
-            ).append(values: [], into: &head)
-            return head
-        }
+        let wrappings = (0..<plan.channels).map(wrapping)
+        let batchHead = batchHead
         var warmUp: Schedule?
         var measured: Schedule?
         var next = 0
@@ -88,7 +82,11 @@ struct PublisherThread {
             if measured == nil { measured = schedule(from: control.measureStart, numbers: plan.warmUp..<plan.numbers.upperBound) }
             let schedule = next < plan.warmUp ? warmUp : next < plan.numbers.upperBound ? measured : nil
             if let schedule {
-                publish(schedule, from: &next, heads: heads, maker: maker, over: links, into: &result)
+                if plan.batch > 1 {
+                    publishBatch(schedule, from: &next, head: batchHead, wrappings: wrappings, maker: maker, over: links[0], into: &result)
+                } else {
+                    publish(schedule, from: &next, wrappings: wrappings, maker: maker, over: links, into: &result)
+                }
             }
             let isMore = schedule.map { next < $0.numbers.upperBound } ?? false
             let wait = isMore ? min(schedule!.due(next) - monotonicNanoseconds(), Self.idleNanoseconds) : Self.idleNanoseconds
@@ -96,8 +94,8 @@ struct PublisherThread {
             note(links)
         }
         for link in links {
-            result.accepted += link.accepted
-            result.refused += link.refused
+            result.accepted += link.accepted * plan.batch
+            result.refused += link.refused * plan.batch
             result.refusal = result.refusal ?? link.refusal
             link.close()
         }
@@ -107,12 +105,35 @@ struct PublisherThread {
 
     private func schedule(from start: borrowing Atomic<Int64>, numbers: Range<Int>) -> Schedule? {
         let start = start.load(ordering: .acquiring)
-        return start == 0 ? nil : Schedule(start: start, rate: plan.rate, numbers: numbers)
+        return start == 0 ? nil : Schedule(start: start, rate: plan.rate, numbers: numbers, batch: plan.batch)
+    }
+
+    /// What stands around the payload of a channel's messages: the head of a request before it, or the rest of an item.
+    private func wrapping(_ channel: Int) -> (before: [UInt8], after: [UInt8]) {
+        let name = plan.profile.channelName(run: run, number: channel)
+        if plan.batch > 1, let item = plan.profile.publishBatch?.item.replacing("{channel}", with: name) {
+            let place = item.firstRange(of: "{payload}")!
+            return (Array(item[..<place.lowerBound].utf8), Array((item[place.upperBound...] + "\n").utf8))
+        }
+        var head: [UInt8] = []
+        RequestTemplate.head(
+            plan.profile.publish, channel: name, authority: plan.publishTarget.authority,
+            extra: "Content-Length: \(plan.payloadBytes)\r\n"
+        ).append(values: [], into: &head)
+        return (head, [])
+    }
+
+    /// Without its last line end: the length of the body follows.
+    private var batchHead: [UInt8] {
+        guard let batch = plan.profile.publishBatch else { return [] }
+        var head: [UInt8] = []
+        RequestTemplate.head(batch.request, channel: "", authority: plan.publishTarget.authority).append(values: [], into: &head)
+        return head.dropLast(2)
     }
 
     private func note(_ links: [PublisherLink]) {
         gauge.ready.store(links.count { $0.wasOpened }, ordering: .relaxed)
-        gauge.delivered.store(links.reduce(0) { $0 + $1.accepted + $1.refused }, ordering: .relaxed)
+        gauge.delivered.store(links.reduce(0) { $0 + $1.accepted + $1.refused } * plan.batch, ordering: .relaxed)
         let ended = links.count { $0.why != nil }
         if ended > gauge.ended.load(ordering: .relaxed) {
             gauge.firstEnd = links.lazy.compactMap(\.why).first
@@ -121,8 +142,8 @@ struct PublisherThread {
     }
 
     private func publish(
-        _ schedule: Schedule, from next: inout Int, heads: [[UInt8]], maker: PayloadMaker, over links: [PublisherLink],
-        into result: inout PublisherResult
+        _ schedule: Schedule, from next: inout Int, wrappings: [(before: [UInt8], after: [UInt8])], maker: PayloadMaker,
+        over links: [PublisherLink], into result: inout PublisherResult
     ) {
         let now = monotonicNanoseconds()
         let first = next
@@ -132,7 +153,7 @@ struct PublisherThread {
             let channel = next % plan.channels
             let link = links[channel % links.count]
             if link.isOpen {
-                link.batch.append(contentsOf: heads[channel])
+                link.batch.append(contentsOf: wrappings[channel].before)
                 maker.append(number: UInt32(next), due: due, into: &link.batch)
                 link.batchCount += 1
                 if next >= plan.warmUp { result.lateness.record(now - due) }
@@ -146,6 +167,31 @@ struct PublisherThread {
             result.sent += link.batchCount
             link.batch.removeAll(keepingCapacity: true)
             link.batchCount = 0
+        }
+    }
+
+    /// Those that are due together go in one request.
+    private func publishBatch(
+        _ schedule: Schedule, from next: inout Int, head: [UInt8], wrappings: [(before: [UInt8], after: [UInt8])], maker: PayloadMaker,
+        over link: PublisherLink, into result: inout PublisherResult
+    ) {
+        while next < schedule.numbers.upperBound, case let due = schedule.due(next), due <= monotonicNanoseconds() {
+            let numbers = next..<next + plan.batch
+            next = numbers.upperBound
+            guard link.isOpen else {
+                result.unsent += plan.batch
+                continue
+            }
+            var body: [UInt8] = []
+            for number in numbers {
+                let wrapping = wrappings[number % plan.channels]
+                body.append(contentsOf: wrapping.before)
+                maker.append(number: UInt32(number), due: due, into: &body)
+                body.append(contentsOf: wrapping.after)
+            }
+            if numbers.lowerBound >= plan.warmUp { result.lateness.record(monotonicNanoseconds() - due) }
+            link.send(head + Array("Content-Length: \(body.count)\r\n\r\n".utf8) + body)
+            result.sent += plan.batch
         }
     }
 }

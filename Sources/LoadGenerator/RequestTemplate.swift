@@ -96,9 +96,12 @@ package struct BodyCapture: Sendable {
     private let until: UInt8
     /// How much of `after` still stands when the byte behind so much of it is another one (Knuth, Morris, Pratt).
     private let fallback: [Int]
+    private let takesLast: Bool
     private var state = State.searching(matched: 0)
 
-    package init(after: String, until: String) {
+    /// - Parameter takesLast: goes on searching behind a value, so that the last one stays.
+    package init(after: String, until: String, takesLast: Bool = false) {
+        self.takesLast = takesLast
         precondition(!after.isEmpty && until.utf8.count == 1)
         self.after = Array(after.utf8)
         self.until = until.utf8.first!
@@ -132,8 +135,8 @@ package struct BodyCapture: Sendable {
                 }
             case .inside:
                 guard byte != until, value.count < Self.valueBytesMax else {
-                    state = .done
-                    return
+                    state = takesLast ? .searching(matched: 0) : .done
+                    continue
                 }
                 value.append(byte)
             case .done:

@@ -7,16 +7,20 @@ package struct Schedule: Sendable {
     package let rate: Double
     /// The numbers of this schedule.
     package let numbers: Range<Int>
+    /// So many are due together, when the first of them is.
+    package let batch: Int
 
-    package init(start: Int64, rate: Double, numbers: Range<Int>) {
-        precondition(rate > 0, "a rate")
+    package init(start: Int64, rate: Double, numbers: Range<Int>, batch: Int = 1) {
+        precondition(rate > 0 && batch > 0, "a rate, and a message in a batch")
+        self.batch = batch
         self.start = start
         self.rate = rate
         self.numbers = numbers
     }
 
     package func due(_ number: Int) -> Int64 {
-        start + Int64((Double(number - numbers.lowerBound) * 1e9 / rate).rounded())
+        let place = number - numbers.lowerBound
+        return start + Int64((Double(place - place % batch) * 1e9 / rate).rounded())
     }
 
     /// When the last message is due; the start when there is none.

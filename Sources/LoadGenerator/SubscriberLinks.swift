@@ -12,6 +12,10 @@ final class SubscriberGroup {
     var ended = 0
     /// Why the first of them did.
     var firstEnd: String?
+    /// When all might come back; nil while they have not been cut.
+    var returnedFrom: Int64?
+    /// Nanoseconds from then until each listened again.
+    var returns = Histogram()
     /// For building requests.
     var request: [UInt8] = []
 
@@ -40,8 +44,12 @@ class SubscriberLink: Link {
     final func subscribed() {
         readyCount += 1
         group.ready += 1
+        if let from = group.returnedFrom { group.returns.record(loop.now - from) }
         if readyCount == count { group.underWay -= 1 }
     }
+
+    /// Where it would go on; nil when that is not known.
+    var position: [UInt8]? { nil }
 
     override func ended(_ why: String) {
         if readyCount < count { group.underWay -= 1 }
@@ -60,6 +68,28 @@ class SubscriberLink: Link {
 
     final func refuse(status: Int?) {
         end("the subscription was answered with \(status.map { "status \($0)" } ?? "a status that cannot be read")")
+    }
+}
+
+/// The last position that a subscriber has got, which its next connection names.
+struct PositionCapture {
+    private var capture: BodyCapture
+    private var value: [UInt8]
+
+    /// - Parameter position: the one that it begins with.
+    init(_ capture: Profile.Capture, position: [UInt8]?) {
+        guard case .body(let after, let until) = capture.place else { preconditionFailure("a position stands in a message") }
+        self.capture = BodyCapture(after: after, until: until, takesLast: true)
+        value = position ?? []
+    }
+
+    /// nil before the first.
+    var position: [UInt8]? { value.isEmpty ? nil : value }
+    /// For a request's template.
+    var values: [[UInt8]] { [value] }
+
+    mutating func read(_ bytes: UnsafeRawBufferPointer) {
+        capture.read(bytes, into: &value)
     }
 }
 
@@ -82,17 +112,21 @@ final class WebSocketLink: SubscriberLink, ResponseSink, WebSocketSink {
     private var frames = WebSocketFrames()
     private var scanner = MarkerScanner()
     private var isUpgraded = false
+    private var capture: PositionCapture?
 
-    init(loop: LinkLoop, group: SubscriberGroup, first: Int, handshake: RequestTemplate) {
+    init(loop: LinkLoop, group: SubscriberGroup, first: Int, handshake: RequestTemplate, capture: PositionCapture? = nil) {
         self.handshake = handshake
+        self.capture = capture
         super.init(loop: loop, group: group, first: first, count: 1)
     }
 
     override func opened() {
         group.request.removeAll(keepingCapacity: true)
-        handshake.append(values: [], into: &group.request)
+        handshake.append(values: capture?.values ?? [], into: &group.request)
         send(group.request)
     }
+
+    override var position: [UInt8]? { capture?.position }
 
     override func received(_ bytes: UnsafeRawBufferPointer) throws(ReadingFault) {
         var bytes = bytes
@@ -114,6 +148,7 @@ final class WebSocketLink: SubscriberLink, ResponseSink, WebSocketSink {
     func responseEnd() {}
 
     func webSocketData(_ bytes: UnsafeRawBufferPointer) {
+        capture?.read(bytes)
         scan(bytes, with: &scanner, subscriber: first)
     }
 
@@ -131,17 +166,21 @@ final class EventStreamLink: SubscriberLink, ResponseSink {
     private let head: RequestTemplate
     private var responses = ResponseReader()
     private var scanner = MarkerScanner()
+    private var capture: PositionCapture?
 
-    init(loop: LinkLoop, group: SubscriberGroup, first: Int, head: RequestTemplate) {
+    init(loop: LinkLoop, group: SubscriberGroup, first: Int, head: RequestTemplate, capture: PositionCapture? = nil) {
         self.head = head
+        self.capture = capture
         super.init(loop: loop, group: group, first: first, count: 1)
     }
 
     override func opened() {
         group.request.removeAll(keepingCapacity: true)
-        head.append(values: [], into: &group.request)
+        head.append(values: capture?.values ?? [], into: &group.request)
         send(group.request)
     }
+
+    override var position: [UInt8]? { capture?.position }
 
     override func received(_ bytes: UnsafeRawBufferPointer) throws(ReadingFault) {
         _ = try responses.read(bytes, into: self)
@@ -155,6 +194,7 @@ final class EventStreamLink: SubscriberLink, ResponseSink {
     func responseField(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {}
 
     func responseBody(_ bytes: UnsafeRawBufferPointer) {
+        capture?.read(bytes)
         scan(bytes, with: &scanner, subscriber: first)
     }
 

@@ -49,6 +49,9 @@ struct Bench: ParsableCommand {
     @Option(help: "Connections that publish; the messages of a channel go over one of them.")
     var publishers = 4
 
+    @Option(help: "Messages of one request, due together.")
+    var batch = 1
+
     @Option(help: "The server's process on this machine (repeatable).")
     var pid: [Int32] = []
 
@@ -63,6 +66,12 @@ struct Bench: ParsableCommand {
 
     @Option(help: "Seconds that subscribers rest before memory is read.")
     var settle: Double?
+
+    @Option(help: "Milliseconds that a reading thread sleeps between two looks at its sockets; 0: it is woken by what comes.")
+    var pause = 0.0
+
+    @Flag(help: "Cuts all connections, publishes --messages, and measures how long it takes until all are back and have got them.")
+    var resume = false
 
     @Flag(help: "Only what idle subscribers take; nothing is published.")
     var memory = false
@@ -99,12 +108,16 @@ struct Bench: ParsableCommand {
         )
         plan.streams = streams
         plan.channels = channels
-        plan.warmUp = warmUp ?? min(messages, Int((rate / 2).rounded(.up)))
+        let batches = max(1, min(messages, Int((rate / 2).rounded(.up))) / max(1, batch))
+        plan.warmUp = warmUp ?? (messages == 0 ? 0 : batches * batch)
+        plan.batch = batch
         plan.payloadBytes = payload
         plan.threads = threads
         plan.publishConnections = publishers
         plan.serverProcesses = pid
         plan.onlyMemory = memory
+        plan.resumes = resume
+        plan.pauseSeconds = pause / 1000
         plan.patienceSeconds = max(0, patience)
         plan.settleSeconds = max(0, settle ?? (memory ? 3 : 0.5))
         return plan

@@ -1,337 +1,336 @@
 #!/usr/bin/env python3
-"""What a delivery and an idle subscriber cost, beside the least that they could cost.
+"""What a delivery, an idle subscriber and a reconnect cost, beside the bars that are set for them.
 
-Fan-out: so many subscribers on one channel, messages published over HTTP at a steady rate at which nothing is saturated. The processor
-time of the server over that phase, per delivered message, is divided by that of `fanout floor`, a C program that only calls send() for as
-many bytes. Both run on the same processor and take turns, a slice of less than a second each, with the same client program on another
-processor: a machine that is slower for a while is slower for both. (After the pause in which the other had its turn, either is some tenths
-of a microsecond slower than in one long run.) What stands in the table is the median of the ratios of such pairs.
+Fan-out: so many subscribers, messages published over HTTP at a steady rate at which nothing is saturated. The server's processor time per
+delivery is divided by that of the floor (floor.c), a C program that does little more than one send() for each. Both have one event loop on
+the same processor, the load generator (`tocsin bench`) has another one, and a pair is a run of each right after the other, with fresh
+processes; who comes first changes. What stands in the table is the median of the ratios of the pairs.
 
-Memory: the anonymous memory of the server before and after so many idle subscribers came, per subscriber. (Its resident memory also
-counts pages of files, and what the sockets hold in the kernel is the same for every server.)
-
-Times are reported, not judged: the exit status is 1 only if a message was lost or came twice, or if something did not work.
+Times are reported, not judged: a bar that is not met is said so and no more. The exit status is 1 if a message was lost, came twice or out
+of order, or if something did not work.
 """
 
 import argparse
-import collections
-import contextlib
 import datetime
-import http.client
 import json
 import os
 import pathlib
-import platform
-import queue
 import resource
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from dataclasses import dataclass
 
-FOLDER = pathlib.Path(__file__).resolve().parent
-PROJECT = FOLDER.parent.parent
-CHANNEL = "scores.bench"
-TRANSPORTS = ("websocket", "sse")
-NAMES = {"websocket": "WebSocket", "sse": "SSE, HTTP/1.1"}
-SETTINGS = ("subscribers", "messages", "slices", "rate", "pairs", "payload", "pause", "idle")
-RATIO_BAR = 1.15
-BAR_SUBSCRIBERS = 5000
-MEMORY_BARS = {"websocket": 4.0 * 1024, "sse": 4.5 * 1024}
-# Above this, waiting for the processor begins to show in what is measured.
-BUSY_MAX = 0.85
-# Connections settle, and what opening them left to do gets done.
-SETTLE_SECONDS = 0.3
-DESCRIPTORS_BESIDES = 100
-# Between two slices: the client has read what there is.
-BREATH_SECONDS = 0.05
+import loads
+from loads import Broken
 
-Slice = collections.namedtuple("Slice", ["cpu_seconds", "seconds"])
+PROJECT = loads.FOLDER.parent.parent
+# No process may have more of its processor than that: above it, waiting begins to show in what is measured.
+BUSY_MAX = 0.65
+RATE_MIN = 1.0
+# Of the machine's time, by other processes: above it the table says so.
+OTHERS_MAX = 0.03
 
 
-class Broken(Exception):
-    """A process did not do what the benchmark needs of it."""
+class Floor(loads.Server):
+    """floor.c, with frames of so many bytes."""
+
+    profile = loads.PROFILES / "floor.json"
+
+    def __init__(self, program, folder, frame_bytes, cpus, arguments=()):
+        port, = loads.free_ports(1)
+        ports = {(is_http2, False): port for is_http2 in (False, True)}
+        super().__init__([program, "--port", port, "--bytes", frame_bytes, *arguments], ports, cpus, folder / "floor.log")
 
 
-class Child:
-    """A process that writes JSON lines, on one processor."""
+@dataclass
+class FanOut:
+    """Server CPU per delivery, beside the floor's: its bar is a ratio."""
 
-    def __init__(self, command, cpu, *, lines_on_stderr=False):
-        self.name = " ".join([pathlib.Path(command[0]).name, *command[1:2]])
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            command, stdin=pipe, stdout=subprocess.DEVNULL if lines_on_stderr else pipe, stderr=pipe if lines_on_stderr else None,
-            preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
-        )
-        self.lines = queue.Queue()
-        stream = self.process.stderr if lines_on_stderr else self.process.stdout
-        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def _read(self, stream):
-        for line in stream:
-            self.lines.put(line)
-        self.lines.put(None)
-
-    def wait(self, key, value, timeout):
-        """The next line whose member `key` is `value`."""
-        deadline = time.monotonic() + timeout
-        last = ""
-        while True:
-            try:
-                line = self.lines.get(timeout=max(0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise Broken(f"{self.name}: no {key} {value} in {timeout:.0f} s; its last line: {last}") from None
-            if line is None:
-                raise Broken(f"{self.name} ended with status {self.process.wait()} before {key} {value}; its last line: {last}")
-            last = line.decode(errors="replace").strip()
-            try:
-                members = json.loads(last)
-            except ValueError:
-                continue
-            if members.get(key) == value:
-                return members
-
-    def tell(self):
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
-
-    def stop(self):
-        """Ends its input, then asks, then kills."""
-        try:
-            self.process.stdin.close()
-        except BrokenPipeError:
-            pass
-        for ask in (lambda: None, self.process.terminate, self.process.kill):
-            ask()
-            try:
-                self.process.wait(timeout=3 if ask != self.process.kill else None)
-                return
-            except subprocess.TimeoutExpired:
-                continue
+    name: str
+    bar: float
+    transport: str
+    floor_transport: str
+    streams: int = 1
+    is_tls: bool = False
+    channels: int = 1
+    # A message for each channel in one request.
+    is_batched: bool = False
 
 
-class Server(Child):
-    """Tocsin."""
+@dataclass
+class Memory:
+    """User-space memory of an idle subscriber: its bar is in KB of 1024 bytes."""
 
-    def __init__(self, binary, cpu):
-        super().__init__([str(binary), "serve", "--port", "0", "--loops", "1", "--store", ":memory:"], cpu, lines_on_stderr=True)
-        try:
-            self.port = int(self.wait("message", "listening", 20)["port"])
-        except BaseException:
-            self.stop()
-            raise
+    name: str
+    bar: float
+    transport: str
+    streams: int = 1
+    is_tls: bool = False
+    # Of the whole measurement; with TLS the handshakes take most of the time.
+    share_of_idle: float = 1.0
 
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        super().stop()
 
-    def cpu_nanoseconds(self):
-        """By thread: what the scheduler gave it. Exact, where utime and stime count in hundredths of a second."""
-        spent = {}
-        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            try:
-                spent[task.name] = int((task / "schedstat").read_text().split()[0])
-            except FileNotFoundError:
-                continue  # a thread that has just ended
-        return spent
+@dataclass
+class Latency:
+    """p99.9 of the delivery: its bar is in ms more than the floor."""
 
-    def anonymous_bytes(self):
-        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Anonymous:"):
-                return int(line.split()[1]) * 1024
-        raise Broken("smaps_rollup has no line Anonymous")
+    name: str
+    bar: float
+
+
+@dataclass
+class Resume:
+    """All subscribers come back at once: its bar is in s until the last one is live."""
+
+    name: str
+    bar: float
+    is_tls: bool
+
+
+ROWS = {
+    "websocket": FanOut("WebSocket", 1.05, "websocket", "websocket"),
+    "sse": FanOut("SSE, HTTP/1.1", 1.08, "sse", "sse"),
+    "h2-100": FanOut("SSE, HTTP/2, 100 streams a connection", 0.15, "sse-h2", "sse", streams=100),
+    "h2-1": FanOut("SSE, HTTP/2, one stream a connection", 1.2, "sse-h2", "sse"),
+    "websocket-tls": FanOut("WebSocket, TLS 1.3; plain floor", 1.5, "websocket", "websocket", is_tls=True),
+    "h2-tls-100": FanOut("SSE, HTTP/2, TLS, 100 streams; plain floor", 0.25, "sse-h2", "sse", streams=100, is_tls=True),
+    "long-poll": FanOut("long-poll, with the next poll", 1.3, "long-poll", "long-poll"),
+    "channels": FanOut("1,000 channels, published together", 1.1, "websocket", "websocket", channels=1000, is_batched=True),
+    "channels-single": FanOut("1,000 channels, published one by one", 1.1, "websocket", "websocket", channels=1000),
+    "memory-websocket": Memory("idle: WebSocket", 3.3, "websocket"),
+    "memory-sse": Memory("idle: SSE, HTTP/1.1", 3.5, "sse"),
+    "memory-long-poll": Memory("idle: parked long-poll", 4, "long-poll"),
+    "memory-websocket-tls": Memory("idle: WebSocket, TLS", 18, "websocket", is_tls=True, share_of_idle=0.5),
+    "memory-h2-alone": Memory("idle: SSE, HTTP/2, alone on its TLS connection", 40, "sse-h2", is_tls=True, share_of_idle=0.5),
+    "memory-h2-further": Memory("idle: SSE, HTTP/2, each further stream", 1.2, "sse-h2", streams=100, is_tls=True),
+    "latency": Latency("p99.9 of the latency, WebSocket", 2),
+    "resume": Resume("all reconnect and resume", 2, False),
+    "resume-tls": Resume("all reconnect and resume, TLS", 8, True),
+}
+
+
+@dataclass
+class Settings:
+    pairs: int = 5
+    payload: int = 128
+    subscribers: int = 5000
+    # Messages a second in each channel; halved while a process is too busy.
+    rate: float = 20
+    seconds: float = 4
+    # Milliseconds that the load generator sleeps between two looks at its sockets, where processor time is measured.
+    pause: float = 2
+    idle: int = 10000
+    latency_subscribers: int = 1000
+    latency_rate: float = 20
+    latency_seconds: float = 10
+    resume_clients: int = 10000
+    # Published while all connections are cut.
+    resume_messages: int = 10
+    settle: float = 0.5
+
+
+QUICK = Settings(
+    pairs=1, subscribers=200, rate=50, seconds=0.4, idle=200, latency_subscribers=100, latency_rate=50, latency_seconds=0.4,
+    resume_clients=200, settle=0.1)
+
+
+def share_of_others(action):
+    """What `action` returns, and the share of the machine's time in which other processes than ours ran, or the host took it."""
+    def busy():
+        words = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        user, nice, system, _, _, irq, softirq, steal = (int(word) for word in words)
+        ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        spent = sum(usage.ru_utime + usage.ru_stime for usage in ours)
+        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - spent
+
+    before, start = busy(), time.monotonic()
+    result = action()
+    return result, max(0, busy() - before) / (time.monotonic() - start) / os.cpu_count()
 
 
 class Bench:
-    def __init__(self, options, binary, fanout):
-        self.options = options
+    def __init__(self, settings, binary, folder):
+        self.settings = settings
         self.binary = binary
-        self.fanout = fanout
-        processors = sorted(os.sched_getaffinity(0))
-        # Interrupts tend to go to the first one, so the server has the last.
-        self.client_cpu, self.server_cpu = processors[0], processors[-1]
-        self.payload = make_payload(options.payload)
-        os.sched_setaffinity(0, {self.client_cpu})
+        self.folder = pathlib.Path(folder)
+        self.processors = loads.Processors()
+        self.certificate = loads.make_certificate(self.folder)
+        self.floor_program = compile_floor(self.folder)
+        self.faults = []
+        self.others = 0.0
 
-    # Fan-out
+    def run(self, row_name, make_server, *, may_fail=False, **options):
+        """A fresh server and one load; answers the report."""
+        def go():
+            with make_server() as server:
+                return loads.bench(self.binary, server, self.processors.generator, payload=self.settings.payload, **options)
 
-    def load(self, port, transport, subscribers, messages, size=None):
-        command = [
-            self.fanout, "load", "--port", port, "--transport", transport, "--channel", CHANNEL, "--subscribers", subscribers,
-            "--messages", messages, "--cpu", self.client_cpu, "--pause", self.options.pause,
-        ]
-        if size is not None:
-            command += ["--bytes", size]
-        return Child([str(part) for part in command], self.client_cpu)
+        report, others = share_of_others(go)
+        self.others = max(self.others, others)
+        fault = loads.what_went_wrong(report)
+        if fault and not may_fail:
+            self.faults.append(f"{row_name}: {fault}")
+            log(f"NOT WHOLE: {self.faults[-1]}")
+        return report
 
-    def result_of(self, load):
-        result = load.wait("event", "result", 30)
-        for fault in ("lost", "repeated", "closed", "malformed"):
-            if result[fault]:
-                raise Broken(f"{result['transport']}: {result[fault]} {fault} of {result['delivered'] + result['lost']}: {result}")
-        return result
+    def floor(self, frame_bytes):
+        return Floor(self.floor_program, self.folder, frame_bytes, self.processors.server)
 
-    def frame_bytes(self, transport):
-        """The size of a notification on the wire, its mean: the numbers in it grow."""
-        messages = self.messages_in_all()
-        with Server(self.binary, self.server_cpu) as server, self.load(server.port, transport, 1, messages) as load:
-            load.wait("event", "ready", 60)
-            with Publisher(server.port, self.payload) as publisher:
-                publisher.publish(messages, 1000)
-            return self.result_of(load)["bytes_per_message"]
+    def tocsin(self):
+        return loads.Tocsin(self.binary, self.folder, self.certificate, self.processors.server)
 
-    def messages_in_all(self):
-        return self.options.slices * (1 + self.options.messages)
+    # Server CPU per delivery
 
-    def tocsin_slice(self, server, publisher):
-        publisher.publish(1, self.options.rate)
-        start, before = time.monotonic(), server.cpu_nanoseconds()
-        publisher.publish(self.options.messages, self.options.rate)
-        after, seconds = server.cpu_nanoseconds(), time.monotonic() - start
-        return Slice(sum(after[thread] - before.get(thread, 0) for thread in after) / 1e9, seconds)
+    def fan_out(self, key, row):
+        settings = self.settings
+        channels = min(row.channels, settings.subscribers // 5) if row.channels > 1 else 1
+        frame_bytes = 0
 
-    def floor_slice(self, floor):
-        floor.tell()
-        sent = floor.wait("event", "result", self.options.messages / self.options.rate + 30)
-        if sent["refused"]:
-            raise Broken(f"the floor's sockets were full {sent['refused']} times: lower the rate")
-        return Slice(sent["cpu_seconds"], sent["seconds"])
+        batch = channels if row.is_batched else 1
 
-    def slices(self, server, publisher, floor):
-        """In turns of less than a second, and who comes first changes: the machine is as fast for one as for the other.
+        def run(who, rate, seconds, **besides):
+            is_floor = who == "floor"
+            return self.run(
+                f"{key}, {who}", (lambda: self.floor(frame_bytes)) if is_floor else self.tocsin,
+                transport=row.floor_transport if is_floor else row.transport, streams=1 if is_floor else row.streams,
+                is_tls=row.is_tls and not is_floor, subscribers=settings.subscribers, channels=channels, batch=batch,
+                rate=rate * channels, messages=max(2, round(seconds * rate)) * channels, pause=settings.pause, settle=settings.settle,
+                **besides)
 
-        Each turn begins with a message that is not measured, as the caches are full of what the other needs.
-        """
-        runs = {"tocsin": lambda: self.tocsin_slice(server, publisher), "floor": lambda: self.floor_slice(floor)}
-        done = {"tocsin": [], "floor": []}
-        for number in range(self.options.slices):
-            for who in sorted(runs, reverse=number % 2 == 0):
-                done[who].append(runs[who]())
-                time.sleep(BREATH_SECONDS)
-        return done
-
-    def pair(self, transport, size):
-        """Tocsin and the floor beside each other, each with its own subscribers."""
-        options = self.options
-        messages = self.messages_in_all()
-        command = [
-            self.fanout, "floor", "--port", 0, "--subscribers", options.subscribers, "--bytes", size, "--messages", options.messages,
-            "--slices", options.slices, "--rate", options.rate, "--cpu", self.server_cpu,
-        ]
-        with contextlib.ExitStack() as stack:
-            server = stack.enter_context(Server(self.binary, self.server_cpu))
-            floor = stack.enter_context(Child([str(part) for part in command], self.server_cpu))
-            port = floor.wait("event", "listening", 10)["port"]
-            load = stack.enter_context(self.load(server.port, transport, options.subscribers, messages))
-            raw_load = stack.enter_context(self.load(port, "raw", options.subscribers, messages, size))
-            for child in (load, raw_load, floor):
-                child.wait("event", "ready", 60)
-            publisher = stack.enter_context(Publisher(server.port, self.payload))
-            time.sleep(SETTLE_SECONDS)
-            done = self.slices(server, publisher, floor)
-            results = {"tocsin": self.result_of(load), "floor": self.result_of(raw_load)}
-        measured = options.subscribers * options.messages * options.slices
-        return {who: figures_of(done[who], results[who], measured) for who in done}
-
-    def fan_out(self, transports):
-        sizes = {transport: self.frame_bytes(transport) for transport in transports}
-        pairs = {transport: [] for transport in transports}
-        for number in range(self.options.pairs):
-            for transport, done in pairs.items():
-                pair = self.pair(transport, round(sizes[transport]))
-                pair["ratio"] = pair["tocsin"]["cpu_us"] / pair["floor"]["cpu_us"]
-                done.append(pair)
-                log(f"{NAMES[transport]}, pair {number + 1}: floor {pair['floor']['cpu_us']:.3f} us, "
-                    f"Tocsin {pair['tocsin']['cpu_us']:.3f} us, {pair['ratio']:.3f}")
-        return {transport: summary(done) for transport, done in pairs.items()}
+        rate = settings.rate
+        while True:
+            # What a message of Tocsin has on the wire is what the floor sends.
+            report = run("tocsin", rate, min(1, settings.seconds), may_fail=True)
+            frame_bytes = round(report["wire_bytes_in_per_delivery"] or 0)
+            probes = [report] + ([run("floor", rate, min(1, settings.seconds), may_fail=True)] if frame_bytes else [])
+            busiest = max(busy_share(report) for report in probes)
+            is_whole = len(probes) == 2 and not any(map(loads.what_went_wrong, probes))
+            if is_whole and (busiest <= BUSY_MAX or rate <= RATE_MIN):
+                break
+            if rate <= RATE_MIN:
+                raise Broken(f"{key}: not whole at {rate:g} messages a second: {[loads.what_went_wrong(probe) for probe in probes]}")
+            log(f"{row.name}: busy {busiest:.0%} at {rate:g} messages a second in each channel; half of it")
+            rate /= 2
+        pairs = []
+        for number in range(settings.pairs):
+            pair = {who: run(who, rate, settings.seconds) for who in (("tocsin", "floor") if number % 2 else ("floor", "tocsin"))}
+            frame_bytes = round(pair["tocsin"]["wire_bytes_in_per_delivery"] or frame_bytes)
+            figures = {who: pair[who]["server_cpu_us_per_delivery"] for who in pair}
+            if not figures["tocsin"] or not figures["floor"]:
+                raise Broken(f"{key}: nothing was delivered, or the server's processor time is not known: {pair}")
+            pairs.append({
+                "ratio": figures["tocsin"] / figures["floor"], "tocsin_us": figures["tocsin"], "floor_us": figures["floor"],
+                "busiest": max(map(busy_share, pair.values())), "delivered": pair["tocsin"]["delivered"]})
+            log(f"{row.name}, pair {number + 1}: floor {figures['floor']:.3f} us, Tocsin {figures['tocsin']:.3f} us, "
+                f"{pairs[-1]['ratio']:.3f}")
+        ratios = [pair["ratio"] for pair in pairs]
+        figures = {
+            "figure": median(ratios), "bar": row.bar, "unit": "x floor", "ratios": [round(ratio, 4) for ratio in ratios],
+            "tocsin_us": median([pair["tocsin_us"] for pair in pairs]), "floor_us": median([pair["floor_us"] for pair in pairs]),
+            "bytes_per_delivery": frame_bytes, "rate_per_channel": rate, "subscribers": settings.subscribers, "channels": channels,
+            "delivered": sum(pair["delivered"] for pair in pairs), "busiest": round(max(pair["busiest"] for pair in pairs), 3)}
+        detail = (f"pairs {min(ratios):.2f} to {max(ratios):.2f}; floor {figures['floor_us']:.2f} us, "
+                  f"Tocsin {figures['tocsin_us']:.2f} us, {frame_bytes} bytes, {settings.subscribers} subscribers at {rate:g}/s")
+        return figures, f"{figures['figure']:.2f} x floor", f"{row.bar:.2f}", detail
 
     # Memory
 
-    def idle(self, transport):
-        with Server(self.binary, self.server_cpu) as server:
-            # The first requests make what is made once.
-            with Publisher(server.port, self.payload) as publisher:
-                publisher.publish(1, 1000)
-            time.sleep(SETTLE_SECONDS)
-            before = server.anonymous_bytes()
-            with self.load(server.port, transport, self.options.idle, 0) as load:
-                load.wait("event", "ready", 120)
-                time.sleep(2 * SETTLE_SECONDS)
-                after = server.anonymous_bytes()
-        each = (after - before) / self.options.idle
-        log(f"{NAMES[transport]}, idle: {each:.0f} bytes each")
-        return {"subscribers": self.options.idle, "bytes_each": round(each), "bar": MEMORY_BARS[transport]}
+    def memory(self, key, row, results):
+        count = max(row.streams, round(self.settings.idle * row.share_of_idle))
+
+        def idle(streams):
+            return self.run(
+                key, self.tocsin, transport=row.transport, is_tls=row.is_tls, streams=streams, subscribers=count, memory=True,
+                settle=max(1, 4 * self.settings.settle))["memory"]["user_bytes_per_subscriber"]
+
+        each = idle(row.streams)
+        if row.streams > 1:
+            # A connection with many streams is one that has its stream alone, and the further ones.
+            alone = results.get("memory-h2-alone", {}).get("figure")
+            alone = alone * 1024 if alone is not None else idle(1)
+            each = (each * row.streams - alone) / (row.streams - 1)
+        figures = {"figure": round(each / 1024, 3), "bar": row.bar, "unit": "KB", "subscribers": count}
+        return figures, f"{each / 1024:.2f} KB", f"{row.bar:g}", f"{count} subscribers"
+
+    # Latency
+
+    def latency(self, key, row):
+        settings = self.settings
+        options = {
+            "transport": "websocket", "subscribers": settings.latency_subscribers, "rate": settings.latency_rate,
+            "messages": round(settings.latency_rate * settings.latency_seconds), "settle": settings.settle}
+        report = self.run(key, self.tocsin, **dict(options, messages=10))
+        frame_bytes = round(report["wire_bytes_in_per_delivery"])
+        makers = {"floor": lambda: self.floor(frame_bytes), "tocsin": self.tocsin}
+        pairs = []
+        for number in range(settings.pairs):
+            order = ("tocsin", "floor") if number % 2 else ("floor", "tocsin")
+            pair = {who: self.run(f"{key}, {who}", makers[who], **options)["latency_ms"] for who in order}
+            pairs.append(pair)
+            log(f"{row.name}, pair {number + 1}: floor {pair['floor']['p99_9']:.2f} ms, Tocsin {pair['tocsin']['p99_9']:.2f} ms")
+        more = [pair["tocsin"]["p99_9"] - pair["floor"]["p99_9"] for pair in pairs]
+        figures = {"figure": median(more), "bar": row.bar, "unit": "ms more than the floor", "pairs": [round(value, 3) for value in more],
+                   "subscribers": settings.latency_subscribers, "rate": settings.latency_rate}
+        for who in makers:
+            figures[f"{who}_ms"] = {name: median([pair[who][name] for pair in pairs]) for name in ("p50", "p99", "p99_9")}
+        spelled = ", ".join(
+            f"{name} {'/'.join(format(figures[f'{who}_ms'][quantile], '.1f') for quantile in ('p50', 'p99', 'p99_9'))}"
+            for name, who in (("floor", "floor"), ("Tocsin", "tocsin")))
+        detail = f"p50/p99/p99.9 in ms: {spelled}; {settings.latency_subscribers} subscribers at {settings.latency_rate:g}/s"
+        return figures, f"{figures['figure']:+.2f} ms", f"floor +{row.bar:g}", detail
+
+    # Reconnecting
+
+    def resume(self, key, row):
+        settings = self.settings
+        reports = []
+        for number in range(settings.pairs):
+            reports.append(self.run(
+                key, self.tocsin, transport="websocket", is_tls=row.is_tls, subscribers=settings.resume_clients, rate=100, warm_up=2,
+                messages=settings.resume_messages, resume=True, settle=settings.settle))
+            log(f"{row.name}, run {number + 1}: {reports[-1]['resumed_seconds']:.2f} s")
+        seconds = [report["resumed_seconds"] for report in reports]
+        figures = {
+            "figure": median(seconds), "bar": row.bar, "unit": "s", "runs": seconds, "clients": settings.resume_clients,
+            "server_cpu_seconds": median([report["server_cpu_seconds"] for report in reports]),
+            "generator_cpu_share": median([report["generator_cpu_share_of_a_core"] for report in reports])}
+        detail = (f"{min(seconds):.2f} to {max(seconds):.2f} s; {settings.resume_clients} clients that missed {settings.resume_messages} "
+                  f"messages; server CPU {figures['server_cpu_seconds']:.2f} s, load generator at {figures['generator_cpu_share']:.0%}")
+        return figures, f"{figures['figure']:.2f} s", f"{row.bar:g}", detail
+
+    # All
+
+    def rows(self, keys):
+        """Measures; yields for each row its key, figures and cells."""
+        results = {}
+        for key in keys:
+            row = ROWS[key]
+            measure = {FanOut: self.fan_out, Memory: self.memory, Latency: self.latency, Resume: self.resume}[type(row)]
+            figures, *cells = measure(key, row, results) if isinstance(row, Memory) else measure(key, row)
+            results[key] = figures
+            yield key, figures, cells
 
 
-class Publisher:
-    """Publishes over one connection."""
-
-    def __init__(self, port, payload):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        self.connection.connect()
-        self.payload = payload
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.connection.close()
-
-    def publish(self, count, rate):
-        start = time.monotonic()
-        for number in range(1, count + 1):
-            time.sleep(max(0, start + number / rate - time.monotonic()))
-            self.connection.request("POST", f"/v1/channels/{CHANNEL}", self.payload, {"Content-Type": "application/json"})
-            answer = self.connection.getresponse()
-            body = answer.read()
-            if answer.status != 201:
-                raise Broken(f"publishing was answered {answer.status}: {body[:200]!r}")
+def busy_share(report):
+    """Of a processor: the server's or the load generator's, whichever is more."""
+    return max(report["server_cpu_share_of_a_core"] or 0, report["generator_cpu_share_of_a_core"] or 0)
 
 
-def make_payload(size):
-    """JSON of so many bytes."""
-    empty = len(json.dumps({"text": ""}, separators=(",", ":")))
-    return json.dumps({"text": "x" * max(0, size - empty)}, separators=(",", ":")).encode()
-
-
-def figures_of(slices, result, measured):
-    """Of one side of a pair."""
-    cpu_seconds, seconds = sum(slice.cpu_seconds for slice in slices), sum(slice.seconds for slice in slices)
-    return {
-        "cpu_us": cpu_seconds * 1e6 / measured, "bytes": result["bytes_per_message"], "delivered": result["delivered"],
-        "busiest": max(cpu_seconds, result["cpu_seconds"] * measured / result["delivered"]) / seconds,
-    }
-
-
-def summary(pairs):
-    def median(who):
-        return round(statistics.median(pair[who]["cpu_us"] for pair in pairs), 4)
-
-    return {
-        "ratio": round(statistics.median(pair["ratio"] for pair in pairs), 4), "bar": RATIO_BAR,
-        "ratios": [round(pair["ratio"], 4) for pair in pairs], "floor_us": median("floor"), "tocsin_us": median("tocsin"),
-        "bytes_on_the_wire": round(pairs[0]["tocsin"]["bytes"], 1), "delivered": sum(pair["tocsin"]["delivered"] for pair in pairs),
-        "lost": 0, "repeated": 0, "busiest": round(max(pair[who]["busiest"] for pair in pairs for who in ("tocsin", "floor")), 3),
-    }
+def median(values):
+    return round(statistics.median(values), 4)
 
 
 def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def compile_fanout(folder):
-    program = pathlib.Path(folder) / "fanout"
+def compile_floor(folder):
+    program = folder / "floor"
     flags = ["-std=c17", "-O2", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["cc", *flags, "-o", str(program), str(FOLDER / "fanout.c")], check=True)
+    subprocess.run(["cc", *flags, "-o", str(program), str(loads.FOLDER / "floor.c")], check=True)
     return program
 
 
@@ -343,102 +342,79 @@ def find_binary():
     return binary
 
 
-def allow_descriptors(wanted):
-    """Raises the limit for this process and those it starts; says how many subscribers it has room for."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most == resource.RLIM_INFINITY or wanted + DESCRIPTORS_BESIDES <= most:
-        return wanted
-    log(f"the limit of {most} descriptors leaves room for fewer than {wanted} subscribers")
-    return most - DESCRIPTORS_BESIDES
+def table(lines):
+    lines = [("what", "figure", "bar", "met", ""), *lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[4]]).rstrip() for line in lines)
 
 
-def processor_name():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
-
-
-def table(results):
-    rows = [("what", "figure", "bar", "met", "")]
-    for transport, figures in results["fan_out"].items():
-        detail = f"floor {figures['floor_us']:.2f} us, Tocsin {figures['tocsin_us']:.2f} us, {figures['bytes_on_the_wire']:.0f} bytes"
-        rows.append((f"{NAMES[transport]}: processor time per delivery", f"{figures['ratio']:.3f} x floor", f"{figures['bar']:.2f}",
-                     verdict(figures["ratio"], figures["bar"], results), detail))
-    for transport, figures in results["memory"].items():
-        rows.append((f"{NAMES[transport]}: memory of an idle subscriber", f"{figures['bytes_each'] / 1024:.2f} KB",
-                     f"{figures['bar'] / 1024:.2f} KB", verdict(figures["bytes_each"], figures["bar"], results),
-                     f"{figures['subscribers']} subscribers"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]).rstrip() for row in rows)
-
-
-def verdict(figure, bar, results):
-    """The bars are for the whole benchmark: with few subscribers the publishing itself is most of what is measured."""
-    if results["settings"]["subscribers"] < BAR_SUBSCRIBERS:
-        return "-"
-    return "yes" if figure <= bar else "no"
-
-
-def notes(bench, results):
-    if bench.client_cpu == bench.server_cpu:
-        yield "one processor for all: server and client took turns, the figures are not comparable with others"
-    busiest = max((figures["busiest"] for figures in results["fan_out"].values()), default=0)
-    if busiest > BUSY_MAX:
-        yield f"a process had {busiest:.0%} of its processor: lower --rate"
+def chosen_rows(text):
+    """Those that are named, or whose names begin so: `memory` stands for all of its rows."""
+    if not text:
+        return list(ROWS)
+    chosen = []
+    for name in text.split(","):
+        found = [key for key in ROWS if key == name] or [key for key in ROWS if key.startswith(f"{name}-")]
+        if name == "memory-h2":
+            found = [key for key in ROWS if key.startswith("memory-h2")]
+        if not found:
+            raise Broken(f"no row is called {name}; there are {', '.join(ROWS)}")
+        chosen += found
+    return [key for key in ROWS if key in chosen]
 
 
 def read_options():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--quick", action="store_true", help="a short form that shows that all works; its figures mean little")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="little load: shows that all works; its figures mean little")
+    parser.add_argument("--only", help=f"rows, with commas between them: {', '.join(ROWS)}")
+    parser.add_argument("--pairs", type=int, help="of runs, of which medians are taken (5; quick 1)")
+    parser.add_argument("--rate", type=float, help="messages a second in each channel (20; quick 50); halved while a process is too busy")
     parser.add_argument("--subscribers", type=int, help="of the fan-out (5000; quick 200)")
-    parser.add_argument("--messages", type=int, help="measured in a slice of it (8; quick 10)")
-    parser.add_argument("--slices", type=int, help="of each of Tocsin and the floor in a pair (10; quick 5)")
-    parser.add_argument("--rate", type=float, help="messages a second (20; quick 100)")
-    parser.add_argument("--pairs", type=int, help="of new processes of Tocsin and of the floor (5; quick 1)")
-    parser.add_argument("--payload", type=int, default=128, help="bytes of what is published (128)")
-    parser.add_argument("--idle", type=int, help="idle subscribers (10000; quick 1000); 0 leaves them out")
-    parser.add_argument("--pause", type=float, default=2, help="milliseconds that the client sleeps between two looks (2); 0: none")
-    parser.add_argument("--transport", choices=TRANSPORTS, action="append", help="only this one")
+    parser.add_argument("--pause", type=float, help="milliseconds between two looks of the load generator at its sockets (2)")
     parser.add_argument("--out", type=pathlib.Path, help="a file for the figures, as JSON")
-    options = parser.parse_args()
-    defaults = (200, 10, 5, 100.0, 1, 1000) if options.quick else (5000, 8, 10, 20.0, 5, 10_000)
-    for name, value in zip(("subscribers", "messages", "slices", "rate", "pairs", "idle"), defaults):
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    return options
+    return parser.parse_args()
 
 
-def run(options, fanout):
-    bench = Bench(options, find_binary(), fanout)
-    transports = options.transport or TRANSPORTS
-    results = {
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": {"processor": processor_name(), "processors": os.cpu_count(), "kernel": platform.release()},
-        "settings": {name: getattr(options, name) for name in SETTINGS},
-        "fan_out": bench.fan_out(transports) if options.pairs else {},
-        "memory": {transport: bench.idle(transport) for transport in transports} if options.idle else {},
-    }
-    print(table(results))
-    for note in notes(bench, results):
-        print(f"note: {note}")
+def run(options, folder):
+    settings = QUICK if options.quick else Settings()
+    for name in ("pairs", "rate", "subscribers", "pause"):
+        if getattr(options, name) is not None:
+            setattr(settings, name, getattr(options, name))
+    if settings.pairs < 1 or settings.subscribers < 10 or settings.rate <= 0:
+        raise Broken("there is at least one pair, and ten subscribers, and a rate")
+    bench = Bench(settings, find_binary(), folder)
+    start = time.monotonic()
+    lines, rows = [], {}
+    for key, figures, (figure, bar, detail) in bench.rows(chosen_rows(options.only)):
+        # With little load the publishing itself is most of what is measured.
+        figures["met"] = None if options.quick else figures["figure"] <= figures["bar"]
+        rows[key] = {"name": ROWS[key].name, **figures}
+        lines.append((ROWS[key].name, figure, bar, {None: "-", True: "yes", False: "NO"}[figures["met"]], detail))
+    print(table(lines))
+    if bench.processors.are_shared:
+        print("note: one processor for all: server and load generator took turns, the figures are not comparable with others")
+    if bench.others > OTHERS_MAX and not options.quick:
+        print(f"note: other processes, or the host, took up to {bench.others:.0%} of the machine's time")
     if options.out:
+        document = {
+            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "machine": loads.machine(),
+            "seconds": round(time.monotonic() - start), "share_of_others": round(bench.others, 3), "settings": vars(settings), "rows": rows,
+            "faults": bench.faults}
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        options.out.write_text(json.dumps(document, indent=2) + "\n")
+    for fault in bench.faults:
+        print(f"not whole: {fault}", file=sys.stderr)
+    return 1 if bench.faults else 0
 
 
 def main():
     options = read_options()
-    options.subscribers = allow_descriptors(options.subscribers)
-    options.idle = allow_descriptors(options.idle)
     try:
         with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder:
-            run(options, compile_fanout(folder))
+            return run(options, folder)
     except (Broken, subprocess.CalledProcessError, OSError) as problem:
         log(f"bench: {problem}")
         return 1
-    return 0
 
 
 if __name__ == "__main__":

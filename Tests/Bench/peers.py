@@ -9,26 +9,22 @@ Times are reported, not judged: the exit status is 1 only if a message was lost,
 """
 
 import argparse
-import contextlib
 import datetime
 import getpass
 import grp
 import json
 import os
 import pathlib
-import platform
 import shutil
-import signal
-import socket
-import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-FOLDER = pathlib.Path(__file__).resolve().parent
-PROFILES = FOLDER / "profiles"
+import loads
+from loads import Broken
+
 NCHAN_MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 PEERS = ("tocsin", "nchan")
 # Name, transport, streams a connection, TLS.
@@ -52,9 +48,6 @@ FIGURES = (
     ("user memory", ("memory", "user_bytes_per_subscriber"), "B", 0),
     ("all subscribed", ("subscribed_seconds",), "s", 3),
 )
-START_SECONDS = 20
-# A run is ended when it takes so much longer than its messages.
-RUN_SECONDS_BESIDES = 180
 
 NGINX = """
 load_module {module};
@@ -86,91 +79,13 @@ http {{
 """
 
 
-class Broken(Exception):
-    """Something did not do what the comparison needs of it."""
+class Nchan(loads.Server):
+    """With one worker."""
 
+    profile = loads.PROFILES / "nchan.json"
 
-def free_ports(count):
-    """Ports that nothing listens on; asked for together, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def make_certificate(folder):
-    chain, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)],
-        check=True, capture_output=True, timeout=30)
-    return chain, key
-
-
-def wait_for_port(port, process, what):
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        if process.poll() is not None:
-            raise Broken(f"{what} ended with status {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        if time.monotonic() > deadline:
-            raise Broken(f"{what} does not listen")
-        time.sleep(0.02)
-
-
-class Server:
-    """A server as a process, on the processors of `cpus`; the ports it listens on by (is HTTP/2, is TLS)."""
-
-    def __init__(self, command, ports, cpus, log):
-        self.ports = ports
-        with open(log, "ab") as output:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=lambda: os.sched_setaffinity(0, cpus))
-        try:
-            wait_for_port(ports[False, False], self.process, command[0])
-        except Broken as fault:
-            self.stop()
-            raise Broken(f"{fault}: {pathlib.Path(log).read_text(errors='replace')[-2000:]}") from None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def url(self, is_http2, is_tls):
-        return f"{'https' if is_tls else 'http'}://127.0.0.1:{self.ports[is_http2, is_tls]}"
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class Tocsin(Server):
-    def __init__(self, options, folder, certificate, cpus):
-        plain, tls = free_ports(2)
-        command = [
-            options.binary, "serve", "--port", plain, "--tls-port", tls, "--certificate", certificate[0], "--key", certificate[1],
-            "--loops", 1, "--store", ":memory:", "--drain", 0,
-        ]
-        ports = {(is_http2, is_tls): tls if is_tls else plain for is_http2 in (False, True) for is_tls in (False, True)}
-        super().__init__([str(part) for part in command], ports, cpus, folder / "tocsin.log")
-
-    @property
-    def processes(self):
-        return [self.process.pid]
-
-
-class Nchan(Server):
-    def __init__(self, options, folder, certificate, cpus):
-        plain, http2, tls = free_ports(3)
+    def __init__(self, _, folder, certificate, cpus):
+        plain, http2, tls = loads.free_ports(3)
         configuration = folder / "nginx.conf"
         configuration.write_text(NGINX.format(
             module=NCHAN_MODULE, user=getpass.getuser(), group=grp.getgrgid(os.getgid()).gr_name, folder=folder, plain=plain, http2=http2,
@@ -183,7 +98,7 @@ class Nchan(Server):
     @property
     def processes(self):
         """The worker: the process that serves. The master only waits."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + loads.START_SECONDS
         while True:
             path = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
             workers = [int(word) for word in path.read_text().split()]
@@ -194,27 +109,15 @@ class Nchan(Server):
             time.sleep(0.02)
 
 
-def run(options, peer, load, folder, certificate, server_cpus, client_cpus):
+def run(options, peer, load, folder, certificate, processors):
     """One run: a fresh server, one load; answers the load generator's report."""
-    name, transport, streams, is_tls = load
-    with {"tocsin": Tocsin, "nchan": Nchan}[peer](options, folder, certificate, server_cpus) as server:
-        command = [
-            options.binary, "bench", "--url", server.url(transport == "sse-h2", is_tls), "--publish-url", server.url(False, False),
-            "--transport", transport, "--streams", streams, "--subscribers", options.subscribers, "--channels", options.channels,
-            "--rate", options.rate, "--messages", options.messages, "--payload", options.payload, "--publishers", 1,
-            "--profile", PROFILES / f"{peer}.json", "--json", "-",
-        ]
-        for process in server.processes:
-            command += ["--pid", process]
-        seconds = RUN_SECONDS_BESIDES + 2 * options.messages / options.rate
-        done = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, timeout=seconds,
-            preexec_fn=lambda: os.sched_setaffinity(0, client_cpus))
-        try:
-            report = json.loads(done.stdout)
-        except ValueError:
-            raise Broken(f"{peer}, {name}: the load generator ended with {done.returncode}: {done.stderr[-2000:]}") from None
-    return report
+    _, transport, streams, is_tls = load
+    server_of = {"tocsin": loads.Tocsin, "nchan": Nchan}[peer]
+    with server_of(options.binary, folder, certificate, processors.server) as server:
+        return loads.bench(
+            options.binary, server, processors.generator, transport=transport, is_tls=is_tls, streams=streams,
+            subscribers=options.subscribers, channels=options.channels, rate=options.rate, messages=options.messages,
+            payload=options.payload, publishers=1)
 
 
 def value_of(report, path):
@@ -224,17 +127,17 @@ def value_of(report, path):
     return value
 
 
-def compare(options, load, folder, certificate, server_cpus, client_cpus):
+def compare(options, load, folder, certificate, processors):
     """The pairs of a load; answers its figures and what went wrong."""
     reports = {peer: [] for peer in PEERS}
     faults = []
     for pair in range(options.pairs):
         for peer in PEERS if pair % 2 == 0 else PEERS[::-1]:
-            report = run(options, peer, load, folder, certificate, server_cpus, client_cpus)
+            report = run(options, peer, load, folder, certificate, processors)
             reports[peer].append(report)
-            if not report["whole"]:
-                counts = {name: report[name] for name in ("lost", "repeated", "reordered", "foreign", "subscribers_ended")}
-                faults.append(f"{load[0]}, {peer}: {counts}, of {report['expected']}; {report.get('first_end', '')}")
+            fault = loads.what_went_wrong(report)
+            if fault:
+                faults.append(f"{load[0]}, {peer}: {fault}")
     figures = []
     for name, path, unit, digits in FIGURES:
         values = {peer: [value_of(report, path) for report in reports[peer]] for peer in PEERS}
@@ -279,25 +182,22 @@ def main():
     loads = [load for load in LOADS if not options.only or options.only.lower() in load[0].lower()]
     if not loads:
         sys.exit(f"no load has {options.only!r} in its name: {', '.join(load[0] for load in LOADS)}")
-    processors = sorted(os.sched_getaffinity(0))
-    # Interrupts tend to go to the first one, so the server has the last.
-    server_cpus, client_cpus = {processors[-1]}, set(processors[:-1]) or {processors[-1]}
+    processors = loads.Processors()
     results, faults = [], []
     print(f"{options.subscribers} subscribers, {options.channels} channels, {options.rate:g} messages/s of {options.payload} bytes, "
           f"medians of {options.pairs} pairs", flush=True)
     with tempfile.TemporaryDirectory(prefix="tocsin-peers-") as name:
         folder = pathlib.Path(name)
-        certificate = make_certificate(folder)
+        certificate = loads.make_certificate(folder)
         for load in loads:
-            result, wrong = compare(options, load, folder, certificate, server_cpus, client_cpus)
+            result, wrong = compare(options, load, folder, certificate, processors)
             say_table(result, with_head=not results)
             results.append(result)
             faults += wrong
     if options.out:
         document = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "machine": {"kernel": platform.release(), "processors": len(processors), "openssl": ssl.OPENSSL_VERSION,
-                        "peer": nginx_version()},
+            "machine": {**loads.machine(), "peer": nginx_version()},
             "settings": {name: getattr(options, name) for name in ("subscribers", "channels", "rate", "messages", "payload", "pairs")},
             "loads": results,
         }

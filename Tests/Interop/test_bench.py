@@ -16,7 +16,7 @@ def command(server, transport, *, tls=False, **options):
     options = {"subscribers": 24, "channels": 3, "rate": 120, "messages": 90, "payload": 200, "warm_up": 15, "settle": 0.1, **options}
     line = [binary(), "bench", "--url", server.tls_url if tls else server.url, "--transport", transport, "--pid", server.process.pid]
     for name, value in options.items():
-        line += ["--" + name.replace("_", "-"), value]
+        line += ["--" + name.replace("_", "-")] + ([] if value is True else [value])
     return [str(part) for part in [*line, "--json", "-"]]
 
 
@@ -47,6 +47,35 @@ def test_nothing_is_lost_or_repeated(server, transport, tls):
     assert (report["wire_bytes_out_per_delivery"] > 50) == (transport == "long-poll")
     # 90 messages at 120 a second are due within 0.74 s, and the schedule does not wait.
     assert report["measured_seconds"] > 89 / 120
+
+
+def test_batches_arrive_as_single_messages_do(server):
+    status, report = bench(server, "websocket", batch=15, publishers=4)
+    assert status == 0, report
+    assert report["delivered"] == report["expected"] == 24 * (90 + 15) // 3
+    assert report["published"] == {"sent": 105, "accepted": 105, "refused": 0, "unanswered": 0, "unsent": 0}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_all_come_back_and_get_what_they_missed(server, transport, tls):
+    status, report = bench(server, transport, tls=tls, resume=True, threads=2, messages=30)
+    assert status == 0, report
+    assert report["delivered"] == report["expected"] == 24 * (30 + 15) // 3
+    assert report["resumed_ms"]["count"] == 24
+    assert 0 < report["resumed_ms"]["max"] <= 1000 * report["resumed_seconds"] < 1000 * SECONDS_MAX
+
+
+def test_who_comes_back_to_the_wrong_place_is_seen(server, tmp_path):
+    """With a position that is always the beginning, messages come again; without one, what was missed is lost."""
+    for place, count in (("&after=earliest", "repeated"), ("", "lost")):
+        profile = json.loads((ROOT / "Tests/Bench/profiles/tocsin.json").read_text())
+        profile["resume"]["path"] = "/v1/subscribe?channel={channel}" + place
+        path = tmp_path / "profile.json"
+        path.write_text(json.dumps(profile))
+        status, report = bench(server, "websocket", profile=path, resume=True, patience=0.5)
+        assert status == 1 and not report["whole"]
+        assert report[count] > 0
 
 
 def test_memory_alone(fresh_server):

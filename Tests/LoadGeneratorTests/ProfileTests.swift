@@ -9,12 +9,13 @@ import Testing
     @Test("the profiles that ship can be read, and the built-in one is the file's")
     func files() throws {
         #expect(String(decoding: try Data(contentsOf: Self.folder.appending(path: "tocsin.json")), as: UTF8.self) == Profile.tocsin)
-        for name in ["tocsin", "nchan"] {
+        for name in ["tocsin", "nchan", "floor"] {
             let profile = try Profile(Array(try Data(contentsOf: Self.folder.appending(path: "\(name).json"))))
             #expect(profile.name == name)
             #expect(profile.publish.method == "POST")
             #expect(profile.webSocket != nil && profile.eventStream != nil && profile.longPoll != nil)
-            #expect(profile.channelName(run: 1, number: 2) != profile.channelName(run: 2, number: 2))
+            // The floor is started anew for each run.
+            #expect(name == "floor" || profile.channelName(run: 1, number: 2) != profile.channelName(run: 2, number: 2))
             #expect(profile.channelName(run: 1, number: 2) != profile.channelName(run: 1, number: 1))
         }
     }
@@ -33,6 +34,12 @@ import Testing
                 #"{"name":"a","channel":"c","publish":{"path":"/x"},"long-poll":{"first":{"path":"/"},"next":{"path":"/"},"#
                     + #""captures":[{"name":"p","after":"x","until":""}]}}"#,
                 "until"
+            ),
+            (#"{"name":"a","channel":"c","publish":{"path":"/x"},"publish-batch":{"path":"/","item":"x"}}"#, "{payload}"),
+            (#"{"name":"a","channel":"c","publish":{"path":"/x"},"resume":{"path":"/","captures":[]}}"#, "one capture"),
+            (
+                #"{"name":"a","channel":"c","publish":{"path":"/x"},"resume":{"path":"/","captures":[{"name":"p","field":"F"}]}}"#,
+                "one capture"
             ),
         ]
     )
@@ -70,6 +77,17 @@ import Testing
         #expect(String(decoding: value, as: UTF8.self) == "kept")
     }
 
+    @Test("of several values in one stream the last one stays, wherever the stream is cut")
+    func lastCapture() {
+        let body = Array(#"{"p":"1"}{"p":"22"}{"q":"x"}{"p":"333"}{"p"#.utf8)
+        for cut in 0...body.count {
+            var capture = BodyCapture(after: #""p":""#, until: "\"", takesLast: true)
+            var value: [UInt8] = []
+            for piece in [body[..<cut], body[cut...]] { Array(piece).withUnsafeBytes { capture.read($0, into: &value) } }
+            #expect(String(decoding: value, as: UTF8.self) == "333", "cut at \(cut)")
+        }
+    }
+
     @Test("a load that cannot work is refused before it begins")
     func refusals() throws {
         let target = try Target("http://127.0.0.1:1")
@@ -84,7 +102,8 @@ import Testing
         try plan { _ in }.prepare()
         for refused in [
             plan { $0.subscribers = 0 }, plan { $0.channels = 5 }, plan { $0.rate = 0 }, plan { $0.payloadBytes = 41 },
-            plan { $0.threads = 5 },
+            plan { $0.threads = 5 }, plan { $0.pauseSeconds = 1 }, plan { ($0.batch, $0.messages) = (2, 3) },
+            plan { $0.resumes = true }, plan { ($0.resumes, $0.warmUp, $0.transport) = (true, 1, .longPoll) },
             plan { ($0.transport, $0.streams, $0.messages) = (.eventStreamHTTP2, 4, 10_000_000) },
         ] {
             #expect(throws: LoadFault.self) { try refused.prepare() }

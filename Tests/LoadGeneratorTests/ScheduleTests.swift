@@ -17,6 +17,13 @@ import Testing
         #expect(schedule.end == 86400 * 1_000_000_000)
     }
 
+    @Test("a batch is due when its first message is")
+    func batches() {
+        let schedule = Schedule(start: 0, rate: 10, numbers: 5..<11, batch: 3)
+        #expect((5..<11).map(schedule.due) == [0, 0, 0, 300_000_000, 300_000_000, 300_000_000])
+        #expect(schedule.end == 300_000_000)
+    }
+
     @Test("a schedule without messages ends where it starts")
     func none() {
         #expect(Schedule(start: 5, rate: 1, numbers: 3..<3).end == 5)
