@@ -95,9 +95,15 @@ extension Connection {
 
     /// - Parameter stream: of HTTP/2; else 0.
     func dated(_ response: HTTPResponse, stream: Int32 = 0) -> HTTPResponse {
-        var crossOrigin = crossOrigin
-        if case .http2(let exchange) = state { crossOrigin = exchange.streams[stream]?.crossOrigin }
-        return Self.dated(response, date: loop.dateField, crossOrigin: crossOrigin)
+        Self.dated(response, date: loop.dateField, crossOrigin: crossOrigin(stream))
+    }
+
+    func crossOrigin(_ stream: Int32) -> String? {
+        switch state {
+        case .http1(let exchange): exchange.crossOrigin
+        case .http2(let exchange): exchange.streams[stream]?.crossOrigin
+        default: nil
+        }
     }
 
     static func dated(_ response: HTTPResponse, date: String, crossOrigin: String?) -> HTTPResponse {

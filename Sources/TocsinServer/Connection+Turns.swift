@@ -187,7 +187,7 @@ extension Connection {
         let wasEstablished = tls.isEstablished
         var fault: TLSFault?
         do throws(TLSFault) { try tls.receive(bytes, plaintext: &plain, outgoing: &outgoing) } catch { fault = error }
-        transmit(outgoing[...])
+        transmit(outgoing)
         if tls.isEstablished, !wasEstablished {
             setDeadline(seconds: loop.server.configuration.headSecondsMax)
             if tls.negotiatedProtocol == "h2" { beginHTTP2() }

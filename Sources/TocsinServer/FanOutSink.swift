@@ -56,7 +56,7 @@ struct FanOutSink: DeliverySink, ~Copyable {
         if sent == run.count { return .taken }
         // An error of the socket shows itself to the channel, which then closes.
         congestions += 1
-        outlet.pointee.connection!.takeUnretainedValue().enqueue(Array(run[max(sent, 0)...])[...])
+        outlet.pointee.connection!.takeUnretainedValue().enqueue(Array(run[max(sent, 0)...]))
         return .takenAndFull
     }
 
@@ -72,7 +72,11 @@ struct FanOutSink: DeliverySink, ~Copyable {
             return .taken
         case .direct, .buffered:
             // Several runs of a plain connection come here too: the first that does not fit takes the rest with it.
-            framed.withRuns(delivery.indices, outlet.pointee.shape) { bytes, range in connection.write(bytes, range) }
+            if let run = framed.run(delivery.indices, outlet.pointee.shape) {
+                connection.write(run)
+            } else {
+                framed.withRuns(delivery.indices, outlet.pointee.shape) { bytes, range in connection.write(bytes, range) }
+            }
             count(delivery, outlet.pointee.shape)
             if connection.hasRoom(stream: 0) { return .taken }
             congestions += 1

@@ -15,6 +15,8 @@ final class HTTP1Exchange {
     private(set) var openHead: OpenRequestHead?
     var body: [UInt8] = []
     var bodyBytesMax: Int
+    /// The other origin whose page made the request, if it may: named in its answer.
+    var crossOrigin: String?
     /// A request is being answered; what comes meanwhile is held (pipelining).
     var isAnswering = false
     var isHeadDeadlineSet = false
@@ -113,14 +115,13 @@ struct RequestHandle {
     /// The other origin whose page made the request, if it may: named in the answer.
     var crossOrigin: String? {
         get {
-            if case .http2(let exchange) = connection.state { return exchange.streams[stream]?.crossOrigin }
-            return connection.crossOrigin
+            connection.crossOrigin(stream)
         }
         nonmutating set {
-            if case .http2(let exchange) = connection.state {
-                exchange.streams[stream]?.crossOrigin = newValue
-            } else {
-                connection.crossOrigin = newValue
+            switch connection.state {
+            case .http1(let exchange): exchange.crossOrigin = newValue
+            case .http2(let exchange): exchange.streams[stream]?.crossOrigin = newValue
+            default: break
             }
         }
     }

@@ -124,7 +124,7 @@ extension Connection {
     func answerRepeated(
         _ exchange: HTTP1Exchange, _ repeated: RepeatedPoll, _ bytes: [UInt8], place: Int, session: [UInt8], offset: UInt64?
     ) {
-        let head = loop.pollHead(waitSeconds: repeated.poll.waitSeconds, crossOrigin: crossOrigin)
+        let head = loop.pollHead(waitSeconds: repeated.poll.waitSeconds, crossOrigin: exchange.crossOrigin)
         let length = bytes.count + session.count
         if head.count + length + 32 <= loop.answerMemory.count {
             var end = 0
