@@ -119,7 +119,7 @@ extension ServerLoop {
     /// - Parameter connection: nil: a session of polls.
     private func newSession(_ connection: Connection?) -> SessionID {
         var generator = SystemRandomNumberGenerator()
-        return SessionID(random: (generator.next(), generator.next()), loop: number, place: connection?.index)
+        return SessionID(random: (generator.next(), generator.next()), loop: server.firstLoop + number, place: connection?.index)
     }
 
     private func hello(
