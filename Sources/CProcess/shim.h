@@ -1,3 +1,4 @@
+#include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,4 +16,10 @@ static inline int tocsin_shared_memory(unsigned long bytes) {
         return -1;
     }
     return descriptor;
+}
+
+// glibc 2.34. Swift's Glibc module is made without it.
+extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from);
+static inline int tocsin_close_from(posix_spawn_file_actions_t *actions, int from) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, from);
 }

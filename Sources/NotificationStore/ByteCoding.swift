@@ -37,7 +37,9 @@ extension [UInt8] {
 
 /// Reads what was written so. Takes any bytes without trapping: what is not there or does not fit is `Damage`.
 package struct ByteReader {
-    package struct Damage: Error {}
+    package struct Damage: Error {
+        package init() {}
+    }
 
     private let bytes: UnsafeRawBufferPointer
     private var index = 0

@@ -1,14 +1,24 @@
 import CProcess
 import Glibc
 
+/// A worker, as the main process has it.
+protocol WorkerProcess {
+    var id: pid_t { get }
+    /// The main process's end of the link.
+    var link: Int32 { get }
+
+    /// - Returns: how it ended; nil: it has not.
+    func reap() -> String?
+    func kill()
+}
+
 /// A worker as a process: this program once more, with one end of a pair of sockets.
-struct ChildProcess {
+struct ChildProcess: WorkerProcess {
     /// Where a worker finds its end of the link, and the number that all processes share.
     static let linkDescriptor: Int32 = 3
     static let numberDescriptor: Int32 = 4
 
     let id: pid_t
-    /// This process's end of the link.
     let link: Int32
 
     /// To be called from a thread that lives as long as this process: the child gets SIGTERM when it ends.
@@ -37,7 +47,7 @@ struct ChildProcess {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, theirs, linkDescriptor)
         posix_spawn_file_actions_adddup2(&actions, numberCopy, numberDescriptor)
-        posix_spawn_file_actions_addclosefrom_np(&actions, numberDescriptor + 1)
+        tocsin_close_from(&actions, numberDescriptor + 1)
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -70,7 +80,6 @@ struct ChildProcess {
         _ = alarm(UInt32(max(1, seconds)))
     }
 
-    /// - Returns: how it ended; nil: it has not.
     func reap() -> String? {
         var status: Int32 = 0
         guard waitpid(id, &status, WNOHANG) == id else { return nil }
@@ -78,8 +87,8 @@ struct ChildProcess {
         return signal == 0 ? "status \(status >> 8 & 0xff)" : "signal \(signal)"
     }
 
-    func kill(_ signal: Int32 = SIGKILL) {
-        _ = Glibc.kill(id, signal)
+    func kill() {
+        _ = Glibc.kill(id, SIGKILL)
     }
 }
 

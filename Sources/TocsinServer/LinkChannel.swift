@@ -12,10 +12,10 @@ final class LinkChannel: ChannelInboundHandler {
     private var isFlushDue = false
     /// Bytes that the other process has not taken yet.
     private(set) var queuedBytes = 0
-    /// When it last took some, or last had none to take; `Clock.monotonicMilliseconds`.
-    private(set) var progressMilliseconds = Clock.monotonicMilliseconds()
-    /// When it last said something.
-    private(set) var heardMilliseconds = Clock.monotonicMilliseconds()
+    /// Calls of `tick` since it last took some, or had none to take; and since it last said something. Not times: when all processes
+    /// are held up together, nobody is to blame.
+    private(set) var stalledTicks = 0
+    private(set) var silentTicks = 0
     /// Names of the channels that notifications come without.
     var name: (ChannelID) -> ChannelName? = { _ in nil }
     var onFrame: (LinkFrame) -> Void = { _ in }
@@ -47,13 +47,12 @@ final class LinkChannel: ChannelInboundHandler {
     func send(_ buffer: ByteBuffer) {
         guard let context else { return }
         let count = buffer.readableBytes
-        if queuedBytes == 0 { progressMilliseconds = Clock.monotonicMilliseconds() }
         queuedBytes += count
         let promise = context.eventLoop.makePromise(of: Void.self)
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         promise.futureResult.whenComplete { _ in
             bound.value.queuedBytes -= count
-            bound.value.progressMilliseconds = Clock.monotonicMilliseconds()
+            bound.value.stalledTicks = 0
         }
         context.write(wrapOutboundOut(buffer), promise: promise)
         guard !isFlushDue else { return }
@@ -63,6 +62,12 @@ final class LinkChannel: ChannelInboundHandler {
             bound.value.isFlushDue = false
             bound.value.context?.flush()
         }
+    }
+
+    /// To be called four times a second.
+    func tick() {
+        silentTicks += 1
+        stalledTicks = queuedBytes == 0 ? 0 : stalledTicks + 1
     }
 
     func close() {
@@ -80,7 +85,7 @@ final class LinkChannel: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        heardMilliseconds = Clock.monotonicMilliseconds()
+        silentTicks = 0
         reader.feed(unwrapInboundIn(data).readableBytesView)
         do throws(LinkDamage) {
             while let frame = try reader.next(name: name) { onFrame(frame) }

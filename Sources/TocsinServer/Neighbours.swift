@@ -1,3 +1,5 @@
+import HTTPTypes
+import Identity
 import NIOCore
 import NotificationCore
 import NotificationStore
@@ -58,7 +60,7 @@ enum NeighbourMessage {
         self = try bytes.read { reader throws(LinkDamage) in
             switch try reader.byte() {
             case 0: .commands(try reader.session(), subject: try reader.optionalText(), body: [UInt8](try reader.slice()))
-            case 1: try park(&reader)
+            case 1: try Self.park(&reader)
             case 2: .endPoll(try reader.session(), try reader.place())
             case 3: .metrics
             default: throw LinkDamage()

@@ -1,4 +1,5 @@
 import Glibc
+import JSONCodec
 import Logging
 import NIOCore
 import NotificationCore
@@ -13,10 +14,9 @@ import NotificationStore
 final class ProcessHub: LogFollower {
     struct Settings {
         var processes: Int
-        /// Of a worker, without the number of its place.
-        var arguments: [String]
         var welcome: LinkFrame.Welcome
-        var newest: SharedNumber
+        /// Starts the worker of a place.
+        var start: (_ process: Int) throws(SystemFault) -> any WorkerProcess
     }
 
     private final class Worker {
@@ -28,7 +28,7 @@ final class ProcessHub: LogFollower {
 
         let process: Int
         var stage = Stage.resting(untilMilliseconds: 0)
-        var child: ChildProcess?
+        var child: (any WorkerProcess)?
         var link: LinkChannel?
         /// Whether it has the log up to here, and is sent what comes.
         var isFollowing = false
@@ -60,8 +60,10 @@ final class ProcessHub: LogFollower {
     private static let backoffMillisecondsMax: Int64 = 8000
     /// A worker that has run for so long is well.
     private static let wellMilliseconds: Int64 = 10_000
-    /// A worker that takes nothing of what waits for it for so long is not well: its clients get nothing either.
-    private static let stallMillisecondsMax: Int64 = 10_000
+    /// A worker that takes nothing of what waits for it for 10 seconds is not well: its clients get nothing either. Nor is one that says
+    /// nothing for 15: it is asked each second.
+    private static let stalledTicksMax = 40
+    private static let silentTicksMax = 60
     /// So much may wait for a worker: eight times what the loops keep in memory of the log.
     private static let queuedBytesMax = 512 << 20
     private static let startMillisecondsMax: Int64 = 120_000
@@ -122,9 +124,7 @@ final class ProcessHub: LogFollower {
     private func spawn(_ worker: Worker) {
         let now = Clock.monotonicMilliseconds()
         do throws(SystemFault) {
-            let child = try ChildProcess.start(
-                settings.arguments + ["--worker", "\(worker.process)"], number: settings.newest.descriptor
-            )
+            let child = try settings.start(worker.process)
             let link = LinkChannel()
             link.onFrame = { [weak self, weak link] frame in if let link { self?.receive(frame, worker, link) } }
             link.onEnd = { [weak self] in self?.lost(worker, link) }
@@ -234,9 +234,12 @@ final class ProcessHub: LogFollower {
             if case .starting(let since) = worker.stage, now - since > Self.startMillisecondsMax {
                 end(worker, "it does not say that it serves")
             }
-            guard let link = worker.link, link.queuedBytes > 0 else { continue }
-            if now - link.progressMilliseconds > Self.stallMillisecondsMax || link.queuedBytes > Self.queuedBytesMax {
+            guard let link = worker.link else { continue }
+            link.tick()
+            if link.stalledTicks > Self.stalledTicksMax || link.queuedBytes > Self.queuedBytesMax {
                 end(worker, "it does not take what is sent to it")
+            } else if case .running = worker.stage, link.silentTicks > Self.silentTicksMax {
+                end(worker, "it does not answer")
             }
         }
         ticks += 1
@@ -304,6 +307,7 @@ final class ProcessHub: LogFollower {
                 workers[process].link?.send(.reply(process: worker.process, number: number, body))
             }
         case .ready:
+            guard case .starting = worker.stage else { return }
             worker.stage = .running(sinceMilliseconds: Clock.monotonicMilliseconds())
             logger.debug("a process serves", metadata: ["process": "\(worker.process)"])
             if workers.allSatisfy({ if case .running = $0.stage { true } else { false } }) { started.succeed(()) }

@@ -2,6 +2,7 @@ import Glibc
 package import Logging
 import NIOCore
 import NIOPosix
+import NotificationCore
 import NotificationStore
 import Synchronization
 import TLSEngine
@@ -89,13 +90,13 @@ package final class ProcessServer: Sendable {
             process: 0, port: ports.plain.port, tlsPort: ports.tlsPort, path: options.path, folder: folder, epoch: preload.epoch,
             pastEpochs: [:], head: 0, channelCount: 0
         )
-        let settings = ProcessHub.Settings(
-            processes: configuration.processes, arguments: arguments, welcome: welcome, newest: newest
-        )
         let keys = [newKey()]
         let loop = loops[1]
         let hub = try await loop.submit {
-            NIOLoopBound(ProcessHub(loop, log, settings, ticketKeys: keys, logger: logger), eventLoop: loop)
+            let settings = ProcessHub.Settings(processes: configuration.processes, welcome: welcome) { process throws(SystemFault) in
+                try ChildProcess.start(arguments + ["--worker", "\(process)"], number: newest.descriptor)
+            }
+            return NIOLoopBound(ProcessHub(loop, log, settings, ticketKeys: keys, logger: logger), eventLoop: loop)
         }.get()
         let server = ProcessServer(configuration, group, log, hub, ports, folder, keys)
         do {

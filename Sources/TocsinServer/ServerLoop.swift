@@ -1,5 +1,5 @@
 package import NIOCore
-import NotificationCore
+package import NotificationCore
 import NotificationStore
 import Transports
 

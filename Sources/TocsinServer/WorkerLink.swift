@@ -45,8 +45,8 @@ final class WorkerLink {
 
     /// So much may wait for the main process; more is refused. Four of the largest requests.
     private static let queuedBytesMax = 64 << 20
-    /// The main process says something each second; silent for so long, it has ended or will not come back.
-    private static let silenceMillisecondsMax: Int64 = 60_000
+    /// The main process says something each second; silent for a minute, it will not come back.
+    private static let silentTicksMax = 240
     /// A question is answered in some milliseconds, or its process is not well.
     private static let questionMilliseconds: Int64 = 2000
 
@@ -92,7 +92,8 @@ final class WorkerLink {
             questions[number] = nil
             question.completion(nil)
         }
-        if now - channel.heardMilliseconds > Self.silenceMillisecondsMax { channel.close() }
+        channel.tick()
+        if channel.silentTicks > Self.silentTicksMax { channel.close() }
     }
 
     // MARK: from the main process
@@ -121,7 +122,10 @@ final class WorkerLink {
         case .acknowledged(let number, let outcome):
             guard let (loop, completion) = acknowledgements.removeValue(forKey: number) else { return }
             answers[loop].append { completion(outcome) }
-        case .status(let status): onStatus(status)
+        case .status(let status):
+            onStatus(status)
+            // That it is alive.
+            if store != nil { channel.send(.ready) }
         case .ticketKeys(let keys):
             ticketKeys = keys
             onDirection(.ticketKeys(keys))
