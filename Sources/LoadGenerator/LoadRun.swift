@@ -27,7 +27,7 @@ package struct LoadRun {
         if plan.onlyMemory, plan.serverProcesses.isEmpty { throw LoadFault("memory is read from the server's process: name it with --pid") }
         var report = LoadReport(plan)
         report.memoryBefore = MemoryFigures(plan.serverProcesses)
-        let run = UInt32.random(in: .min ... .max)
+        let run = plan.run ?? UInt32.random(in: .min ... .max)
         let tls = try tlsContext(plan.target, alpn: plan.transport == .eventStreamHTTP2 ? ["h2"] : ["http/1.1"])
         let publisherTLS = try tlsContext(plan.publishTarget, alpn: ["http/1.1"])
 
@@ -52,14 +52,16 @@ package struct LoadRun {
         report.memoryAfter = MemoryFigures(plan.serverProcesses)
         guard !plan.onlyMemory else { return report }
 
-        threads.append(LoadThread { publisher() })
-        try waitForPublisher(publisher.gauge)
+        if !plan.onlyListens {
+            threads.append(LoadThread { publisher() })
+            try waitForPublisher(publisher.gauge)
+        }
         measure(subscribers.map(\.gauge), into: &report)
         control.phase = .done
         for thread in threads { thread.join() }
         threads = []
         for subscriber in subscribers { report.add(subscriber.gauge.result!) }
-        report.publisher = publisher.gauge.result!
+        report.publisher = publisher.gauge.result ?? report.publisher
         report.ended = subscribers.reduce(0) { $0 + $1.gauge.ended.load(ordering: .relaxed) }
         report.firstEnd = (subscribers.compactMap(\.gauge.firstEnd) + [publisher.gauge.firstEnd].compactMap(\.self)).first
         return report
@@ -127,9 +129,11 @@ package struct LoadRun {
         let ownBefore = ProcessFigures.ownCPUNanoseconds
         let start = monotonicNanoseconds() + Self.leadNanoseconds
         control.measureStart.store(start, ordering: .releasing)
+        if plan.onlyListens { progress("listening") }
         let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound)
         waitForDeliveries(report.expected, end: schedule.end, gauges)
-        usleep(Self.afterwardsMicroseconds)
+        // What is repeated may come late.
+        usleep(plan.onlyListens ? 1_000_000 : Self.afterwardsMicroseconds)
         report.measuredSeconds = Double(monotonicNanoseconds() - start) / 1e9
         report.ownCPUSeconds = Double(ProcessFigures.ownCPUNanoseconds - ownBefore) / 1e9
         if !plan.serverProcesses.isEmpty, let serverBefore, let serverAfter = ProcessFigures.cpuNanoseconds(plan.serverProcesses) {

@@ -154,7 +154,7 @@ package final class Server: Sendable {
             }
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .serverChannelOption(.socketOption(.so_reuseport), value: state.neighbours == nil ? 0 : 1)
+            .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             // Each idle connection keeps this buffer: larger reads go on in the loop's own.
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))

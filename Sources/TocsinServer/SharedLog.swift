@@ -1,5 +1,5 @@
-package import Logging
-package import NIOCore
+import Logging
+import NIOCore
 package import NotificationCore
 package import NotificationStore
 import Synchronization

@@ -64,6 +64,18 @@ struct Bench: ParsableCommand {
     @Option(help: "Seconds that subscribers rest before memory is read.")
     var settle: Double?
 
+    @Option(
+        name: .customLong("run"),
+        help: "A number for the names of the channels and the marks of messages; several processes with the same one hear the same."
+    )
+    var runNumber: UInt32?
+
+    @Option(help: "Seconds that subscribers may take to connect.")
+    var connectTimeout = 120.0
+
+    @Flag(help: "Publish nothing: what is published under --run by another process is waited for, for --patience.")
+    var listen = false
+
     @Flag(help: "Only what idle subscribers take; nothing is published.")
     var memory = false
 
@@ -99,11 +111,14 @@ struct Bench: ParsableCommand {
         )
         plan.streams = streams
         plan.channels = channels
-        plan.warmUp = warmUp ?? min(messages, Int((rate / 2).rounded(.up)))
+        plan.warmUp = listen ? 0 : warmUp ?? min(messages, Int((rate / 2).rounded(.up)))
         plan.payloadBytes = payload
         plan.threads = threads
         plan.publishConnections = publishers
         plan.serverProcesses = pid
+        plan.run = runNumber
+        plan.onlyListens = listen
+        plan.connectSecondsMax = connectTimeout
         plan.onlyMemory = memory
         plan.patienceSeconds = max(0, patience)
         plan.settleSeconds = max(0, settle ?? (memory ? 3 : 0.5))
