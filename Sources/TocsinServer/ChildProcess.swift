@@ -132,7 +132,7 @@ struct ReservedPort: ~Copyable {
         }
         // Another server of this user that shares its port, too, must not go unnoticed: it would get some of the clients.
         if port != 0 { close(try bound(isShared: false)) }
-        descriptor = try bound(isShared: true)
+        let descriptor = try bound(isShared: true)
         var storage = sockaddr_storage()
         var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let result = withUnsafeMutablePointer(to: &storage) { pointer in
@@ -140,7 +140,8 @@ struct ReservedPort: ~Copyable {
         }
         precondition(result == 0, "a bound socket has an address")
         // The port stands at the same place in both families (RFC 3493, section 3.3).
-        self.port = withUnsafeBytes(of: &storage) { Int($0[2]) << 8 | Int($0[3]) }
+        let found = withUnsafeBytes(of: &storage) { Int($0[2]) << 8 | Int($0[3]) }
+        (self.descriptor, self.port) = (descriptor, found)
     }
 
     deinit {

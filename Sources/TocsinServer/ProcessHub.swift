@@ -32,6 +32,8 @@ final class ProcessHub: LogFollower {
         var link: LinkChannel?
         /// Whether it has the log up to here, and is sent what comes.
         var isFollowing = false
+        /// Ticks since its link has ended; it may still be busy with its end.
+        var orphanTicks = 0
         var answers: [LinkFrame.Appended] = []
         var backoffMilliseconds: Int64 = firstBackoffMilliseconds
         static let firstBackoffMilliseconds: Int64 = 250
@@ -63,6 +65,7 @@ final class ProcessHub: LogFollower {
     /// A worker that takes nothing of what waits for it for 10 seconds is not well: its clients get nothing either. Nor is one that says
     /// nothing for 15: it is asked each second.
     private static let stalledTicksMax = 40
+    private static let orphanTicksMax = 8
     private static let silentTicksMax = 60
     /// So much may wait for a worker: eight times what the loops keep in memory of the log.
     private static let queuedBytesMax = 512 << 20
@@ -188,7 +191,7 @@ final class ProcessHub: LogFollower {
         guard worker.link === link else { return }
         worker.link = nil
         worker.isFollowing = false
-        if !isStopping { worker.child?.kill() }
+        worker.orphanTicks = 0
         reap(worker)
     }
 
@@ -234,7 +237,11 @@ final class ProcessHub: LogFollower {
             if case .starting(let since) = worker.stage, now - since > Self.startMillisecondsMax {
                 end(worker, "it does not say that it serves")
             }
-            guard let link = worker.link else { continue }
+            guard let link = worker.link else {
+                worker.orphanTicks += 1
+                if worker.orphanTicks > Self.orphanTicksMax { worker.child?.kill() }
+                continue
+            }
             link.tick()
             if link.stalledTicks > Self.stalledTicksMax || link.queuedBytes > Self.queuedBytesMax {
                 end(worker, "it does not take what is sent to it")

@@ -13,13 +13,14 @@ extension Server {
     package static func startWorker(
         _ configuration: ServerConfiguration, logger: Logger, version: String, pages: [String: StaticPage] = [:]
     ) async throws -> (server: Server, directions: AsyncStream<WorkerDirection>) {
-        signal(SIGPIPE, SIG_IGN)
+        // What a terminal tells all of its processes is for the main process.
+        for number in [SIGPIPE, SIGINT, SIGHUP] { signal(number, SIG_IGN) }
         ChildProcess.endWithParent()
         guard let newest = SharedNumber(descriptor: ChildProcess.numberDescriptor) else {
             throw ServerStartFault(description: "this is for a server to start, not for its user")
         }
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
-        let linkLoop = logGroup.next()
+        let linkLoop = Array(logGroup.makeIterator())[0]
         let (directions, continuation) = AsyncStream.makeStream(of: WorkerDirection.self)
         let link = try await linkLoop.submit {
             let link = WorkerLink(linkLoop, feeds: configuration.log.feeds, processID: UInt64(getpid()))
@@ -90,6 +91,7 @@ extension Server {
 
     /// What the main process leaves behind when it is killed: a log that was to be forgotten with it.
     package func removeRemains() {
-        (state.log as? SharedLog)?.removeFolder()
+        guard let log = state.log as? SharedLog, log.isLost else { return }
+        log.removeFolder()
     }
 }

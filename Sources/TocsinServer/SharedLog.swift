@@ -25,6 +25,7 @@ package final class SharedLog: LogService {
     private let store: NotificationStore
     private let logger: Logger
     private let folder: String?
+    private let lost = Atomic<Bool>(false)
     private let queue = Mutex(Queue())
     private let statusBox = Mutex(LinkFrame.Status())
     private let followers = Mutex<[NIOLoopBound<any LogFollower>]>([])
@@ -73,6 +74,7 @@ package final class SharedLog: LogService {
         let followers = followers.withLock { $0 }
         try await link.eventLoop.submit {
             self.link.value.onStatus = { status in self.statusBox.withLock { $0 = status } }
+            self.link.value.onEnd = { self.lost.store(true, ordering: .relaxed) }
             self.link.value.begin(self.store, followers)
         }.get()
     }
@@ -134,6 +136,9 @@ package final class SharedLog: LogService {
             try? await Task.sleep(for: .milliseconds(50))
         }
     }
+
+    /// Whether the main process has ended.
+    var isLost: Bool { lost.load(ordering: .relaxed) }
 
     /// The folder of a log that goes with the server.
     func removeFolder() {

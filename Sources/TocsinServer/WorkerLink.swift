@@ -20,6 +20,8 @@ final class WorkerLink {
     /// Told all that concerns the process, not the log.
     var onDirection: (WorkerDirection) -> Void = { _ in }
     var onStatus: (LinkFrame.Status) -> Void = { _ in }
+    /// The main process has ended.
+    var onEnd: () -> Void = {}
     /// A question of another worker; `reply` may come later, once, on this loop.
     var onQuestion: (_ process: Int, _ body: [UInt8], _ reply: @escaping ([UInt8]) -> Void) -> Void = { _, _, _ in }
     private let feeds: FeedTable
@@ -83,6 +85,7 @@ final class WorkerLink {
         opened.fail(ServerStartFault(description: "the main process has ended"))
         for question in questions.values { question.completion(nil) }
         questions = [:]
+        onEnd()
         onDirection(.mainProcessEnded)
     }
 

@@ -3,7 +3,6 @@ import Foundation
 import Logging
 import NotificationStore
 import ServiceLifecycle
-import Synchronization
 import TocsinServer
 import UnixSignals
 
@@ -74,10 +73,10 @@ struct ServerRun {
         var logger = logger
         logger[metadataKey: "process"] = "\(number)"
         let (server, directions) = try await Server.startWorker(configuration, logger: logger, version: Tocsin.version, pages: pages)
-        try await serve(WorkerService(server: server, directions: directions, logger: logger))
+        try await serve(WorkerService(server: server, directions: directions, logger: logger), signals: [.sigterm])
     }
 
-    private func serve(_ service: some Service) async throws {
+    private func serve(_ service: some Service, signals: [UnixSignal] = [.sigterm, .sigint]) async throws {
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [
@@ -85,7 +84,7 @@ struct ServerRun {
                         service: service, successTerminationBehavior: .gracefullyShutdownGroup
                     )
                 ],
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: Logger(label: "services") { _ in SwiftLogNoOpLogHandler() }
+                gracefulShutdownSignals: signals, logger: Logger(label: "services") { _ in SwiftLogNoOpLogHandler() }
             )
         )
         try await group.run()
@@ -176,7 +175,6 @@ private struct WorkerService: Service {
     let logger: Logger
 
     func run() async throws {
-        let isMainProcessGone = Mutex(false)
         await cancelWhenGracefulShutdown {
             for await direction in directions {
                 switch direction {
@@ -184,14 +182,14 @@ private struct WorkerService: Service {
                 case .reload: server.reload(logger)
                 case .drain: return
                 case .mainProcessEnded:
-                    isMainProcessGone.withLock { $0 = true }
+                    logger.error("the main process has ended")
                     return
                 }
             }
         }
-        if isMainProcessGone.withLock({ $0 }) { logger.error("the main process has ended") }
         server.endSoon()
+        server.removeRemains()
         try await server.shutDown()
-        if getppid() == 1 || isMainProcessGone.withLock({ $0 }) { server.removeRemains() }
+        server.removeRemains()
     }
 }

@@ -12,7 +12,8 @@ import Transports
     private static let epoch = LogEpoch(random: 0xabc)
     private static let receipt = AppendReceipt(channel: ChannelName("scores.a")!, sequence: 7, offset: 1 << 40)
 
-    private static func notification(_ offset: UInt64, _ sequence: UInt64, _ change: (inout Publication) -> Void = { _ in }) -> Notification {
+    private static func notification(_ offset: UInt64, _ sequence: UInt64, _ change: (inout Publication) -> Void = { _ in }) -> Notification
+    {
         var publication = Publication(channel: ChannelName("scores.a")!, data: Array(#"{"x":[1,"é"]}"#.utf8))
         change(&publication)
         let entry = LogEntry(
@@ -40,7 +41,8 @@ import Transports
         channel.lastTimeMilliseconds = -5
         var latest = LogPreload.Channel(name: ChannelName("dashboards.b")!, lastSequence: 3, lastOffset: 12)
         latest.latest = [notification(12, 3) { $0.channel = ChannelName("dashboards.b")! }]
-        var publication = Publication(channel: ChannelName("a.b")!, data: Array("1".utf8), event: FieldText("e"), priority: .low, ttlSeconds: 9)
+        var publication = Publication(
+            channel: ChannelName("a.b")!, data: Array("1".utf8), event: FieldText("e"), priority: .low, ttlSeconds: 9)
         publication.kind = .acknowledgement
         publication.staleSinceMilliseconds = -1
         var statistics = StoreStatistics()
@@ -65,10 +67,13 @@ import Transports
             ]),
             .acknowledged(number: 4, .noChannel), .ticketKeys([[1, 2], []]), .reload, .drain, .ready, .failed("no\nfile"),
             .append(
-                number: 8, AppendRequest([publication, Publication(channel: ChannelName("x")!, data: [], change: .merge)],
+                number: 8,
+                AppendRequest(
+                    [publication, Publication(channel: ChannelName("x")!, data: [], change: .merge)],
                     idempotencyKey: FieldText("key"), fingerprint: .max)),
             .acknowledge(
-                number: 9, LinkFrame.Acknowledge(
+                number: 9,
+                LinkFrame.Acknowledge(
                     user: FieldText("u")!, channel: ChannelName("alerts.a")!, ranges: [1...5, 7...UInt64.max], isDismissed: true)),
             .question(process: 1, number: 0, [0, 255]), .reply(process: 2, number: 3, nil), .reply(process: 2, number: 3, []),
         ] + faults.map { .status(LinkFrame.Status(fault: $0, statistics: statistics, processes: 2, restarts: 1)) }
@@ -179,7 +184,8 @@ import Transports
         let merged = MetricsMerge.merge([(0, text(3, 9, "0.25")), (1, nil), (2, text(4, 8, "1.5"))], restarts: 2)
         let lines = merged.split(separator: "\n")
         for line in [
-            "tocsin_connections 7", "tocsin_log_head 9", "tocsin_websocket_round_trip_seconds_sum 1.75", "tocsin_process_up{process=\"1\"} 0",
+            "tocsin_connections 7", "tocsin_log_head 9", "tocsin_websocket_round_trip_seconds_sum 1.75",
+            "tocsin_process_up{process=\"1\"} 0",
             "tocsin_process_connections{process=\"2\"} 4", "tocsin_process_restarts_total 2",
         ] { #expect(lines.contains(Substring(line)), "\(line) in \(merged)") }
         #expect(Set(lines).count == lines.count)

@@ -87,7 +87,7 @@ import Testing
         func read<Value: Sendable>(_ body: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value) async throws -> Value {
             let loop = followers[0].eventLoop
             let promise = loop.makePromise(of: Value.self)
-            loop.execute { self.log.read(from: self.followers[0].value, body) { promise.completeWith($0) } }
+            loop.execute { self.log.read(from: self.followers[0].value, body) { promise.completeWith($0.mapError { $0 }) } }
             return try await promise.futureResult.get()
         }
 
@@ -238,7 +238,8 @@ import Testing
             for number in 0..<2 {
                 // Answers come from the main process by another way than the batches of others: wait for the last.
                 let head = machine.log.head
-                for _ in 0..<500 where try await worker.followers[number].eventLoop.submit({ worker.followers[number].value.head }).get() < head {
+                for _ in 0..<500
+                where try await worker.followers[number].eventLoop.submit({ worker.followers[number].value.head }).get() < head {
                     try await Task.sleep(for: .milliseconds(10))
                 }
                 let told = try await worker.told(number).map { $0.replacing(/"time":"[^"]*"/, with: "") }
@@ -274,7 +275,7 @@ import Testing
             _ body: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value
         ) async throws -> Value {
             let promise = hub.eventLoop.makePromise(of: Value.self)
-            hub.eventLoop.execute { machine.log.read(from: hub.value, body) { promise.completeWith($0) } }
+            hub.eventLoop.execute { machine.log.read(from: hub.value, body) { promise.completeWith($0.mapError { $0 }) } }
             return try await promise.futureResult.get()
         }
         for after in [0, 100, 249, 250, 251, 299, 300] as [UInt64] {
