@@ -280,7 +280,7 @@ def test_when_the_main_process_is_killed_all_go_and_a_restart_has_everything(sta
         pids = workers(server)
         server.process.kill()
         eventually(lambda: not any(is_running(pid) for pid in pids), "no worker is left", seconds=10)
-        assert events.of("going-away")
+        events.wait("going-away")
     again = start(arguments=store)
     with http() as client:
         history = client.get(f"{again.url}/v1/channels/{channel}/history", params={"limit": 1000}).json()
@@ -298,7 +298,6 @@ def test_sigterm_lets_the_clients_of_all_processes_go(start, channel):
         for stream in streams:
             stream.wait("going-away")
     assert not any(is_running(pid) for pid in pids)
-    assert not list(Path("/dev/shm").glob(f"tocsin-*/{server.port}"))
 
 
 def test_a_log_in_memory_leaves_nothing_behind(start, channel):
