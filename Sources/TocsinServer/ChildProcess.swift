@@ -104,6 +104,8 @@ struct SystemFault: Error, CustomStringConvertible {
 struct ReservedPort: ~Copyable {
     let port: Int
     private let descriptor: Int32
+    /// Ten a second.
+    private static let triesMax = 20
 
     /// - Parameter port: 0: any free one.
     init(host: String, port: Int) throws(ServerStartFault) {
@@ -130,8 +132,19 @@ struct ReservedPort: ~Copyable {
             if descriptor >= 0 { close(descriptor) }
             throw ServerStartFault(description: "cannot listen on \(host):\(port): \(fault)")
         }
-        // Another server of this user that shares its port, too, must not go unnoticed: it would get some of the clients.
-        if port != 0 { close(try bound(isShared: false)) }
+        // Another server of this user that shares its port, too, must not go unnoticed: it would get some of the clients. The workers of
+        // one that was killed may need a moment until they listen no more.
+        var tries = port == 0 ? 0 : Self.triesMax
+        while tries > 0 {
+            do throws(ServerStartFault) {
+                close(try bound(isShared: false))
+                break
+            } catch {
+                tries -= 1
+                if tries == 0 { throw error }
+                usleep(100_000)
+            }
+        }
         let descriptor = try bound(isShared: true)
         var storage = sockaddr_storage()
         var size = socklen_t(MemoryLayout<sockaddr_storage>.size)

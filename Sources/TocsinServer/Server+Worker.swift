@@ -30,7 +30,7 @@ extension Server {
         let opening = try await linkLoop.flatSubmit { link.value.open(ChildProcess.linkDescriptor) }.get()
         do {
             let server = try await startWorker(configuration, logger, version, pages, logGroup, link, opening, newest)
-            try await linkLoop.submit { link.value.channel.send(.ready) }.get()
+            try await linkLoop.submit { link.value.serve() }.get()
             return (server, directions)
         } catch {
             try? await linkLoop.submit { link.value.channel.send(.failed("\(error)")) }.get()

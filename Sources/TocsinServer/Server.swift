@@ -48,6 +48,7 @@ package final class Server: Sendable {
         _ configuration: ServerConfiguration, _ logger: Logger, _ version: String, _ pages: [String: StaticPage],
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
+        let tokens = try await tokens(configuration)
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
         let (log, preload) = try await EmbeddedLog.open(
@@ -55,7 +56,7 @@ package final class Server: Sendable {
         )
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
-            tokens: try await tokens(configuration)
+            tokens: tokens
         )
         let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let references = try await makeLoops(state, group, preload)

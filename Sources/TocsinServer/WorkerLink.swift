@@ -43,6 +43,7 @@ final class WorkerLink {
     private var appends: [UInt64: (loop: Int, completion: AppendCompletion)] = [:]
     private var acknowledgements: [UInt64: (loop: Int, completion: @Sendable (AcknowledgeOutcome) -> Void)] = [:]
     private var questions: [UInt64: (dueMilliseconds: Int64, completion: ([UInt8]?) -> Void)] = [:]
+    private var isServing = false
     private var tick: RepeatedTask?
 
     /// So much may wait for the main process; more is refused. Four of the largest requests.
@@ -78,6 +79,12 @@ final class WorkerLink {
         answers = Array(repeating: [], count: followers.count)
         for batch in batches { store.follow(batch.notifications) }
         hop()
+    }
+
+    /// Clients are served from now on.
+    func serve() {
+        isServing = true
+        channel.send(.ready)
     }
 
     private func end() {
@@ -128,7 +135,7 @@ final class WorkerLink {
         case .status(let status):
             onStatus(status)
             // That it is alive.
-            if store != nil { channel.send(.ready) }
+            if isServing { channel.send(.ready) }
         case .ticketKeys(let keys):
             ticketKeys = keys
             onDirection(.ticketKeys(keys))
