@@ -15,7 +15,7 @@ BENCH_ARGUMENTS ?=
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
 TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
 
-.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
+.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick scale torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
 	fuzz simulate simulate-defects build release lint format setup setup-test clean
 
 help: ## What can be made
@@ -68,10 +68,15 @@ bench-peers: release ## The same loads on Tocsin and on nchan (nginx), in turns;
 	@mkdir -p Docs/benchmarks
 	python3 Tests/Bench/peers.py --binary $(CURDIR)/$(RELEASE) --out Docs/benchmarks/peers.json $(PEER_ARGUMENTS)
 
+scale: release ## 100,000 subscribers, then 1,000,000 subscriptions, on this machine; some minutes, 8 GiB of memory
+	@mkdir -p Docs/benchmarks
+	python3 Tests/Bench/scale.py --binary $(CURDIR)/$(RELEASE) --out Docs/benchmarks/scale.json
+
 bench-quick: release ## The same with little load: shows that it runs and loses nothing, not how fast
 	@echo "== short benchmarks"
 	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) python3 Tests/Bench/bench.py --quick
 	python3 Tests/Bench/storebench.py --binary $(CURDIR)/$(RELEASE) --quick
+	python3 Tests/Bench/scale.py --binary $(CURDIR)/$(RELEASE) --quick
 
 torture: release ## Kills the server 50 times under load; an independent checker looks at every message; some minutes
 	bash Tests/Torture/run --binary $(CURDIR)/$(RELEASE) --kills 50 $(TORTURE_ARGUMENTS)

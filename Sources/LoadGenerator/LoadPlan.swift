@@ -30,6 +30,10 @@ package struct LoadPlan: Sendable {
     package var batch = 1
     /// The server's processes on this machine; empty: nothing is known of its processor time and memory.
     package var serverProcesses: [Int32] = []
+    /// Names the channels and marks the messages of this load; nil: any. Loads of several processes with the same one hear the same.
+    package var run: UInt32?
+    /// Nothing is published: another process does that, under the same `run`.
+    package var onlyListens = false
     /// Only connects, and measures what the subscribers take while nothing is published.
     package var onlyMemory = false
     /// Closes all connections, publishes the messages, and measures how long it takes until all have come back and got them.

@@ -28,7 +28,7 @@ package struct LoadRun {
         if plan.onlyMemory, plan.serverProcesses.isEmpty { throw LoadFault("memory is read from the server's process: name it with --pid") }
         var report = LoadReport(plan)
         report.memoryBefore = MemoryFigures(plan.serverProcesses)
-        let run = UInt32.random(in: .min ... .max)
+        let run = plan.run ?? UInt32.random(in: .min ... .max)
         let tls = try tlsContext(plan.target, alpn: plan.transport == .eventStreamHTTP2 ? ["h2"] : ["http/1.1"])
         let publisherTLS = try tlsContext(plan.publishTarget, alpn: ["http/1.1"])
 
@@ -53,8 +53,10 @@ package struct LoadRun {
         report.memoryAfter = MemoryFigures(plan.serverProcesses)
         guard !plan.onlyMemory else { return report }
 
-        threads.append(LoadThread { publisher() })
-        try waitForPublisher(publisher.gauge)
+        if !plan.onlyListens {
+            threads.append(LoadThread { publisher() })
+            try waitForPublisher(publisher.gauge)
+        }
         if plan.resumes {
             measureResuming(subscribers.map(\.gauge), publisher.gauge, into: &report)
         } else {
@@ -64,7 +66,7 @@ package struct LoadRun {
         for thread in threads { thread.join() }
         threads = []
         for subscriber in subscribers { report.add(subscriber.gauge.result!) }
-        report.publisher = publisher.gauge.result!
+        report.publisher = publisher.gauge.result ?? report.publisher
         report.ended = subscribers.reduce(0) { $0 + $1.gauge.ended.load(ordering: .relaxed) }
         report.firstEnd = (subscribers.compactMap(\.gauge.firstEnd) + [publisher.gauge.firstEnd].compactMap(\.self)).first
         return report
@@ -189,9 +191,11 @@ package struct LoadRun {
         time(into: &report) { report in
             let start = monotonicNanoseconds() + Self.leadNanoseconds
             control.measureStart.store(start, ordering: .releasing)
+            if plan.onlyListens { progress("listening") }
             let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound, batch: plan.batch)
             waitForDeliveries(report.expected, end: schedule.end, gauges)
-            usleep(Self.afterwardsMicroseconds)
+            // What is repeated may come late.
+            usleep(plan.onlyListens ? 1_000_000 : Self.afterwardsMicroseconds)
             return start
         }
         report.measuredDeliveries = delivered(gauges) - deliveredBefore

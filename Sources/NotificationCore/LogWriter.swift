@@ -405,6 +405,12 @@ package struct LogPreload: Sendable {
         package var lastTimeMilliseconds: Int64 = 0
         /// In the order of the log.
         package var latest: [Notification] = []
+
+        package init(name: ChannelName, lastSequence: UInt64, lastOffset: UInt64) {
+            self.name = name
+            self.lastSequence = lastSequence
+            self.lastOffset = lastOffset
+        }
     }
 
     package var epoch: LogEpoch

@@ -22,7 +22,7 @@ package final class Notification: Sendable {
     /// The JSON object that stands for it on every transport (protocol, section 2). Encoded once, here.
     package let object: [UInt8]
     /// Where in `object` the position token is, and the payload.
-    private let position: Range<Int>
+    package let position: Range<Int>
     package let data: Range<Int>
 
     package init(_ entry: LogEntry, epoch: LogEpoch) {
@@ -38,6 +38,33 @@ package final class Notification: Sendable {
         isStale = entry.publication.staleSinceMilliseconds != nil
         isChange = entry.publication.change != nil
         (object, position, data) = Self.encode(entry, epoch)
+    }
+
+    /// The same message in another process, of the bytes that stand for it.
+    ///
+    /// - Returns: nil if the ranges do not lie in `object`, one behind the other and with what stands between them.
+    package init?(
+        offset: UInt64, sequence: UInt64, channelID: ChannelID, channel: ChannelName, timeMilliseconds: Int64,
+        expiresMilliseconds: Int64, event: FieldText?, key: FieldText?, stateBytes: UInt32, isStale: Bool, isChange: Bool,
+        object: [UInt8], position: Range<Int>, data: Range<Int>
+    ) {
+        guard position.lowerBound >= 0, position.upperBound + Self.dataName.utf8CodeUnitCount <= data.lowerBound,
+            data.upperBound <= object.count
+        else { return nil }
+        self.offset = offset
+        self.sequence = sequence
+        self.channelID = channelID
+        self.channel = channel
+        self.timeMilliseconds = timeMilliseconds
+        self.expiresMilliseconds = expiresMilliseconds
+        self.event = event
+        self.key = key
+        self.stateBytes = stateBytes
+        self.isStale = isStale
+        self.isChange = isChange
+        self.object = object
+        self.position = position
+        self.data = data
     }
 
     /// What it costs to keep, in bytes: the object and this instance around it.

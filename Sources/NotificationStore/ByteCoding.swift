@@ -1,6 +1,6 @@
 /// Numbers as in protocol buffers: seven bits a byte, low ones first, the high bit says that more follow.
 extension [UInt8] {
-    mutating func appendVarint(_ number: UInt64) {
+    package mutating func appendVarint(_ number: UInt64) {
         var rest = number
         while rest >= 0x80 {
             append(UInt8(truncatingIfNeeded: rest) | 0x80)
@@ -10,11 +10,11 @@ extension [UInt8] {
     }
 
     /// Small for numbers near 0 on either side.
-    mutating func appendZigzag(_ number: Int64) {
+    package mutating func appendZigzag(_ number: Int64) {
         appendVarint(UInt64(bitPattern: (number << 1) ^ (number >> 63)))
     }
 
-    mutating func appendLengthAndBytes(of text: String) {
+    package mutating func appendLengthAndBytes(of text: String) {
         var text = text
         text.withUTF8 {
             appendVarint(UInt64($0.count))
@@ -36,13 +36,15 @@ extension [UInt8] {
 }
 
 /// Reads what was written so. Takes any bytes without trapping: what is not there or does not fit is `Damage`.
-struct ByteReader {
-    struct Damage: Error {}
+package struct ByteReader {
+    package struct Damage: Error {
+        package init() {}
+    }
 
     private let bytes: UnsafeRawBufferPointer
     private var index = 0
 
-    init(_ bytes: UnsafeRawBufferPointer) {
+    package init(_ bytes: UnsafeRawBufferPointer) {
         self.bytes = bytes
     }
 
@@ -56,19 +58,19 @@ struct ByteReader {
         index = 4
     }
 
-    var isAtEnd: Bool { index == bytes.count }
+    package var isAtEnd: Bool { index == bytes.count }
 
     /// All that is left.
-    var rest: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[index...]) }
+    package var rest: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[index...]) }
 
-    mutating func byte() throws(Damage) -> UInt8 {
+    package mutating func byte() throws(Damage) -> UInt8 {
         guard index < bytes.count else { throw Damage() }
         index += 1
         return bytes[index - 1]
     }
 
     @inline(__always)
-    mutating func varint() throws(Damage) -> UInt64 {
+    package mutating func varint() throws(Damage) -> UInt64 {
         guard index < bytes.count else { throw Damage() }
         let first = bytes[index]
         if first < 0x80 {
@@ -91,19 +93,19 @@ struct ByteReader {
         }
     }
 
-    mutating func zigzag() throws(Damage) -> Int64 {
+    package mutating func zigzag() throws(Damage) -> Int64 {
         let number = try varint()
         return Int64(bitPattern: number >> 1) ^ -Int64(bitPattern: number & 1)
     }
 
-    mutating func count(upTo most: Int) throws(Damage) -> Int {
+    package mutating func count(upTo most: Int) throws(Damage) -> Int {
         let number = try varint()
         guard number <= UInt64(most) else { throw Damage() }
         return Int(number)
     }
 
     /// A length and that many bytes, in place.
-    mutating func slice() throws(Damage) -> UnsafeRawBufferPointer {
+    package mutating func slice() throws(Damage) -> UnsafeRawBufferPointer {
         let wanted = try varint()
         guard wanted <= UInt64(bytes.count - index) else { throw Damage() }
         let length = Int(wanted)
@@ -111,7 +113,7 @@ struct ByteReader {
         return UnsafeRawBufferPointer(rebasing: bytes[index - length..<index])
     }
 
-    mutating func text() throws(Damage) -> String {
+    package mutating func text() throws(Damage) -> String {
         guard let text = String(validating: try slice(), as: UTF8.self) else { throw Damage() }
         return text
     }

@@ -47,9 +47,11 @@ extension NotificationStore {
     /// Runs `body` in a transaction.
     ///
     /// What was committed is looked at before the transaction begins, so it is in it; what was dropped, after, so what is missing in
-    /// it is known to be gone.
+    /// it is known to be gone. What another process has dropped is read in the transaction.
+    ///
+    /// - Parameter offset: only messages after it are wanted.
     func reading<Result>(
-        _ ids: [ChannelID], nowMilliseconds: Int64 = .min, _ body: (Reading) throws -> Result
+        _ ids: [ChannelID], after offset: UInt64 = 0, nowMilliseconds: Int64 = .min, _ body: (Reading) throws -> Result
     ) throws(StoreFault) -> Result {
         let before = channels[ids]
         return try onReader { database in
@@ -58,7 +60,16 @@ extension NotificationStore {
             states.reserveCapacity(ids.count)
             for index in ids.indices {
                 var state = before[index]
-                if let now = after[index] {
+                if isFollower {
+                    // Who has nothing new is not asked what is gone.
+                    if let known = state, known.lastOffset > offset, let row = try StoreOpening.record(database, ids[index]) {
+                        state?.trimmedSequence = row.trimmedSequence
+                        state?.trimmedOffset = row.trimmedOffset
+                        // Messages that came since, and went again: this process will hear of them.
+                        state?.lastSequence = max(known.lastSequence, row.trimmedSequence)
+                        state?.lastOffset = max(known.lastOffset, row.trimmedOffset)
+                    }
+                } else if let now = after[index] {
                     state?.trimmedSequence = now.trimmedSequence
                     state?.trimmedOffset = now.trimmedOffset
                 }
@@ -73,7 +84,7 @@ extension NotificationStore {
     ///
     /// - Precondition: the subject is not `state`: the store does not merge.
     package func answer(_ query: LogQuery, nowMilliseconds: Int64) throws(StoreFault) -> LogAnswer {
-        try reading(query.channels, nowMilliseconds: nowMilliseconds) { reading in
+        try reading(query.channels, after: query.after, nowMilliseconds: nowMilliseconds) { reading in
             switch query.subject {
             case .messages: try Self.messages(query, reading)
             case .unread(let user): try Self.unread(query, user, reading)

@@ -22,6 +22,8 @@ package final class NotificationStore: Sendable {
     let maintenance: Mutex<Maintenance>
     private let figures = Mutex(StoreStatistics())
     private let lock: Mutex<LockFile?>
+    /// Whether another process writes: what it has dropped is read from the file then.
+    let isFollower: Bool
 
     /// - Parameters:
     ///   - newEpoch: for a new file, and when the end of the log may be lost and numbers would be given out twice: the last run kept
@@ -29,6 +31,7 @@ package final class NotificationStore: Sendable {
     ///   - nowMilliseconds: since 1970.
     package init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64) throws(StoreFault) {
         self.options = options
+        isFollower = false
         if options.isReal {
             try LockFile.makeDirectory(of: options.path)
             try LockFile.checkSize(of: options.path)
@@ -54,6 +57,56 @@ package final class NotificationStore: Sendable {
             throw StoreFault(error, path: options.path)
         }
         try refreshFigures(walFrames: nil)
+    }
+
+    /// The file that another process writes, for reading only. Every read sees what that process has dropped as it is in the file; of
+    /// what it has appended, only what this object was told of.
+    ///
+    /// - Parameter channels: all of them by number, and where each ends as far as this process knows.
+    package init(
+        following options: StoreOptions, epoch: LogEpoch, channels known: [(name: ChannelName, lastSequence: UInt64, lastOffset: UInt64)]
+    ) throws(StoreFault) {
+        precondition(!options.isInMemory, "another process has no part in that")
+        self.options = options
+        self.epoch = epoch
+        isFollower = true
+        lock = Mutex(nil)
+        cache = PageCache(bytesMax: options.cacheBytesMax)
+        channels = ChannelTable()
+        maintenance = Mutex(Maintenance(tails: 0, idempotencyCount: 0, idempotencyTimeMin: 0))
+        do {
+            reader = try StoreOpening.open(options.path, isReadOnly: true)
+            try reader.unsafeRead { try Schema.configure($0, isReader: true, isInMemory: false) }
+        } catch {
+            throw StoreFault(error, path: options.path)
+        }
+        writer = reader
+        channels.withAll { states in
+            for (name, sequence, offset) in known {
+                states.append(Self.state(name, ChannelID(states.count), sequence, offset, options.limits.feeds))
+            }
+        }
+    }
+
+    private static func state(
+        _ name: ChannelName, _ id: ChannelID, _ sequence: UInt64, _ offset: UInt64, _ feeds: FeedTable
+    ) -> ChannelState {
+        ChannelState(ChannelRecord(id: id, name: name, lastSequence: sequence, lastOffset: offset), feed: feeds[name])
+    }
+
+    /// The process that writes has committed these; before anybody here is told of them.
+    package func follow(_ notifications: [Notification]) {
+        precondition(isFollower)
+        channels.withAll { states in
+            for notification in notifications {
+                let place = Int(notification.channelID)
+                if place == states.count {
+                    states.append(Self.state(notification.channel, notification.channelID, 0, 0, options.limits.feeds))
+                }
+                states[place].lastSequence = notification.sequence
+                states[place].lastOffset = notification.offset
+            }
+        }
     }
 
     /// What there is, to begin with.
@@ -90,7 +143,7 @@ package final class NotificationStore: Sendable {
     /// - Parameter isOrderly: whether everything is committed, so that the next run can rely on what is there. Otherwise nothing is
     ///   written any more, as after a crash.
     package func close(isOrderly: Bool) {
-        if isOrderly {
+        if isOrderly, !isFollower {
             _ = try? writer.writeWithoutTransaction { database in
                 try Schema.setSynchronous(database, .disk)
                 try database.inTransaction(.immediate) {
@@ -103,7 +156,7 @@ package final class NotificationStore: Sendable {
         }
         // The reader first: the last connection tidies the files up.
         if reader !== writer { try? reader.close() }
-        if isOrderly, !options.isInMemory { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
+        if isOrderly, !options.isInMemory, !isFollower { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
         try? writer.close()
         lock.withLock { $0 = nil }
     }

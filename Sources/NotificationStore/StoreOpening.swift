@@ -108,25 +108,33 @@ struct StoreOpening {
 
     /// The rows, as retention last wrote them.
     static func records(_ database: Database) throws -> [ChannelRecord] {
-        let query = try Query(
-            database,
-            """
-            SELECT id, name, last_sequence, last_offset, trimmed_sequence, trimmed_offset, "check" FROM channel ORDER BY id
-            """)
+        let query = try Query(database, "\(columns) FROM channel ORDER BY id")
         var records: [ChannelRecord] = []
-        while try query.step() {
-            guard let id = ChannelID(exactly: try query.integer(0)), let name = ChannelName(try query.text(1)) else {
-                throw StoreProblem.corrupt("the row of a channel was changed")
-            }
-            let record = ChannelRecord(
-                id: id, name: name, lastSequence: try query.unsigned(2), lastOffset: try query.unsigned(3),
-                trimmedSequence: try query.unsigned(4), trimmedOffset: try query.unsigned(5))
-            guard try query.integer(6) == RecordCodec.check(record), record.lastOffset <= RunID.offsetMax else {
-                throw StoreProblem.corrupt("the row of channel \(name) was changed")
-            }
-            records.append(record)
-        }
+        while try query.step() { records.append(try record(query)) }
         return records
+    }
+
+    /// One of them; nil if there is no such channel.
+    static func record(_ database: Database, _ channel: ChannelID) throws -> ChannelRecord? {
+        let query = try Query(database, "\(columns) FROM channel WHERE id = ?")
+        query.bind(1, Int64(channel))
+        return try query.step() ? try record(query) : nil
+    }
+
+    private static let columns =
+        #"SELECT id, name, last_sequence, last_offset, trimmed_sequence, trimmed_offset, "check""#
+
+    private static func record(_ query: borrowing Query) throws -> ChannelRecord {
+        guard let id = ChannelID(exactly: try query.integer(0)), let name = ChannelName(try query.text(1)) else {
+            throw StoreProblem.corrupt("the row of a channel was changed")
+        }
+        let record = ChannelRecord(
+            id: id, name: name, lastSequence: try query.unsigned(2), lastOffset: try query.unsigned(3),
+            trimmedSequence: try query.unsigned(4), trimmedOffset: try query.unsigned(5))
+        guard try query.integer(6) == RecordCodec.check(record), record.lastOffset <= RunID.offsetMax else {
+            throw StoreProblem.corrupt("the row of channel \(name) was changed")
+        }
+        return record
     }
 
     static func store(_ database: Database, _ record: ChannelRecord) throws {

@@ -13,19 +13,10 @@ import Synchronization
 ///     open ──a commit fails──> failed: nothing is taken; the store is opened anew about once a second
 ///       ^                        │
 ///       └────────opened──────────┘
-package final class EmbeddedLog: Sendable {
-    /// Told the outcomes on the loop that asked, after it has applied them.
-    package typealias Completion = @Sendable ([AppendOutcome]) -> Void
-
+package final class EmbeddedLog: LogService {
     private enum Work {
-        case append(AppendRequest, Completion)
+        case append(AppendRequest, AppendCompletion)
         case acknowledge(FieldText, ChannelName, [ClosedRange<UInt64>], isDismissed: Bool, @Sendable (AcknowledgeOutcome) -> Void)
-    }
-
-    package enum AcknowledgeOutcome: Sendable {
-        case done
-        case noChannel
-        case storeFailed
     }
 
     private struct Pending {
@@ -47,6 +38,8 @@ package final class EmbeddedLog: Sendable {
         var readOnlyStore: NotificationStore?
         /// Calls of `tend` since the store was opened anew.
         var calmTicks = 0
+        /// Whether `writer` stands where the store does: not after a commit that failed, until the store is opened anew.
+        var isWriterSound = true
     }
 
     package let epoch: LogEpoch
@@ -57,16 +50,22 @@ package final class EmbeddedLog: Sendable {
     private let readerLoop: any EventLoop
     private let writing: NIOLoopBoundBox<Writing>
     private let queue = Mutex(Queue())
-    private let followers = Mutex<[NIOLoopBound<ServerLoop>]>([])
+    private let followers = Mutex<[NIOLoopBound<any LogFollower>]>([])
+    private let pastEpochs: [LogEpoch: UInt64]
+    /// Told each number that is given out, before anybody else is.
+    private let onHead: (@Sendable (UInt64) -> Void)?
     /// The same store, for the reader's thread; nil while it cannot be used.
     private let readable: Mutex<NotificationStore?>
     private let faultBox = Mutex<StoreFault?>(nil)
     private let statisticsBox = Mutex(StoreStatistics())
 
     private init(
-        _ opened: OpenedLog, _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger
+        _ opened: OpenedLog, _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger,
+        onHead: (@Sendable (UInt64) -> Void)?
     ) {
         epoch = opened.writer.epoch
+        pastEpochs = opened.preload.pastEpochs
+        self.onHead = onHead
         self.options = options
         self.logger = logger
         self.writerLoop = writerLoop
@@ -74,28 +73,32 @@ package final class EmbeddedLog: Sendable {
         newestNumber = Atomic(opened.writer.head)
         writing = .makeBoxSendingValue(Writing(store: opened.store, writer: opened.writer), eventLoop: writerLoop)
         readable = Mutex(opened.store)
+        onHead?(opened.writer.head)
     }
 
     /// Opens the store, or makes a new one, on the writer's thread.
     ///
     /// - Returns: the log, and what a loop that follows it has to know.
     package static func open(
-        _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger
+        _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger,
+        onHead: (@Sendable (UInt64) -> Void)? = nil
     ) async throws -> (log: EmbeddedLog, preload: LogPreload) {
         try await writerLoop.submit {
             var generator = SystemRandomNumberGenerator()
             return try open(
-                options, newEpoch: LogEpoch(random: generator.next()), writerLoop: writerLoop, readerLoop: readerLoop, logger: logger
+                options, newEpoch: LogEpoch(random: generator.next()), writerLoop: writerLoop, readerLoop: readerLoop, logger: logger,
+                onHead: onHead
             )
         }.get()
     }
 
     /// The same, for a caller that is on the writer's loop.
     package static func open(
-        _ options: StoreOptions, newEpoch: LogEpoch, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger
+        _ options: StoreOptions, newEpoch: LogEpoch, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger,
+        onHead: (@Sendable (UInt64) -> Void)? = nil
     ) throws(StoreFault) -> (log: EmbeddedLog, preload: LogPreload) {
         let opened = try OpenedLog(options, newEpoch: newEpoch, nowMilliseconds: Clock.wallMilliseconds())
-        let log = EmbeddedLog(opened, options, writerLoop: writerLoop, readerLoop: readerLoop, logger: logger)
+        let log = EmbeddedLog(opened, options, writerLoop: writerLoop, readerLoop: readerLoop, logger: logger, onHead: onHead)
         writerLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in log.tend() }
         return (log, opened.preload)
     }
@@ -109,29 +112,40 @@ package final class EmbeddedLog: Sendable {
     package var statistics: StoreStatistics { statisticsBox.withLock { $0 } }
 
     /// Adds a loop that is told every batch from now on. To be called before anything is appended.
-    func follow(_ loop: ServerLoop) {
-        let bound = NIOLoopBound(loop, eventLoop: loop.eventLoop)
+    package func follow(_ follower: any LogFollower) {
+        let bound = NIOLoopBound(follower, eventLoop: follower.eventLoop)
         followers.withLock { followers in
-            precondition(loop.number == followers.count)
+            precondition(follower.number == followers.count)
             followers.append(bound)
+        }
+    }
+
+    /// The log as it is now, for one who begins to follow it: told to `follower` after all the batches that are in it, and before all
+    /// those that are not. nil: not at the moment, ask again.
+    package func preload(for follower: any LogFollower, completion: @escaping @Sendable (LogPreload?) -> Void) {
+        let eventLoop = follower.eventLoop
+        writerLoop.execute {
+            var preload = self.writing.value.isWriterSound ? self.writing.value.writer.preload() : nil
+            preload?.pastEpochs = self.pastEpochs
+            eventLoop.execute { [preload] in completion(preload) }
         }
     }
 
     // MARK: writing
 
-    func append(_ request: AppendRequest, from loop: ServerLoop, completion: @escaping Completion) {
-        guard enqueue(Pending(work: .append(request, completion), loop: loop.number)) else {
+    package func append(_ request: AppendRequest, from follower: any LogFollower, completion: @escaping AppendCompletion) {
+        guard enqueue(Pending(work: .append(request, completion), loop: follower.number)) else {
             return completion(request.publications.map { _ in .refused(.shuttingDown) })
         }
     }
 
     /// Stores what a user has read. The user's other devices are told through the user's own channel.
-    func acknowledge(
-        _ user: FieldText, _ channel: ChannelName, _ ranges: [ClosedRange<UInt64>], isDismissed: Bool, from loop: ServerLoop,
+    package func acknowledge(
+        _ user: FieldText, _ channel: ChannelName, _ ranges: [ClosedRange<UInt64>], isDismissed: Bool, from follower: any LogFollower,
         completion: @escaping @Sendable (AcknowledgeOutcome) -> Void
     ) {
         let work = Work.acknowledge(user, channel, ranges, isDismissed: isDismissed, completion)
-        if !enqueue(Pending(work: work, loop: loop.number)) { completion(.storeFailed) }
+        if !enqueue(Pending(work: work, loop: follower.number)) { completion(.storeFailed) }
     }
 
     private func enqueue(_ pending: Pending) -> Bool {
@@ -199,7 +213,7 @@ package final class EmbeddedLog: Sendable {
                 do throws(StoreFault) {
                     try store.commit(commit)
                     batch = writing.value.writer.batch(commit)
-                    newestNumber.store(writing.value.writer.head, ordering: .releasing)
+                    noteHead(writing.value.writer.head)
                     if !commit.entries.isEmpty { recover() }
                 } catch {
                     isStored = false
@@ -208,6 +222,11 @@ package final class EmbeddedLog: Sendable {
             }
         }
         tell(batch, answers: answers, isStored: isStored)
+    }
+
+    private func noteHead(_ head: UInt64) {
+        newestNumber.store(head, ordering: .releasing)
+        onHead?(head)
     }
 
     /// One hop to each loop: first the batch, then the answers to those who asked there.
@@ -230,6 +249,7 @@ package final class EmbeddedLog: Sendable {
     private func fail(_ fault: StoreFault) {
         logger.error("the log cannot be written", metadata: ["error": "\(fault)"])
         faultBox.withLock { $0 = fault }
+        writing.value.isWriterSound = false
         if case .full = fault {
             // The disk is not free in the next moment; meanwhile what was stored can be read.
             writing.value.readOnlyStore = writing.value.store
@@ -253,10 +273,11 @@ package final class EmbeddedLog: Sendable {
                 throw .corrupt("the log in \(options.path) is not the one that this server has been serving: restart the server")
             }
             let batch = try opened.batch(after: head, nowMilliseconds: Clock.wallMilliseconds())
-            newestNumber.store(opened.writer.head, ordering: .releasing)
+            noteHead(opened.writer.head)
             tell(batch, answers: [], isStored: true)
             readable.withLock { $0 = opened.store }
             writing.value.writer = opened.writer
+            writing.value.isWriterSound = true
             if let fault = opened.writeFault {
                 writing.value.readOnlyStore = opened.store
                 faultBox.withLock { $0 = fault }
@@ -318,11 +339,11 @@ package final class EmbeddedLog: Sendable {
     // MARK: reading
 
     /// Reads from the store, on the reader's thread; the answer comes on the loop that asked.
-    func read<Value: Sendable>(
-        from loop: ServerLoop, _ body: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value,
+    package func read<Value: Sendable>(
+        from follower: any LogFollower, _ body: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value,
         completion: @escaping @Sendable (Result<Value, StoreFault>) -> Void
     ) {
-        let eventLoop = loop.eventLoop
+        let eventLoop = follower.eventLoop
         readerLoop.execute {
             let result: Result<Value, StoreFault>
             if let store = self.readable.withLock({ $0 }) {

@@ -9,12 +9,12 @@ import TLSEngine
 
 /// A Tocsin server: listeners, loops and the log.
 package final class Server: Sendable {
-    private let state: ServerState
+    let state: ServerState
     private let group: MultiThreadedEventLoopGroup
     /// The threads of the log, of which one writes and one reads, and the worker.
     private let logGroup: MultiThreadedEventLoopGroup
     private let channels: [any Channel]
-    private let certificates: TLSContexts?
+    let certificates: TLSContexts?
     /// The ports that it listens on; useful where 0 was asked for.
     package let port: Int
     package let tlsPort: Int?
@@ -48,29 +48,42 @@ package final class Server: Sendable {
         _ configuration: ServerConfiguration, _ logger: Logger, _ version: String, _ pages: [String: StaticPage],
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
-        let eventLoops = Array(group.makeIterator())
         let tokens = try await tokens(configuration)
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
-        var options = StoreOptions(
-            path: configuration.storePath, durability: configuration.durability, limits: configuration.log
-        )
-        options.bootID = SystemCall.bootID()
         let (log, preload) = try await EmbeddedLog.open(
-            options, writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
+            storeOptions(configuration), writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
         )
-        // Who is behind, or sends large bodies, waits for those who are live.
-        for loop in logLoops[1...] { loop.execute { SystemCall.lowerPriority() } }
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
             tokens: tokens
         )
+        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
+        let references = try await makeLoops(state, group, preload)
+        let server = try await listen(state, group, logGroup, references, certificates)
+        if let certificates {
+            let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
+            references[0].eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
+        }
+        return server
+    }
+
+    static func storeOptions(_ configuration: ServerConfiguration) -> StoreOptions {
+        var options = StoreOptions(path: configuration.storePath, durability: configuration.durability, limits: configuration.log)
+        options.bootID = SystemCall.bootID()
+        return options
+    }
+
+    /// The loops of this process, each of which follows the log.
+    static func makeLoops(
+        _ state: ServerState, _ group: MultiThreadedEventLoopGroup, _ preload: LogPreload
+    ) async throws -> [LoopReference] {
         var references: [LoopReference] = []
-        for (number, eventLoop) in eventLoops.enumerated() {
+        for (number, eventLoop) in Array(group.makeIterator()).enumerated() {
             let reference = try await eventLoop.submit { () -> LoopReference in
                 let loop = ServerLoop(number: number, eventLoop: eventLoop, server: state, preload: preload)
                 loop.start()
-                log.follow(loop)
+                state.log.follow(loop)
                 return NIOLoopBound(loop, eventLoop: eventLoop)
             }.get()
             try await eventLoop.flatSubmit {
@@ -79,7 +92,16 @@ package final class Server: Sendable {
             references.append(reference)
         }
         state.loops = references
-        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
+        return references
+    }
+
+    static func listen(
+        _ state: ServerState, _ group: MultiThreadedEventLoopGroup, _ logGroup: MultiThreadedEventLoopGroup,
+        _ references: [LoopReference], _ certificates: TLSContexts?
+    ) async throws -> Server {
+        let configuration = state.configuration
+        // Who is behind, or sends large bodies, waits for those who are live.
+        for loop in Array(logGroup.makeIterator())[1...] { loop.execute { SystemCall.lowerPriority() } }
         let plain = try await listen(configuration.host, configuration.port, group, state, references, nil)
         var channels = [plain]
         if let tlsPort = configuration.tlsPort {
@@ -91,20 +113,17 @@ package final class Server: Sendable {
             }
         }
         if let certificates {
-            for warning in certificates.current.warnings { logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
-            let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
-            eventLoops[0].scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
+            for warning in certificates.current.warnings { state.logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
         }
         state.limitConnections()
-        let server = Server(
+        return Server(
             state: state, group: group, logGroup: logGroup, channels: channels, certificates: certificates,
             port: plain.localAddress?.port ?? 0,
             tlsPort: channels.count > 1 ? channels[1].localAddress?.port : nil
         )
-        return server
     }
 
-    private static func tokens(_ configuration: ServerConfiguration) async throws -> TokenVerifier? {
+    static func tokens(_ configuration: ServerConfiguration) async throws -> TokenVerifier? {
         guard let path = configuration.tokenKeyFile else { return nil }
         guard let bytes = SystemCall.contents(of: path) else { throw ServerStartFault(description: "cannot read \(path)") }
         do {
@@ -136,6 +155,7 @@ package final class Server: Sendable {
             }
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             // Each idle connection keeps this buffer: larger reads go on in the loop's own.
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))

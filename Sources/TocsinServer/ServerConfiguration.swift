@@ -15,7 +15,9 @@ package struct ServerConfiguration: Sendable {
     package var tls = TLSConfiguration(certificates: [])
     /// The key of session tickets is changed so often. Tickets of the last one are still good, so each lasts its time.
     package var ticketKeySeconds = 12 * 3600
-    /// Event loops; one a core.
+    /// Processes that serve clients; with more than one, the log is in a process of its own.
+    package var processes = 1
+    /// Event loops of a process; one a core.
     package var loops = 1
     package var log = LogLimits()
     /// The file of the log; `:memory:` keeps it in the process.

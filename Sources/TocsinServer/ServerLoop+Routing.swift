@@ -197,20 +197,8 @@ extension ServerLoop {
 
     private func metrics(_ handle: RequestHandle) {
         let bound = bind((self, handle))
-        let references = server.loops
-        let futures = references.map { reference in
-            reference.eventLoop.submit { reference.value.currentCounters() }
-        }
-        EventLoopFuture.whenAllSucceed(futures, on: eventLoop).whenSuccess { all in
+        server.exposition(on: eventLoop).whenSuccess { text in
             let (loop, handle) = bound.value
-            var sum = LoopCounters()
-            for counters in all { sum.add(counters) }
-            let text = sum.exposition(
-                head: loop.server.log.head, connectionsRefused: loop.server.connectionsRefused, store: loop.server.log.statistics,
-                isStoreFailed: loop.server.log.fault != nil,
-                uptimeSeconds: (Clock.monotonicMilliseconds() - loop.server.startedMilliseconds) / 1000,
-                isDraining: loop.server.isDraining
-            )
             loop.answer(handle, status: .ok, "text/plain; version=0.0.4; charset=utf-8", Array(text.utf8))
         }
     }

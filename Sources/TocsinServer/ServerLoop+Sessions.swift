@@ -17,7 +17,7 @@ struct PollSession: Sendable {
     var user: FieldText?
     /// Of the token that its polls have; nil: the server takes everybody.
     var subject: String?
-    /// Where its last poll was parked, or still is.
+    /// Where its last poll was parked, or still is: a loop as the numbers of sessions name them.
     var loop: Int
     var connection: UInt32
     var stream: Int32
@@ -39,13 +39,16 @@ extension ServerLoop {
     func command(_ session: String, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
         guard body.count <= server.configuration.payloadBytesMax else { throw .bodyTooLarge }
         try parse(body, handle) { body throws(Problem) in
-            try Self.commands(body)
-        } then: { loop, said throws(Problem) in
-            try loop.perform(said.commands, isList: said.isList, session, handle)
+            (try Self.commands(body), body)
+        } then: { loop, all throws(Problem) in
+            let (said, body) = all
+            guard let id = SessionID(session) else { throw .unknownSession }
+            if loop.server.process(of: id) != nil { return try loop.forward(id, body, handle) }
+            try loop.perform(said.commands, isList: said.isList, id, handle)
         }
     }
 
-    private static func commands(_ body: [UInt8]) throws(Problem) -> (commands: [SessionCommands.Command], isList: Bool) {
+    static func commands(_ body: [UInt8]) throws(Problem) -> (commands: [SessionCommands.Command], isList: Bool) {
         guard let value = try? JSONSlice.checked(body[...]), value.kind == .object || value.kind == .array else {
             throw Problem("bad-json", "Not JSON", status: 400, detail: "a command, or an array of them, is wanted")
         }
@@ -67,14 +70,13 @@ extension ServerLoop {
     }
 
     private func perform(
-        _ commands: [SessionCommands.Command], isList: Bool, _ session: String, _ handle: RequestHandle
+        _ commands: [SessionCommands.Command], isList: Bool, _ id: SessionID, _ handle: RequestHandle
     ) throws(Problem) {
-        let references = server.loops
-        guard let id = SessionID(session), id.loop < references.count else { throw .unknownSession }
+        guard let reference = server.loop(id.loop) else { throw .unknownSession }
         let bound = bind((self, handle))
         let eventLoop = eventLoop
         let subject = handle.identity?.subject
-        references[id.loop].eventLoop.execute {
+        reference.eventLoop.execute {
             let work = SessionCommands(commands, of: id, subject: subject) { replies, microseconds in
                 let answer = replies.map { Self.answer($0, isList: isList) }
                 eventLoop.execute {
@@ -87,11 +89,11 @@ extension ServerLoop {
                     }
                 }
             }
-            references[id.loop].value.turns.add(.commands(work))
+            reference.value.turns.add(.commands(work))
         }
     }
 
-    private static func answer(_ replies: [[UInt8]], isList: Bool) -> [UInt8] {
+    static func answer(_ replies: [[UInt8]], isList: Bool) -> [UInt8] {
         isList ? Array("[".utf8) + replies.joined(separator: [UInt8(ascii: ",")]) + Array("]\n".utf8) : replies[0] + [UInt8(ascii: "\n")]
     }
 
@@ -180,26 +182,28 @@ extension ServerLoop {
 
     /// A poll has come: its session is known at home from now on, for some time after it.
     func park(_ id: SessionID, _ wanted: SubscribeRequest, _ handle: RequestHandle) {
-        let references = server.loops
-        guard id.loop < references.count else { return }
         let session = PollSession(
-            user: wanted.user, subject: handle.identity?.subject, loop: number, connection: handle.connection.index, stream: handle.stream,
+            user: wanted.user, subject: handle.identity?.subject, loop: server.firstLoop + number, connection: handle.connection.index,
+            stream: handle.stream,
             expiresTick: 0
         )
         let seconds = wanted.waitSeconds + Self.pollSessionSeconds
-        if id.loop == number { return keep(session, id, seconds) }
-        references[id.loop].eventLoop.execute { references[id.loop].value.keep(session, id, seconds) }
+        if let process = server.process(of: id) { return server.neighbours!.park(session, id, seconds, process: process) }
+        guard let home = server.loop(id.loop) else { return }
+        if id.loop == session.loop { return keep(session, id, seconds) }
+        home.eventLoop.execute { home.value.keep(session, id, seconds) }
     }
 
     /// The same, of one that is at home here and was parked on that connection before.
     func keep(_ id: SessionID, _ poll: ParkedPoll, _ connection: Connection) {
         let session = PollSession(
-            user: nil, subject: poll.token?.identity.subject, loop: number, connection: connection.index, stream: 0, expiresTick: 0
+            user: nil, subject: poll.token?.identity.subject, loop: server.firstLoop + number, connection: connection.index, stream: 0,
+            expiresTick: 0
         )
         keep(session, id, poll.waitSeconds + Self.pollSessionSeconds)
     }
 
-    private func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
+    func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
         let known = pollSessions[id]
         guard known != nil || pollSessions.count < Self.pollSessionsMax, known == nil || known?.subject == session.subject else { return }
         pollSessions[id] = session
@@ -213,15 +217,9 @@ extension ServerLoop {
 
     /// Answers the parked poll of a session at once: the next one names another list.
     private func endPoll(_ session: PollSession, _ id: SessionID) {
-        let references = server.loops
-        guard session.loop < references.count else { return }
-        references[session.loop].eventLoop.execute {
-            let loop = references[session.loop].value
-            guard Int(session.connection) < loop.connections.count, let connection = loop.connections[Int(session.connection)],
-                let poll = connection.poll(session.stream), poll.session == id
-            else { return }
-            loop.answerPoll(poll, [], connection, session.stream)
-        }
+        let poll = ParkedPollPlace(loop: session.loop, connection: session.connection, stream: session.stream)
+        if let process = server.process(ofLoop: session.loop) { return server.neighbours!.endPoll(poll, id, process: process) }
+        server.endPoll(poll, id)
     }
 
     // MARK: what all transports have
@@ -391,8 +389,35 @@ extension Connection {
     }
 }
 
+/// Where a poll is parked.
+struct ParkedPollPlace: Sendable, Equatable {
+    var loop: Int
+    var connection: UInt32
+    var stream: Int32
+}
+
+extension ServerState {
+    /// A loop of this process, by the number that sessions name it with.
+    func loop(_ number: Int) -> LoopReference? {
+        let (loops, place) = (loops, number - firstLoop)
+        return loops.indices.contains(place) ? loops[place] : nil
+    }
+
+    /// Answers a parked poll of this process at once, if it is still there.
+    func endPoll(_ place: ParkedPollPlace, _ id: SessionID) {
+        guard let reference = loop(place.loop) else { return }
+        reference.eventLoop.execute {
+            let loop = reference.value
+            guard Int(place.connection) < loop.connections.count, let connection = loop.connections[Int(place.connection)],
+                let poll = connection.poll(place.stream), poll.session == id
+            else { return }
+            loop.answerPoll(poll, [], connection, place.stream)
+        }
+    }
+}
+
 extension Problem {
-    fileprivate static let unknownSession = Problem(
+    static let unknownSession = Problem(
         "unknown-session", "Unknown session", status: 404, detail: "it has ended, or is another server's: go on with a new one"
     )
 }

@@ -123,7 +123,7 @@ extension ServerLoop {
     /// - Parameter connection: nil: a session of polls.
     private func newSession(_ connection: Connection?) -> SessionID {
         var generator = SystemRandomNumberGenerator()
-        return SessionID(random: (generator.next(), generator.next()), loop: number, place: connection?.index)
+        return SessionID(random: (generator.next(), generator.next()), loop: server.firstLoop + number, place: connection?.index)
     }
 
     private func hello(
@@ -388,7 +388,8 @@ extension ServerLoop {
     /// A poll whose next one is likely to differ only in its position.
     private func expectAgain(_ poll: ParkedPoll, _ exchange: HTTP1Exchange, _ connection: Connection) {
         guard exchange.isTakingWhole, let head = exchange.head, head.keepAlive, head.minorVersion == 1, head.request.method == .get,
-            poll.subscribers.count == 1, !poll.isImmediate, !poll.closes, poll.session.map({ $0.loop == number }) ?? true,
+            poll.subscribers.count == 1, !poll.isImmediate, !poll.closes,
+            poll.session.map({ $0.loop == server.firstLoop + number }) ?? true,
             poll.room.bytes != LongPollAnswer.roomOfFirst.bytes
         else { return }
         exchange.repeated = RepeatedPoll(poll, sessionText: connection.sessionText(poll.session))

@@ -1,17 +1,17 @@
 import HTTP2Session
 package import NIOCore
-import NotificationCore
+package import NotificationCore
 import NotificationStore
 import Transports
 
 /// One event loop of the server, and all that belongs to it: its follower of the log, its connections and their timers. Nothing here
 /// is locked or shared; everything asserts that it is called on its loop.
-package final class ServerLoop {
+package final class ServerLoop: LogFollower {
     /// Ticks of the timer wheel in a second.
     static let ticksPerSecond: UInt32 = 4
     static let pageRoom = Hub.Room(notifications: 512, bytes: 128 << 10)
 
-    let number: Int
+    package let number: Int
     package let eventLoop: any EventLoop
     let server: ServerState
     let hub: Hub
@@ -321,7 +321,7 @@ package final class ServerLoop {
     // MARK: the fan-out
 
     /// Takes a batch of the log.
-    func apply(_ batch: LogBatch) {
+    package func apply(_ batch: LogBatch) {
         eventLoop.assertInEventLoop()
         var framed = framed.take()!
         framed.begin(batch.notifications)

@@ -7,7 +7,7 @@ import TLSEngine
 /// What all loops of a server share. Nothing in it changes often.
 package final class ServerState: Sendable {
     package let configuration: ServerConfiguration
-    package let log: EmbeddedLog
+    package let log: any LogService
     /// A thread of its own, of low priority, for what takes long: large bodies. One, so that what it has been given comes out in order.
     let worker: any EventLoop
     package let logger: Logger
@@ -31,11 +31,14 @@ package final class ServerState: Sendable {
 
     /// Checks tokens; nil: none are wanted.
     let tokens: TokenVerifier?
+    /// The other processes of this server; nil: this is the only one.
+    let neighbours: Neighbours?
 
     init(
-        configuration: ServerConfiguration, log: EmbeddedLog, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], tokens: TokenVerifier? = nil
+        configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
+        pages: [String: StaticPage], tokens: TokenVerifier? = nil, neighbours: Neighbours? = nil
     ) {
+        self.neighbours = neighbours
         self.worker = worker
         self.tokens = tokens
         self.configuration = configuration
@@ -82,6 +85,9 @@ package final class ServerState: Sendable {
     var isDraining: Bool { draining.load(ordering: .relaxed) }
 
     func beginDraining() { draining.store(true, ordering: .relaxed) }
+
+    /// Loops are numbered through all processes, in the numbers of sessions: this is the first of this process.
+    var firstLoop: Int { neighbours.map { $0.process * configuration.loops } ?? 0 }
 
     var loops: [LoopReference] {
         get { loopsBox.withLock { $0 } }

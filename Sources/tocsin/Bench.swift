@@ -73,6 +73,18 @@ struct Bench: ParsableCommand {
     @Flag(help: "Cuts all connections, publishes --messages, and measures how long it takes until all are back and have got them.")
     var resume = false
 
+    @Option(
+        name: .customLong("run"),
+        help: "A number for the names of the channels and the marks of messages; several processes with the same one hear the same."
+    )
+    var runNumber: UInt32?
+
+    @Option(help: "Seconds that subscribers may take to connect.")
+    var connectTimeout = 120.0
+
+    @Flag(help: "Publish nothing: what is published under --run by another process is waited for, for --patience.")
+    var listen = false
+
     @Flag(help: "Only what idle subscribers take; nothing is published.")
     var memory = false
 
@@ -109,12 +121,15 @@ struct Bench: ParsableCommand {
         plan.streams = streams
         plan.channels = channels
         let batches = max(1, min(messages, Int((rate / 2).rounded(.up))) / max(1, batch))
-        plan.warmUp = warmUp ?? (messages == 0 ? 0 : batches * batch)
+        plan.warmUp = listen ? 0 : warmUp ?? (messages == 0 ? 0 : batches * batch)
         plan.batch = batch
         plan.payloadBytes = payload
         plan.threads = threads
         plan.publishConnections = publishers
         plan.serverProcesses = pid
+        plan.run = runNumber
+        plan.onlyListens = listen
+        plan.connectSecondsMax = connectTimeout
         plan.onlyMemory = memory
         plan.resumes = resume
         plan.pauseSeconds = pause / 1000

@@ -170,11 +170,37 @@ struct Serve: AsyncParsableCommand {
 
     @OptionGroup var options: ServeOptions
 
+    @Option(help: "Processes that serve clients; each may have as many connections as the system gives a process descriptors.")
+    var processes = 1
+
+    @Option(help: .hidden)
+    var worker: Int?
+
     @Flag(help: "For the test suites of the protocols: a WebSocket that echoes at /echo, and 128 KiB at /. Not for use.")
     var conformance = false
 
+    func validate() throws {
+        guard (1...Self.processesMax).contains(processes) else {
+            throw ValidationError("--processes is 1 to \(Self.processesMax)")
+        }
+        guard processes == 1 || processes * (options.loops ?? 1) <= 256 else {
+            throw ValidationError("all processes together have at most 256 event loops")
+        }
+    }
+
+    /// More than cores help only where the descriptors of a process are few.
+    private static let processesMax = 64
+
     func run() async throws {
-        try await ServerRun(options, isConformanceDoorOpen: conformance).run()
+        let run = ServerRun(options, processes: processes, isConformanceDoorOpen: conformance)
+        if processes == 1 {
+            try await run.run()
+        } else if let worker {
+            try await run.runWorker(worker)
+        } else {
+            // A worker has all that this process was started with.
+            try await run.runProcesses(arguments: Array(CommandLine.arguments.dropFirst()))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ import UnixSignals
 /// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads the certificates again.
 struct ServerRun {
     let options: ServeOptions
+    let processes: Int
     let isConformanceDoorOpen: Bool
     let pages: [String: StaticPage]
     let logger: Logger
@@ -16,10 +17,11 @@ struct ServerRun {
     let beside: (@Sendable (Server) async throws -> Void)?
 
     init(
-        _ options: ServeOptions, isConformanceDoorOpen: Bool = false, pages: [String: StaticPage] = [:],
+        _ options: ServeOptions, processes: Int = 1, isConformanceDoorOpen: Bool = false, pages: [String: StaticPage] = [:],
         beside: (@Sendable (Server) async throws -> Void)? = nil
     ) {
         self.options = options
+        self.processes = processes
         self.isConformanceDoorOpen = isConformanceDoorOpen
         self.pages = pages.merging([
             "/tocsin.js": StaticPage(
@@ -33,20 +35,67 @@ struct ServerRun {
         self.logger = logger
     }
 
-    func run() async throws {
-        var configuration = options.makeConfiguration(coreCount: ProcessInfo.processInfo.activeProcessorCount)
+    private var configuration: ServerConfiguration {
+        let cores = ProcessInfo.processInfo.activeProcessorCount
+        var configuration = options.makeConfiguration(coreCount: max(1, cores / processes))
+        configuration.processes = processes
         configuration.isConformanceDoorOpen = isConformanceDoorOpen
+        return configuration
+    }
+
+    func run() async throws {
+        let configuration = configuration
         let server: Server
         do {
             server = try await Server.start(configuration, logger: logger, version: Tocsin.version, pages: pages)
         } catch {
             throw CommandFailure(description: "the server does not start: \(error)")
         }
+        logListening(configuration, port: server.port, tlsPort: server.tlsPort)
+        try await serve(ServerService(server: server, logger: logger, beside: beside))
+    }
+
+    /// The main process of several.
+    func runProcesses(arguments: [String]) async throws {
+        let configuration = configuration
+        let server: ProcessServer
+        do {
+            server = try await ProcessServer.start(configuration, arguments: arguments, logger: logger)
+        } catch {
+            throw CommandFailure(description: "the server does not start: \(error)")
+        }
+        logListening(configuration, port: server.port, tlsPort: server.tlsPort)
+        try await serve(ProcessService(server: server, logger: logger))
+    }
+
+    /// One of the others.
+    func runWorker(_ number: Int) async throws {
+        var logger = logger
+        logger[metadataKey: "process"] = "\(number)"
+        let (server, directions) = try await Server.startWorker(configuration, logger: logger, version: Tocsin.version, pages: pages)
+        try await serve(WorkerService(server: server, directions: directions, logger: logger), signals: [.sigterm])
+    }
+
+    private func serve(_ service: some Service, signals: [UnixSignal] = [.sigterm, .sigint]) async throws {
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    ServiceGroupConfiguration.ServiceConfiguration(
+                        service: service, successTerminationBehavior: .gracefullyShutdownGroup
+                    )
+                ],
+                gracefulShutdownSignals: signals, logger: Logger(label: "services") { _ in SwiftLogNoOpLogHandler() }
+            )
+        )
+        try await group.run()
+    }
+
+    private func logListening(_ configuration: ServerConfiguration, port: Int, tlsPort: Int?) {
         logger.info(
             "listening",
             metadata: [
-                "host": "\(configuration.host)", "port": "\(server.port)", "tls_port": "\(server.tlsPort.map(String.init) ?? "none")",
-                "loops": "\(configuration.loops)", "store": "\(configuration.storePath)",
+                "host": "\(configuration.host)", "port": "\(port)", "tls_port": "\(tlsPort.map(String.init) ?? "none")",
+                "processes": "\(processes)", "loops": "\(configuration.loops)", "store": "\(configuration.storePath)",
                 "durability": "\(configuration.durability.rawValue)", "version": "\(Tocsin.version)",
             ]
         )
@@ -57,13 +106,6 @@ struct ServerRun {
         } else {
             logger.info("open to anyone on this host: feeds alerts, scores, dashboards")
         }
-        let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(
-                services: [ServerService(server: server, logger: logger, beside: beside)], gracefulShutdownSignals: [.sigterm, .sigint],
-                logger: Logger(label: "services") { _ in SwiftLogNoOpLogHandler() }
-            )
-        )
-        try await group.run()
     }
 }
 
@@ -97,12 +139,57 @@ private struct ServerService: Service {
         logger.info("stopped")
     }
 
-    private func reload() {
+    private func reload() { server.reload(logger) }
+}
+
+extension Server {
+    fileprivate func reload(_ logger: Logger) {
         do {
-            try server.reloadCertificates()
+            try reloadCertificates()
             logger.info("certificates read again")
         } catch {
             logger.error("the new certificates are not good, the old ones stay", metadata: ["error": "\(error)"])
         }
+    }
+}
+
+/// The main process of several: it passes on what it is told.
+private struct ProcessService: Service {
+    let server: ProcessServer
+    let logger: Logger
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            for await _ in await UnixSignalsSequence(trapping: .sighup) { server.reload() }
+        }
+        logger.info("draining")
+        try await server.shutDown()
+        logger.info("stopped")
+    }
+}
+
+/// A worker: it goes when the main process says so, when that has ended, and when it is told to by a signal.
+private struct WorkerService: Service {
+    let server: Server
+    let directions: AsyncStream<WorkerDirection>
+    let logger: Logger
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            for await direction in directions {
+                switch direction {
+                case .ticketKeys(let keys): server.setTicketKeys(keys)
+                case .reload: server.reload(logger)
+                case .drain: return
+                case .mainProcessEnded:
+                    logger.error("the main process has ended")
+                    return
+                }
+            }
+        }
+        server.endSoon()
+        server.removeRemains()
+        try await server.shutDown()
+        server.removeRemains()
     }
 }

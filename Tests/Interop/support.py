@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -76,13 +77,15 @@ def eventually(condition, what, seconds=SMALL_PATIENCE, every=0.05):
 class Server:
     """A running server, and what it logged."""
 
-    def __init__(self, certificate=None, command="serve", heartbeat=1, arguments=()):
+    def __init__(self, certificate=None, command="serve", heartbeat=1, arguments=(), descriptors=None):
         line = [binary(), command, "--host", "127.0.0.1", "--port", "0", "--heartbeat", str(heartbeat), "--loops", "2"]
         line += ["--store", ":memory:", "--allow-host", "a", "--allow-host", "x", "--allow-host", "example.org"]
         if certificate:
             line += ["--tls-port", "0", "--certificate", str(certificate[0]), "--key", str(certificate[1])]
+        limit = None if descriptors is None else lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
         self.process = subprocess.Popen(
-            [*line, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            [*line, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            preexec_fn=limit)
         self.log = []
         self.output = []
         self._reader = threading.Thread(target=self._read_log, daemon=True)

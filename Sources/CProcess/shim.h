@@ -1,0 +1,25 @@
+#include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// prctl(2) takes a variable number of arguments. The calling process gets the signal when the thread that started it ends.
+static inline int tocsin_signal_at_parents_end(int number) {
+    return prctl(PR_SET_PDEATHSIG, number, 0, 0, 0);
+}
+
+// Memory that processes share. The C library declares memfd_create(2) only to those who ask for GNU's extensions.
+static inline int tocsin_shared_memory(unsigned long bytes) {
+    int descriptor = (int)syscall(SYS_memfd_create, "tocsin", 1u /* MFD_CLOEXEC */);
+    if (descriptor >= 0 && ftruncate(descriptor, (off_t)bytes) != 0) {
+        close(descriptor);
+        return -1;
+    }
+    return descriptor;
+}
+
+// glibc 2.34. Swift's Glibc module is made without it.
+extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from);
+static inline int tocsin_close_from(posix_spawn_file_actions_t *actions, int from) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, from);
+}
