@@ -54,7 +54,8 @@ def figures(server):
 
 def connections(server):
     """Connections of each process that answers."""
-    return {int(key[28:-2]): value for key, value in figures(server).items() if key.startswith("tocsin_process_connections{")}
+    name = "tocsin_process_connections{process="
+    return {int(key.removeprefix(name).strip('"}')): value for key, value in figures(server).items() if key.startswith(name)}
 
 
 class Reader:
