@@ -54,7 +54,8 @@ def figures(server):
 
 def connections(server):
     """Connections of each process that answers."""
-    return {int(key[28:-2]): value for key, value in figures(server).items() if key.startswith("tocsin_process_connections{")}
+    name = "tocsin_process_connections{process="
+    return {int(key.removeprefix(name).strip('"}')): value for key, value in figures(server).items() if key.startswith(name)}
 
 
 class Reader:
@@ -190,7 +191,7 @@ def test_commands_for_a_session_work_from_every_process(start, channel):
     server = start()
     other = channel + ".x"
     with Events(server, "1.1", query(channel, after="latest")) as events, \
-            websocket(server, channel, after="latest") as socket_:
+            websocket(server, query(channel, after="latest")) as socket_:
         sessions = [events.hello["session"], receive(socket_, "hello")["session"]]
         for session in sessions:
             for number in range(4 * PROCESSES):
