@@ -18,11 +18,10 @@ extension HTTP2Engine {
 
         var session: OpaquePointer?
         let callbacks = SharedCallbacks.pointer
-        var memory = meter?.memory ?? nghttp2_mem()
+        var memory = meter?.memory ?? EngineMemory.functions
         let result = withUnsafeMutablePointer(to: &memory) { memory in
-            // nghttp2 copies the table of functions; nil is malloc's own.
-            let memory = meter == nil ? nil : memory
-            return switch role {
+            // nghttp2 copies the table of functions.
+            switch role {
             case .server: nghttp2_session_server_new3(&session, callbacks, nil, option, memory)
             case .client: nghttp2_session_client_new3(&session, callbacks, nil, option, memory)
             }

@@ -94,6 +94,41 @@ extension Hub {
         }
     }
 
+    /// Stops a subscriber that waits until its client asks again.
+    ///
+    /// - Returns: the number of its position, if that is all there is to it.
+    package func pause(_ id: SubscriberID) -> UInt64? {
+        stop(id)
+        let slot = table.slots[Int(id.index)]
+        guard slot.state == .stopped, case .running = profiles[Int(id.index)].reader.phase else { return nil }
+        if case .foreign = profiles[Int(id.index)].reader.notes { return nil }
+        return slot.cursor
+    }
+
+    /// Has a subscriber that was paused go on as a new one would that begins where it stands.
+    ///
+    /// - Returns: whether it is live: nothing is to be read.
+    package func restart(_ id: SubscriberID) -> Bool {
+        precondition(!isFanningOut && table.isCurrent(id))
+        let slot = table.slots + Int(id.index)
+        precondition(slot.pointee.state == .stopped && !profiles[Int(id.index)].options.isPaced)
+        profiles[Int(id.index)].reader = Reader()
+        guard profiles[Int(id.index)].subscriptions.allSatisfy({ nodes[Int($0.node)].lastOffset <= slot.pointee.cursor }) else {
+            return false
+        }
+        slot.pointee.cursor = max(slot.pointee.cursor, head)
+        slot.pointee.state = .live
+        return true
+    }
+
+    /// Whether nothing up to this start is still to come here.
+    package func hasApplied(_ start: StartPoint?) -> Bool {
+        guard case .after(let position) = start, position.epoch == epoch, position.places.count == 1,
+            case .at(let offset) = position.places[0]
+        else { return false }
+        return offset <= head
+    }
+
     package func patterns(of id: SubscriberID) -> [ChannelPattern] {
         precondition(table.isCurrent(id))
         return profiles[Int(id.index)].subscriptions.map { nodes[Int($0.node)].pattern }

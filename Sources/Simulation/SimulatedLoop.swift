@@ -133,7 +133,7 @@ final class SimulatedLoop {
                     loop.afterwards.append { [loop] in loop.readOn(connection) }
                     return .refused
                 }
-                let body = framed.longPollBody(delivery.indices)
+                let body = framed.longPoll(delivery.indices).bytes
                 loop.afterwards.append { [loop] in loop.answer(connection, body) }
                 return .takenAndFull
             }

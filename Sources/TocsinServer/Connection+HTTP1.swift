@@ -42,6 +42,7 @@ extension Connection {
     private func handle(_ event: HTTP1RequestEvent, _ exchange: HTTP1Exchange, _ input: UnsafeRawBufferPointer) {
         switch event {
         case .head(let head):
+            forgetPoll(exchange)
             exchange.head = head
             exchange.body = []
             exchange.isHeadDeadlineSet = false
@@ -94,14 +95,24 @@ extension Connection {
 
     /// - Parameter stream: of HTTP/2; else 0.
     func dated(_ response: HTTPResponse, stream: Int32 = 0) -> HTTPResponse {
+        Self.dated(response, date: loop.dateField, crossOrigin: crossOrigin(stream))
+    }
+
+    func crossOrigin(_ stream: Int32) -> String? {
+        switch state {
+        case .http1(let exchange): exchange.crossOrigin
+        case .http2(let exchange): exchange.streams[stream]?.crossOrigin
+        default: nil
+        }
+    }
+
+    static func dated(_ response: HTTPResponse, date: String, crossOrigin: String?) -> HTTPResponse {
         var response = response
-        var crossOrigin = crossOrigin
-        if case .http2(let exchange) = state { crossOrigin = exchange.streams[stream]?.crossOrigin }
-        response.headerFields[.date] = loop.dateField
+        response.headerFields[.date] = date
         response.headerFields[.xContentTypeOptions] = "nosniff"
         if let crossOrigin {
             response.headerFields[.accessControlAllowOrigin] = crossOrigin
-            response.headerFields[Self.exposeHeaders] = "Retry-After"
+            response.headerFields[exposeHeaders] = "Retry-After"
             response.headerFields[.vary] = (response.headerFields[.vary].map { $0 + ", " } ?? "") + "Origin"
         }
         return response
@@ -157,6 +168,11 @@ extension Connection {
         switch state {
         case .http1(let exchange):
             guard let poll = exchange.poll else { return }
+            if let repeated = exchange.repeated, !loop.server.isDraining {
+                let offset = loop.hub.pause(repeated.subscriber)
+                return answerRepeated(exchange, repeated, body, place: 0, session: [], offset: offset)
+            }
+            exchange.repeated = nil
             exchange.poll = nil
             for id in poll.subscribers { loop.detachLater(id, self) }
             if poll.closes { exchange.head?.keepAlive = false }
@@ -169,6 +185,32 @@ extension Connection {
             if loop.isFanningOut { wantFlush(exchange) } else { flushHTTP2() }
         default: break
         }
+    }
+
+    /// The fan-out has something for a poll.
+    ///
+    /// - Returns: false if it is more than goes into one answer.
+    func answerPoll(stream: Int32, _ answer: FramedBatch.LongPoll) -> Bool {
+        if case .http1(let exchange) = state, let repeated = exchange.repeated, exchange.poll != nil, !loop.server.isDraining {
+            guard answer.bytes.count <= repeated.poll.room.bytes else { return false }
+            answerRepeated(
+                exchange, repeated, answer.bytes, place: answer.place, session: repeated.sessionText, offset: answer.offset
+            )
+            return true
+        }
+        guard let poll = poll(stream), answer.bytes.count <= poll.room.bytes else { return false }
+        let session = sessionText(poll.session)
+        answerPoll(
+            stream: stream,
+            body: session.isEmpty ? answer.bytes : Array(answer.bytes[..<answer.place]) + session + answer.bytes[answer.place...]
+        )
+        return true
+    }
+
+    func sessionText(_ id: SessionID?) -> [UInt8] {
+        var text: [UInt8] = []
+        if let id { LongPollAnswer.append(session: id, network: network, to: &text) }
+        return text
     }
 
     func lookAtPoll(_ exchange: HTTP1Exchange) -> UInt32 {

@@ -219,11 +219,10 @@ extension Connection {
                 portion: Self.creditBytes
             )
         else { return false }
-        if exchange.streamCount == 1, tls == nil, exchange.frames.isEmpty {
+        if exchange.streamCount == 1, exchange.frames.isEmpty {
             let frame = loop.frameMemory
             let count = DataFrame.write(bytes, stream: outlet.pointee.stream, to: frame)
-            let sent = SystemCall.send(descriptor, UnsafeRawBufferPointer(rebasing: frame[..<count]))
-            if sent < count { enqueue(Array(frame[max(sent, 0)..<count])[...]) }
+            write(UnsafeRawBufferPointer(rebasing: frame[..<count]))
             return true
         }
         if exchange.frames.isEmpty { beginFrames(exchange, bytes.count) }

@@ -1,3 +1,4 @@
+import HTTP1Codec
 import NIOCore
 import TLSEngine
 
@@ -143,6 +144,22 @@ extension Connection {
 
     /// - Returns: how many bytes were taken before the slice was over or an answer has to come first.
     private func takePlain(_ bytes: UnsafeMutableRawBufferPointer, isWhole: Bool = false) -> Int {
+        if case .http1(let exchange) = state { return takeRequests(exchange, bytes, isWhole: isWhole) }
+        return takePieces(bytes, isWhole: isWhole)
+    }
+
+    /// A poll that is repeated is known by its bytes.
+    private func takeRequests(_ exchange: HTTP1Exchange, _ bytes: UnsafeMutableRawBufferPointer, isWhole: Bool) -> Int {
+        if let repeated = exchange.repeated, repeatPoll(exchange, repeated, UnsafeRawBufferPointer(bytes)) { return bytes.count }
+        exchange.isTakingWhole = bytes.count <= RepeatedPoll.textBytesMax && exchange.parser.isBetweenRequests && !exchange.isAnswering
+        let serial = exchange.serial
+        let taken = takePieces(bytes, isWhole: isWhole)
+        rememberPoll(exchange, UnsafeRawBufferPointer(bytes), isWhole: taken == bytes.count && exchange.serial == serial &+ 1)
+        exchange.isTakingWhole = false
+        return taken
+    }
+
+    private func takePieces(_ bytes: UnsafeMutableRawBufferPointer, isWhole: Bool) -> Int {
         var taken = 0
         while taken < bytes.count, takesPlain {
             let end = min(bytes.count, taken + pieceBytes)
@@ -170,7 +187,7 @@ extension Connection {
         let wasEstablished = tls.isEstablished
         var fault: TLSFault?
         do throws(TLSFault) { try tls.receive(bytes, plaintext: &plain, outgoing: &outgoing) } catch { fault = error }
-        transmit(outgoing[...])
+        transmit(outgoing)
         if tls.isEstablished, !wasEstablished {
             setDeadline(seconds: loop.server.configuration.headSecondsMax)
             if tls.negotiatedProtocol == "h2" { beginHTTP2() }

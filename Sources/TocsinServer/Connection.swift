@@ -34,41 +34,40 @@ final class Connection: ChannelInboundHandler {
     /// How long a peer may take to end its half after we have ended ours.
     static let lingerSeconds = 2
 
+    // The small ones stand together: there is one of these for each connection.
     unowned(unsafe) let loop: ServerLoop
-    /// Its place among the loop's connections; the entry of the timer wheel.
-    private(set) var index: UInt32 = 0
-    private var isPlaced = false
-    var state = State.sniffing([])
     var tls: TLSEngine?
     private(set) var context: ChannelHandlerContext?
-    private(set) var descriptor: Int32 = -1
-    /// HTTP/1.1: the other origin whose page made the request, if it may: named in its answer. (HTTP/2: each stream has its own.)
-    var crossOrigin: String?
     /// Bytes that went to the channel and have not reached the socket.
     private(set) var pendingBytes = 0
+    /// What came and has not been taken yet: as it came, if that is TLS, and what was in it.
+    var heldSealed: [UInt8] = []
+    var heldPlain: [UInt8] = []
+    /// What the fan-out that is under way has for it, if it has several subscriptions.
+    private var gathered: [UInt8] = []
+    private(set) var descriptor: Int32 = -1
+    /// Its place among the loop's connections; the entry of the timer wheel.
+    private(set) var index: UInt32 = 0
     /// The tick at which the connection is looked at next; other entries of the wheel are stale.
     private var lookTick: UInt32 = 0
     /// What has to happen until then: of the request head, the body, the handshake, an idle connection, lingering.
     var deadlineTick: UInt32 = 0
     /// When the pending bytes last became fewer.
     private var progressTick: UInt32 = 0
+    /// Microseconds of the loop that its peer has taken, as of that tick.
+    var cost: UInt32 = 0
+    var costTick: UInt32 = 0
+    var state = State.sniffing([])
+    private var isPlaced = false
     /// Close when everything has been sent.
     private(set) var closesWhenDrained = false
     /// The channel is writing. If the socket refuses for good, it reads what is left inside that call, only to close then.
     private var isChannelWriting = false
     private(set) var isReadPaused = false
-    /// What came and has not been taken yet: as it came, if that is TLS, and what was in it.
-    var heldSealed: [UInt8] = []
-    var heldPlain: [UInt8] = []
     /// It is among the jobs of the loop's turns.
     var isWaitingForTurn = false
     /// A slice of its own is under way.
     var isAtWork = false
-    /// Microseconds of the loop that its peer has taken, as of that tick.
-    var cost: UInt32 = 0
-    var costTick: UInt32 = 0
-    /// What the fan-out that is under way has for it, if it has several subscriptions.
-    private var gathered: [UInt8] = []
 
     init(loop: ServerLoop, tls: TLSContext?) {
         self.loop = loop
@@ -117,15 +116,16 @@ final class Connection: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         if isChannelWriting { return }
         var buffer = unwrapInboundIn(data)
-        let isFull = buffer.writableBytes == 0
-        buffer.withUnsafeMutableReadableBytes { receive($0) }
-        guard isFull, descriptor >= 0 else { return }
-        // The channel's own buffer is small, as every idle connection keeps one. The rest of a larger read comes through the loop's; once,
-        // so that others have their turn: what is still in the socket brings the channel back here.
-        guard isOpen, hasRoomToRead else { return }
-        let count = SystemCall.receive(descriptor, loop.receiveBuffer)
-        guard count > 0 else { return }  // the channel sees an end or an error itself
-        receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<count]))
+        guard buffer.writableBytes == 0, descriptor >= 0, isOpen, hasRoomToRead, buffer.readableBytes < loop.receiveBuffer.count else {
+            return buffer.withUnsafeMutableReadableBytes { receive($0) }
+        }
+        // The channel's own buffer is small, as every idle connection keeps one. A larger read goes on in the loop's; once, so that others
+        // have their turn: what is still in the socket brings the channel back here.
+        let start = buffer.readableBytes
+        buffer.withUnsafeReadableBytes { loop.receiveBuffer.copyMemory(from: $0) }
+        let count = SystemCall.receive(descriptor, UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[start...]))
+        // The channel sees an end or an error itself.
+        receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<(start + max(0, count))]))
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -181,13 +181,19 @@ final class Connection: ChannelInboundHandler {
     }
 
     func write(_ bytes: [UInt8], _ range: Range<Int>) {
-        guard !range.isEmpty, isOpen else { return }
-        guard let tls else { return transmit(bytes[range]) }
-        var outgoing: [UInt8] = []
-        let isSent = bytes.withUnsafeBytes { bytes in
-            (try? tls.send(UnsafeRawBufferPointer(rebasing: bytes[range]), outgoing: &outgoing)) != nil
+        bytes.withUnsafeBytes { write(UnsafeRawBufferPointer(rebasing: $0[range])) }
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer) {
+        guard !bytes.isEmpty, isOpen else { return }
+        guard let tls else { return transmit(bytes) }
+        var sealed = loop.takeSpareBytes()
+        if (try? tls.send(bytes, outgoing: &sealed)) != nil {
+            sealed.withUnsafeBytes { transmit($0) }
+        } else {
+            close()
         }
-        if isSent { transmit(outgoing[...]) } else { close() }
+        loop.keepSpareBytes(sealed)
     }
 
     /// Sends bytes to a subscriber: on its stream, if it has one.
@@ -214,18 +220,18 @@ final class Connection: ChannelInboundHandler {
     }
 
     /// Straight to the socket while nothing waits, the rest through the channel.
-    func transmit(_ bytes: ArraySlice<UInt8>) {
+    func transmit(_ bytes: UnsafeRawBufferPointer) {
         guard !bytes.isEmpty, context != nil else { return }
-        var sent = 0
-        if pendingBytes == 0, descriptor >= 0 {
-            sent = max(0, bytes.withUnsafeBytes { SystemCall.send(descriptor, $0) })
-            if sent == bytes.count { return }
-        }
-        enqueue(bytes.dropFirst(sent))
+        let sent = pendingBytes == 0 && descriptor >= 0 ? max(0, SystemCall.send(descriptor, bytes)) : 0
+        if sent < bytes.count { enqueue(Array(bytes[sent...])) }
+    }
+
+    func transmit(_ bytes: [UInt8]) {
+        bytes.withUnsafeBytes { transmit($0) }
     }
 
     /// Gives bytes to the channel. The connection has no room until they are gone.
-    func enqueue(_ bytes: ArraySlice<UInt8>) {
+    func enqueue(_ bytes: [UInt8]) {
         guard let context, !bytes.isEmpty else { return }
         if pendingBytes == 0 { progressTick = loop.tick }
         let count = bytes.count
@@ -367,7 +373,7 @@ final class Connection: ChannelInboundHandler {
         if let tls, tls.isEstablished {
             var outgoing: [UInt8] = []
             tls.close(outgoing: &outgoing)
-            transmit(outgoing[...])
+            transmit(outgoing)
         }
         guard descriptor >= 0, pendingBytes == 0 else { return close() }
         state = .lingering
@@ -386,6 +392,7 @@ final class Connection: ChannelInboundHandler {
         switch state {
         case .http1(let exchange):
             for id in exchange.poll?.subscribers ?? [] { loop.detachLater(id, self) }
+            forgetPoll(exchange)
             loop.parkedBytes -= exchange.body.count
             exchange.body = []
         case .http2(let exchange):

@@ -56,7 +56,7 @@ struct FanOutSink: DeliverySink, ~Copyable {
         if sent == run.count { return .taken }
         // An error of the socket shows itself to the channel, which then closes.
         congestions += 1
-        outlet.pointee.connection!.takeUnretainedValue().enqueue(Array(run[max(sent, 0)...])[...])
+        outlet.pointee.connection!.takeUnretainedValue().enqueue(Array(run[max(sent, 0)...]))
         return .takenAndFull
     }
 
@@ -72,7 +72,11 @@ struct FanOutSink: DeliverySink, ~Copyable {
             return .taken
         case .direct, .buffered:
             // Several runs of a plain connection come here too: the first that does not fit takes the rest with it.
-            framed.withRuns(delivery.indices, outlet.pointee.shape) { bytes, range in connection.write(bytes, range) }
+            if let run = framed.run(delivery.indices, outlet.pointee.shape) {
+                connection.write(run)
+            } else {
+                framed.withRuns(delivery.indices, outlet.pointee.shape) { bytes, range in connection.write(bytes, range) }
+            }
             count(delivery, outlet.pointee.shape)
             if connection.hasRoom(stream: 0) { return .taken }
             congestions += 1
@@ -89,16 +93,20 @@ struct FanOutSink: DeliverySink, ~Copyable {
             count(delivery, outlet.pointee.shape)
             return .taken
         case .longPoll:
+            guard connection.answerPoll(stream: stream, framed.longPoll(delivery.indices)) else { return read(delivery.subscriber) }
             longPollDeliveries += delivery.indices.count
-            connection.answerPoll(stream: stream, body: framed.longPollBody(delivery.indices))
             return .takenAndFull
         case .readingPoll, .padded:
-            let id = delivery.subscriber
-            loop.afterFanOut { [loop] in if loop.hub.isCurrent(id) { loop.readOn(id) } }
-            return .refused
+            return read(delivery.subscriber)
         case .none:
             preconditionFailure("a live subscriber without an outlet")
         }
+    }
+
+    /// It is served by reading, when the fan-out is through.
+    private func read(_ id: SubscriberID) -> DeliveryOutcome {
+        loop.afterFanOut { [loop] in if loop.hub.isCurrent(id) { loop.readOn(id) } }
+        return .refused
     }
 
     /// All of it or nothing: a stream holds one run at a time.

@@ -8,15 +8,42 @@ import Transports
 final class HTTP1Exchange {
     var parser: HTTP1RequestParser
     /// Of the request that is being read or answered.
-    var head: HTTP1RequestHead?
+    var head: HTTP1RequestHead? {
+        get { openHead?.value }
+        set { openHead = newValue.map { OpenRequestHead($0) } }
+    }
+    private(set) var openHead: OpenRequestHead?
     var body: [UInt8] = []
     var bodyBytesMax: Int
+    /// The other origin whose page made the request, if it may: named in its answer.
+    var crossOrigin: String?
     /// A request is being answered; what comes meanwhile is held (pipelining).
     var isAnswering = false
     var isHeadDeadlineSet = false
     var poll: ParkedPoll?
+    /// That one, or the last one, if it is expected again.
+    var repeated: RepeatedPoll?
+    /// The request that is being taken came as a whole.
+    var isTakingWhole = false
     /// Tells late answers from the request that is there now.
     var serial: Int32 = 0
+
+    /// While a poll waits, only what its answer goes by is kept.
+    func keepPollHead() {
+        guard let head = openHead?.value else { return }
+        openHead =
+            head.keepAlive && head.minorVersion == 1
+            ? .ofPoll
+            : OpenRequestHead(
+                HTTP1RequestHead(
+                    request: OpenRequestHead.ofPoll.value.request, minorVersion: head.minorVersion, keepAlive: head.keepAlive
+                )
+            )
+    }
+
+    func beginPollAgain() {
+        openHead = .ofPoll
+    }
 
     init(limits: HTTP1Limits) {
         parser = HTTP1RequestParser(limits: limits)
@@ -25,22 +52,51 @@ final class HTTP1Exchange {
 }
 
 /// A long-poll that waits at the head.
-struct ParkedPoll {
+final class ParkedPoll {
     /// One for each subscription of the request.
-    var subscribers: [SubscriberID]
-    var isList: Bool
-    var session: SessionID?
-    var waitSeconds: Int
+    let subscribers: [SubscriberID]
+    let isList: Bool
+    let session: SessionID?
+    let waitSeconds: Int
     var dueTick: UInt32
     /// It is answered at once, whatever there is.
-    var isImmediate: Bool
+    let isImmediate: Bool
     /// The connection ends with the answer.
-    var closes: Bool
+    let closes: Bool
     /// What goes into its answer.
-    var room: Hub.Room
+    let room: Hub.Room
     /// Its answer is there but for the count of unread alerts.
     var isCounting = false
-    var token: SessionToken?
+    let token: SessionToken?
+
+    init(
+        subscribers: [SubscriberID], isList: Bool, session: SessionID?, waitSeconds: Int, dueTick: UInt32, isImmediate: Bool, closes: Bool,
+        room: Hub.Room, token: SessionToken?
+    ) {
+        self.subscribers = subscribers
+        self.isList = isList
+        self.session = session
+        self.waitSeconds = waitSeconds
+        self.dueTick = dueTick
+        self.isImmediate = isImmediate
+        self.closes = closes
+        self.room = room
+        self.token = token
+    }
+}
+
+/// A head takes some hundred bytes, also where there is none: so it lies by itself.
+final class OpenRequestHead: Sendable {
+    let value: HTTP1RequestHead
+
+    init(_ value: HTTP1RequestHead) {
+        self.value = value
+    }
+
+    /// What the answer to a poll goes by, of any that leaves its connection open.
+    static let ofPoll = OpenRequestHead(
+        HTTP1RequestHead(request: HTTPRequest(method: .get, scheme: nil, authority: nil, path: nil))
+    )
 }
 
 /// One request that is being answered: on HTTP/1.1 the only one of its connection, on HTTP/2 a stream.
@@ -59,14 +115,13 @@ struct RequestHandle {
     /// The other origin whose page made the request, if it may: named in the answer.
     var crossOrigin: String? {
         get {
-            if case .http2(let exchange) = connection.state { return exchange.streams[stream]?.crossOrigin }
-            return connection.crossOrigin
+            connection.crossOrigin(stream)
         }
         nonmutating set {
-            if case .http2(let exchange) = connection.state {
-                exchange.streams[stream]?.crossOrigin = newValue
-            } else {
-                connection.crossOrigin = newValue
+            switch connection.state {
+            case .http1(let exchange): exchange.crossOrigin = newValue
+            case .http2(let exchange): exchange.streams[stream]?.crossOrigin = newValue
+            default: break
             }
         }
     }

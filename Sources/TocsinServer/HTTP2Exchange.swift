@@ -73,8 +73,13 @@ enum DataFrame {
     }
 }
 
-struct HTTP2Stream {
-    var request: HTTPRequest?
+final class HTTP2Stream {
+    /// Until it has been read as a whole.
+    var request: HTTPRequest? {
+        get { openRequest?.value }
+        set { openRequest = newValue.map { OpenRequest($0) } }
+    }
+    private var openRequest: OpenRequest?
     var body: [UInt8] = []
     /// An SSE subscriber on this stream.
     var eventStream: EventStreamSession?
@@ -92,6 +97,22 @@ struct HTTP2Stream {
     var bytesLeft = 0
     /// It has its answer; what the peer still sends on it does not count.
     var isAnswered = false
+
+    init() {}
+
+    init(request: HTTPRequest, isTunnel: Bool) {
+        openRequest = OpenRequest(request)
+        self.isTunnel = isTunnel
+    }
+
+    /// It takes some hundred bytes.
+    private final class OpenRequest {
+        let value: HTTPRequest
+
+        init(_ value: HTTPRequest) {
+            self.value = value
+        }
+    }
 
     var subscribers: [SubscriberID] {
         webSocket?.adapter.subscribers ?? eventStream?.subscribers ?? poll?.subscribers ?? []

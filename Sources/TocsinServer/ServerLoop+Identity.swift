@@ -6,10 +6,14 @@ import Transports
 import WebSocketCodec
 
 /// The token that a session was opened with, or the one that has taken its place.
-struct SessionToken {
-    var identity: Identity
+final class SessionToken {
+    let identity: Identity
     /// Its client has been told that it ends soon.
     var isWarned = false
+
+    init(identity: Identity) {
+        self.identity = identity
+    }
 
     /// - Returns: until the token is refused, in milliseconds.
     var millisecondsLeft: Int64 { identity.expiresMilliseconds + TokenVerifier.skewMilliseconds - Clock.wallMilliseconds() }
@@ -55,7 +59,7 @@ extension Connection {
     ///
     /// - Returns: when to look again.
     func lookAtToken(_ place: SessionPlace) -> UInt32 {
-        guard var token = token(of: place), holds(place) else { return .max }
+        guard let token = token(of: place), holds(place) else { return .max }
         let warning = Int64(loop.server.configuration.tokenWarningSeconds) * 1000
         let left = token.millisecondsLeft
         if left <= 0 {
@@ -65,7 +69,6 @@ extension Connection {
         if left <= warning, !token.isWarned {
             guard hasRoom(for: place) else { return loop.tick + 1 }
             token.isWarned = true
-            set(token, place)
             let milliseconds = max(0, Int(left - TokenVerifier.skewMilliseconds))
             send(ControlObject.tokenExpiring(milliseconds: milliseconds), event: "token-expiring", to: place)
         }

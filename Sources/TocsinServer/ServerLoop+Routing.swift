@@ -96,22 +96,17 @@ extension ServerLoop {
         readsAhead.append((head, handle, body))
     }
 
-    /// A batch was applied: some reads may go on.
+    /// A batch was applied: some reads may go on. They stand in the order of what they wait for.
     func resumeReads() {
-        let due = readsAhead.filter { $0.head <= hub.head }
-        if due.isEmpty { return }
-        readsAhead.removeAll { $0.head <= hub.head }
-        var done = 0
+        func isDue() -> Bool { readsAhead.first.map { $0.head <= hub.head } ?? false }
+        guard isDue() else { return }
         _ = turns.slice {
             repeat {
-                let (_, handle, body) = due[done]
-                done += 1
+                let (_, handle, body) = readsAhead.removeFirst()
                 if isPending(handle) { do throws(Problem) { try body(self) } catch { answer(handle, error) } }
-            } while done < due.count && turns.mayGoOn
+            } while isDue() && turns.mayGoOn
         }
-        guard done < due.count else { return }
-        readsAhead.insert(contentsOf: due[done...], at: 0)
-        turns.add(.readsAhead)
+        if isDue() { turns.add(.readsAhead) }
     }
 
     /// Of 32 KiB on, a body is taken apart away from the loop: it may take longer than a slice.

@@ -191,6 +191,14 @@ extension ServerLoop {
         references[id.loop].eventLoop.execute { references[id.loop].value.keep(session, id, seconds) }
     }
 
+    /// The same, of one that is at home here and was parked on that connection before.
+    func keep(_ id: SessionID, _ poll: ParkedPoll, _ connection: Connection) {
+        let session = PollSession(
+            user: nil, subject: poll.token?.identity.subject, loop: number, connection: connection.index, stream: 0, expiresTick: 0
+        )
+        keep(session, id, poll.waitSeconds + Self.pollSessionSeconds)
+    }
+
     private func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
         let known = pollSessions[id]
         guard known != nil || pollSessions.count < Self.pollSessionsMax, known == nil || known?.subject == session.subject else { return }

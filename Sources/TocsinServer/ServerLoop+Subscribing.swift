@@ -50,6 +50,10 @@ extension ServerLoop {
         for index in paced.subscriptions.indices {
             paced.subscriptions[index].rate = rate(paced.subscriptions[index].rate, paced.subscriptions[index].patterns)
         }
+        // It gets what this loop has not applied yet as it gets what comes.
+        if transport == .longPoll, wanted.waitSeconds > 0, wanted.subscriptions.allSatisfy({ hub.hasApplied($0.after) }) {
+            return openCounted(paced, transport, handshake, handle)
+        }
         try whenCaughtUp(handle) { [paced] loop in loop.openCounted(paced, transport, handshake, handle) }
     }
 
@@ -341,6 +345,9 @@ extension ServerLoop {
             case .known(let id): id.isOfPolls ? id : newSession(nil)
             }
         let token = handle.identity.map { SessionToken(identity: $0) }
+        let hasRate = wanted.subscriptions.contains { $0.rate != nil }
+        let isTokenNear = token.map { isNear($0, waitSeconds: wanted.waitSeconds) } ?? false
+        let isReading = wanted.user != nil || hasRate || wanted.isList || isTokenNear
         // One tick more: the one that runs now is already partly over.
         let parked = ParkedPoll(
             subscribers: ids, isList: wanted.isList, session: session, waitSeconds: wanted.waitSeconds,
@@ -350,13 +357,14 @@ extension ServerLoop {
             closes: wanted.closes, room: LongPollAnswer.room(wanted.session), token: token
         )
         switch connection.state {
-        case .http1(let exchange): exchange.poll = parked
-        case .http2(let exchange): exchange.streams[handle.stream]?.poll = parked
+        case .http1(let exchange):
+            exchange.poll = parked
+            if !isReading { expectAgain(parked, exchange, connection) }
+            exchange.keepPollHead()
+        case .http2(let exchange):
+            exchange.streams[handle.stream]?.poll = parked
         default: return leave(ids)
         }
-        let hasRate = wanted.subscriptions.contains { $0.rate != nil }
-        let isTokenNear = token.map { $0.millisecondsLeft <= Int64(server.configuration.tokenWarningSeconds + wanted.waitSeconds) * 1000 }
-        let isReading = wanted.user != nil || hasRate || wanted.isList || session != nil || isTokenNear == true
         for id in ids {
             attach(
                 id, Outlet(connection: .passUnretained(connection), stream: handle.stream, kind: isReading ? .readingPoll : .longPoll)
@@ -370,6 +378,20 @@ extension ServerLoop {
             // A poll with a rate waits for its turn, unless it only asks where to begin.
             if subscription.rate == nil || parked.isImmediate { readOn(id) } else { hub.rest(id) }
         }
+    }
+
+    /// Whether a poll with this token is told that it ends.
+    func isNear(_ token: SessionToken, waitSeconds: Int) -> Bool {
+        token.millisecondsLeft <= Int64(server.configuration.tokenWarningSeconds + waitSeconds) * 1000
+    }
+
+    /// A poll whose next one is likely to differ only in its position.
+    private func expectAgain(_ poll: ParkedPoll, _ exchange: HTTP1Exchange, _ connection: Connection) {
+        guard exchange.isTakingWhole, let head = exchange.head, head.keepAlive, head.minorVersion == 1, head.request.method == .get,
+            poll.subscribers.count == 1, !poll.isImmediate, !poll.closes, poll.session.map({ $0.loop == number }) ?? true,
+            poll.room.bytes != LongPollAnswer.roomOfFirst.bytes
+        else { return }
+        exchange.repeated = RepeatedPoll(poll, sessionText: connection.sessionText(poll.session))
     }
 
     /// Answers a poll as soon as there is something, else lets it wait.
@@ -413,7 +435,7 @@ extension ServerLoop {
         var frame = LongPollAnswer.Frame(positions: poll.subscribers.map { hub.position(of: $0) })
         frame.isList = poll.isList
         frame.session = poll.session
-        frame.network = connection.network
+        if poll.session != nil { frame.network = connection.network }
         if let left = poll.token?.millisecondsLeft, left <= Int64(server.configuration.tokenWarningSeconds) * 1000 {
             frame.tokenMilliseconds = max(0, Int(left - TokenVerifier.skewMilliseconds))
         }

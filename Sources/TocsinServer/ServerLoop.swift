@@ -26,6 +26,9 @@ package final class ServerLoop {
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
     /// Where a frame of HTTP/2 is made that goes out by itself.
     let frameMemory = UnsafeMutableRawBufferPointer.allocate(byteCount: 20 << 10, alignment: 16)
+    /// Where an answer to a poll is put together.
+    let answerMemory = UnsafeMutableRawBufferPointer.allocate(byteCount: 20 << 10, alignment: 16)
+    var lastPollHead = PollHead()
     /// Lent to the fan-out while it runs.
     private var framed: FramedBatch?
     private(set) var isFanningOut = false
@@ -35,7 +38,7 @@ package final class ServerLoop {
     private var afterwards: [() -> Void] = []
     private var dirtyConnections: [Connection] = []
     /// Reads that wait for a batch which the log has given out and this loop has not applied yet.
-    var readsAhead: [(head: UInt64, handle: RequestHandle, body: (ServerLoop) throws(Problem) -> Void)] = []
+    var readsAhead = CircularBuffer<(head: UInt64, handle: RequestHandle, body: (ServerLoop) throws(Problem) -> Void)>()
     private var tickTask: RepeatedTask?
     private var sharedPages = SharedPages()
     /// Sessions of polls that are at home on this loop.
@@ -43,7 +46,7 @@ package final class ServerLoop {
     /// Of all request bodies that are being read.
     var parkedBytes = 0
     /// What waits, so that nobody takes the loop from the others.
-    private(set) lazy var turns = TurnQueue(eventLoop: eventLoop, nanoseconds: nanoseconds) { [weak self] in self?.perform($0) }
+    private(set) lazy var turns = TurnQueue(eventLoop: eventLoop, nanoseconds: nanoseconds) { [unowned self] in perform($0) }
     private let nanoseconds: () -> Int64
     /// Enough that the reader's thread finds the next one when it is through with one.
     private static let questionsAskedMax = 4
@@ -80,6 +83,7 @@ package final class ServerLoop {
     deinit {
         receiveBuffer.deallocate()
         frameMemory.deallocate()
+        answerMemory.deallocate()
     }
 
     var epoch: LogEpoch { hub.epoch }
@@ -96,7 +100,7 @@ package final class ServerLoop {
 
     /// Turns come through a pipe from now on.
     func openWaker() throws -> EventLoopFuture<Void> {
-        let (waker, opened) = try LoopWaker.open(eventLoop) { [weak self] in self?.turns.turn() }
+        let (waker, opened) = try LoopWaker.open(eventLoop) { [turns] in turns.turn() }
         turns.waker = waker
         return opened
     }

@@ -95,5 +95,6 @@ final class TurnQueue {
     /// Forgets what waits: the loop ends.
     func removeAll() {
         jobs.removeAll()
+        waker = nil
     }
 }

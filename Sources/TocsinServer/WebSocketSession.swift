@@ -21,8 +21,6 @@ final class WebSocketSession {
     var pingTick: UInt32
     /// When the last ping that was not answered yet went out, in milliseconds of the monotonic clock; 0: none.
     var pingMilliseconds: Int64 = 0
-    /// The time from the last answered ping to its pong, in milliseconds; nil: not known yet.
-    var roundTripMilliseconds: Int64?
     /// Control frames that may come; refilled as time goes by.
     var controlBudget: Int
     var budgetTick: UInt32
@@ -211,7 +209,6 @@ extension Connection {
         guard session.pingMilliseconds != 0, payload == Self.pingPayload(session.pingMilliseconds) else { return }
         let milliseconds = Clock.monotonicMilliseconds() - session.pingMilliseconds
         session.pingMilliseconds = 0
-        session.roundTripMilliseconds = milliseconds
         loop.counters.roundTrips.note(milliseconds: milliseconds)
     }
 

@@ -14,6 +14,15 @@ package struct FramedBatch: ~Copyable {
         var memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     }
 
+    /// The body of a long-poll answer.
+    package struct LongPoll {
+        package fileprivate(set) var bytes: [UInt8] = []
+        /// Where that stands which an answer says of its session.
+        package fileprivate(set) var place = 0
+        /// The position that it gives.
+        package fileprivate(set) var offset: UInt64 = 0
+    }
+
     /// What a form keeps of its memory from batch to batch.
     private static let keptBytesMax = 1 << 20
 
@@ -21,7 +30,7 @@ package struct FramedBatch: ~Copyable {
     private let compression: WireCompression
     package private(set) var notifications: [Notification] = []
     private var forms = Array(repeating: Form(), count: WireShape.allCases.count)
-    private var answer: (indices: [UInt32], bytes: [UInt8]) = ([], [])
+    private var answer: (indices: [UInt32], longPoll: LongPoll) = ([], LongPoll())
 
     package init(epoch: LogEpoch, compression: WireCompression) {
         self.epoch = epoch
@@ -83,13 +92,16 @@ package struct FramedBatch: ~Copyable {
     }
 
     /// The body of the long-poll answer with these messages. Kept, as the next poller is likely to get the same.
-    package mutating func longPollBody(_ indices: UnsafeBufferPointer<UInt32>) -> [UInt8] {
+    package mutating func longPoll(_ indices: UnsafeBufferPointer<UInt32>) -> LongPoll {
         if !answer.indices.elementsEqual(indices) || answer.indices.isEmpty {
             let messages = indices.map { notifications[Int($0)] }
-            let position = Position(epoch: epoch, offset: messages.last!.offset)
-            answer = (Array(indices), LongPollAnswer.body(messages.map { .notification($0) }, position: position))
+            let offset = messages.last!.offset
+            let frame = LongPollAnswer.Frame(positions: [Position(epoch: epoch, offset: offset)])
+            var place = 0
+            let bytes = LongPollAnswer.body(messages.map { .notification($0) }, frame, placeOfSession: &place)
+            answer = (Array(indices), LongPoll(bytes: bytes, place: place, offset: offset))
         }
-        return answer.bytes
+        return answer.longPoll
     }
 
     private mutating func make(_ shape: WireShape) {

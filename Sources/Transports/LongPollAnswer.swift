@@ -8,7 +8,7 @@ package enum LongPollAnswer {
     package static let room = Hub.Room(notifications: 1000, bytes: bytesMax)
     /// A client that falls back takes an answer that does not come for a way that does not work: the first one is to come through a slow
     /// line within its 5 seconds, the others within its 35.
-    private static let roomOfFirst = Hub.Room(notifications: 1000, bytes: 16 << 10)
+    package static let roomOfFirst = Hub.Room(notifications: 1000, bytes: 16 << 10)
     private static let roomOfSession = Hub.Room(notifications: 1000, bytes: 128 << 10)
 
     /// What goes into one answer to a request.
@@ -37,15 +37,14 @@ package enum LongPollAnswer {
             self.positions = positions
         }
 
-        func append(to out: inout [UInt8]) {
+        /// - Parameter place: gets where that stands which is said of the session.
+        func append(to out: inout [UInt8], placeOfSession place: inout Int) {
             out.append(contentsOf: #"{"position":""#.utf8)
             positions[0].append(to: &out)
             out.append(UInt8(ascii: "\""))
             if isList { out.append(contentsOf: ",\"subscriptions\":\(ControlObject.list(positions))".utf8) }
-            if let session {
-                let place = SessionID.hexadecimal(UInt64(network), digits: 8)
-                out.append(contentsOf: #","session":"\#(session)","network":"\#(place)""#.utf8)
-            }
+            place = out.count
+            if let session { LongPollAnswer.append(session: session, network: network, to: &out) }
             if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
             if let tokenMilliseconds { out.append(contentsOf: ",\"token_expires_in_ms\":\(tokenMilliseconds)".utf8) }
         }
@@ -55,10 +54,20 @@ package enum LongPollAnswer {
         body(items, Frame(positions: [position]))
     }
 
+    package static func append(session: SessionID, network: UInt32, to out: inout [UInt8]) {
+        let place = SessionID.hexadecimal(UInt64(network), digits: 8)
+        out.append(contentsOf: #","session":"\#(session)","network":"\#(place)""#.utf8)
+    }
+
     package static func body(_ items: [PageItem], _ frame: Frame) -> [UInt8] {
+        var place = 0
+        return body(items, frame, placeOfSession: &place)
+    }
+
+    static func body(_ items: [PageItem], _ frame: Frame, placeOfSession place: inout Int) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(items.reduce(96) { $0 + ($1.notification?.object.count ?? 200) + 1 })
-        frame.append(to: &out)
+        frame.append(to: &out, placeOfSession: &place)
         out.append(contentsOf: ",\"messages\":[".utf8)
         for (index, item) in items.enumerated() {
             if index > 0 { out.append(UInt8(ascii: ",")) }

@@ -94,6 +94,10 @@ private func steady(_ text: String) -> String {
         #expect(try Bench.output(channel) == "")
         bench.pass(seconds: 2)
         #expect(try Bench.output(channel).contains("{\"position\":\"000000000abc.3\",\"messages\":[]}"))
+        #expect(bench.loop.counters.subscribers == [0, 0, 0])
+        // Its subscriber stays for the next poll, as long as the connection does.
+        try channel.close().wait()
+        bench.eventLoop.run()
         #expect(bench.loop.hub.subscriberCount == 0)
     }
 
