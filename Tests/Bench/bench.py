@@ -58,6 +58,8 @@ class FanOut:
     channels: int = 1
     # A message for each channel in one request.
     is_batched: bool = False
+    # Of the rate of the settings, where a delivery costs much.
+    share_of_rate: float = 1.0
 
 
 @dataclass
@@ -94,12 +96,14 @@ ROWS = {
     "websocket": FanOut("WebSocket", 1.05, "websocket", "websocket"),
     "sse": FanOut("SSE, HTTP/1.1", 1.08, "sse", "sse"),
     "h2-100": FanOut("SSE, HTTP/2, 100 streams a connection", 0.15, "sse-h2", "sse", streams=100),
-    "h2-1": FanOut("SSE, HTTP/2, one stream a connection", 1.2, "sse-h2", "sse"),
-    "websocket-tls": FanOut("WebSocket, TLS 1.3; plain floor", 1.5, "websocket", "websocket", is_tls=True),
+    "h2-1": FanOut("SSE, HTTP/2, one stream a connection", 1.2, "sse-h2", "sse", share_of_rate=0.5),
+    "websocket-tls": FanOut("WebSocket, TLS 1.3; plain floor", 1.5, "websocket", "websocket", is_tls=True, share_of_rate=0.5),
     "h2-tls-100": FanOut("SSE, HTTP/2, TLS, 100 streams; plain floor", 0.25, "sse-h2", "sse", streams=100, is_tls=True),
-    "long-poll": FanOut("long-poll, with the next poll", 1.3, "long-poll", "long-poll"),
-    "channels": FanOut("1,000 channels, published together", 1.1, "websocket", "websocket", channels=1000, is_batched=True),
-    "channels-single": FanOut("1,000 channels, published one by one", 1.1, "websocket", "websocket", channels=1000),
+    "long-poll": FanOut("long-poll, with the next poll", 1.3, "long-poll", "long-poll", share_of_rate=0.25),
+    "channels": FanOut(
+        "1,000 channels, published together", 1.1, "websocket", "websocket", channels=1000, is_batched=True, share_of_rate=0.5),
+    "channels-single": FanOut(
+        "1,000 channels, published one by one", 1.1, "websocket", "websocket", channels=1000, share_of_rate=0.125),
     "memory-websocket": Memory("idle: WebSocket", 3.3, "websocket"),
     "memory-sse": Memory("idle: SSE, HTTP/1.1", 3.5, "sse"),
     "memory-long-poll": Memory("idle: parked long-poll", 4, "long-poll"),
@@ -200,7 +204,7 @@ class Bench:
                 rate=rate * channels, messages=max(2, round(seconds * rate)) * channels, pause=settings.pause, settle=settings.settle,
                 **besides)
 
-        rate = settings.rate
+        rate = settings.rate * row.share_of_rate
         while True:
             # What a message of Tocsin has on the wire is what the floor sends.
             report = run("tocsin", rate, min(1, settings.seconds), may_fail=True)
@@ -232,7 +236,7 @@ class Bench:
             "tocsin_us": median([pair["tocsin_us"] for pair in pairs]), "floor_us": median([pair["floor_us"] for pair in pairs]),
             "bytes_per_delivery": frame_bytes, "rate_per_channel": rate, "subscribers": settings.subscribers, "channels": channels,
             "delivered": sum(pair["delivered"] for pair in pairs), "busiest": round(max(pair["busiest"] for pair in pairs), 3)}
-        detail = (f"pairs {min(ratios):.2f} to {max(ratios):.2f}; floor {figures['floor_us']:.2f} us, "
+        detail = (f"{min(ratios):.2f} to {max(ratios):.2f}; floor {figures['floor_us']:.2f} us, "
                   f"Tocsin {figures['tocsin_us']:.2f} us, {frame_bytes} bytes, {settings.subscribers} subscribers at {rate:g}/s")
         return figures, f"{figures['figure']:.2f} x floor", f"{row.bar:.2f}", detail
 
@@ -252,6 +256,7 @@ class Bench:
             alone = results.get("memory-h2-alone", {}).get("figure")
             alone = alone * 1024 if alone is not None else idle(1)
             each = (each * row.streams - alone) / (row.streams - 1)
+        log(f"{row.name}: {each:.0f} bytes")
         figures = {"figure": round(each / 1024, 3), "bar": row.bar, "unit": "KB", "subscribers": count}
         return figures, f"{each / 1024:.2f} KB", f"{row.bar:g}", f"{count} subscribers"
 
