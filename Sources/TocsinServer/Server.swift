@@ -153,7 +153,7 @@ package final class Server: Sendable {
                     try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state))
                 }
             }
-            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.backlog, value: 4096)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
