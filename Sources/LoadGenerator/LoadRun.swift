@@ -28,7 +28,7 @@ package struct LoadRun {
         var report = LoadReport(plan)
         report.memoryBefore = MemoryFigures(plan.serverProcesses)
         let run = UInt32.random(in: .min ... .max)
-        let tls = try tlsContext(plan.target, alpn: plan.transport == .eventStreamHTTP2 ? ["h2"] : ["http/1.1"])
+        let tls = try tlsContext(plan.target, alpn: plan.transport.isHTTP2 ? ["h2"] : ["http/1.1"])
         let publisherTLS = try tlsContext(plan.publishTarget, alpn: ["http/1.1"])
 
         let subscribers = (0..<plan.threads).map { index in
@@ -50,28 +50,77 @@ package struct LoadRun {
         progress("\(plan.subscribers) subscribed in \(LoadReport.number(report.subscribedSeconds, digits: 3)) s")
         usleep(UInt32(plan.settleSeconds * 1e6))
         report.memoryAfter = MemoryFigures(plan.serverProcesses)
-        guard !plan.onlyMemory else { return report }
+        let gauges = subscribers.map(\.gauge)
+        if plan.idleSeconds > 0 { idle(gauges, into: &report) }
+        if plan.onlyMemory {
+            finish(gauges, &threads, into: &report)
+            return report
+        }
 
         threads.append(LoadThread { publisher() })
         try waitForPublisher(publisher.gauge)
-        measure(subscribers.map(\.gauge), into: &report)
+        measure(gauges, into: &report)
+        if plan.cutMessages > 0 { cut(gauges, publisher: publisher.gauge) }
+        finish(gauges, &threads, into: &report)
+        report.publisher = publisher.gauge.result!
+        report.firstEnd = report.firstEnd ?? publisher.gauge.firstEnd
+        return report
+    }
+
+    private func finish(_ gauges: [ThreadGauge<SubscriberResult>], _ threads: inout [LoadThread], into report: inout LoadReport) {
         control.phase = .done
         for thread in threads { thread.join() }
         threads = []
-        for subscriber in subscribers { report.add(subscriber.gauge.result!) }
-        report.publisher = publisher.gauge.result!
-        report.ended = subscribers.reduce(0) { $0 + $1.gauge.ended.load(ordering: .relaxed) }
-        report.firstEnd = (subscribers.compactMap(\.gauge.firstEnd) + [publisher.gauge.firstEnd].compactMap(\.self)).first
-        return report
+        for gauge in gauges { report.add(gauge.result!) }
+        report.ended = gauges.reduce(0) { $0 + $1.ended.load(ordering: .relaxed) }
+        report.firstEnd = gauges.lazy.compactMap(\.firstEnd).first
+    }
+
+    private func begin(_ phase: LoadPhase, _ gauges: [ThreadGauge<SubscriberResult>]) {
+        control.phase = phase
+        while !gauges.allSatisfy({ $0.hasArrived(at: phase) }) { usleep(Self.pollMicroseconds) }
+    }
+
+    /// What it costs that nothing is published: heartbeats, and polls without an answer.
+    private func idle(_ gauges: [ThreadGauge<SubscriberResult>], into report: inout LoadReport) {
+        begin(.idling, gauges)
+        let before = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
+        let start = monotonicNanoseconds()
+        usleep(UInt32(plan.idleSeconds * 1e6))
+        let after = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
+        begin(.warming, gauges)
+        report.idleSeconds = Double(monotonicNanoseconds() - start) / 1e9
+        if !plan.serverProcesses.isEmpty, let before, let after { report.idleCPUSeconds = Double(after - before) / 1e9 }
+        progress("idle for \(LoadReport.number(report.idleSeconds, digits: 1)) s")
+    }
+
+    /// Cuts all connections, publishes what they miss, and lets them come back.
+    private func cut(_ gauges: [ThreadGauge<SubscriberResult>], publisher: ThreadGauge<PublisherResult>) {
+        begin(.cut, gauges)
+        let start = monotonicNanoseconds()
+        control.cutStart.store(start, ordering: .releasing)
+        let deadline = start + Int64(plan.patienceSeconds * 1e9)
+        while publisher.delivered.load(ordering: .relaxed) < plan.numbers.count, monotonicNanoseconds() < deadline {
+            usleep(Self.pollMicroseconds)
+        }
+        begin(.resuming, gauges)
+        let expected = Tally.expected(messages: plan.numbers, channels: plan.channels, subscribers: 0..<plan.subscribers)
+        waitForDeliveries(expected, end: monotonicNanoseconds(), gauges)
+        progress("cut, and came back")
     }
 
     private func checkProfile() throws(LoadFault) {
         let isThere =
             switch plan.transport {
-            case .webSocket: plan.profile.webSocket != nil
+            case .webSocket, .webSocketHTTP2: plan.profile.webSocket != nil
             case .eventStream, .eventStreamHTTP2: plan.profile.eventStream != nil
             case .longPoll: plan.profile.longPoll != nil
+            case .longPollHTTP2: plan.profile.longPoll?.hasOnlyBodyCaptures ?? false
+            case .shortPoll: plan.profile.shortPoll != nil
             }
+        guard plan.cutMessages == 0 || plan.profile.resume != nil else {
+            throw LoadFault("the profile \(plan.profile.name) does not say how to resume")
+        }
         guard isThere else { throw LoadFault("the profile \(plan.profile.name) has nothing for \(plan.transport.rawValue)") }
     }
 
@@ -113,6 +162,7 @@ package struct LoadRun {
         let allSubscribers = 0..<plan.subscribers
         let warmUpExpected = Tally.expected(messages: 0..<plan.warmUp, channels: plan.channels, subscribers: allSubscribers)
         report.expected = Tally.expected(messages: plan.numbers, channels: plan.channels, subscribers: allSubscribers)
+        let beforeCut = Tally.expected(messages: 0..<plan.timed.upperBound, channels: plan.channels, subscribers: allSubscribers)
         if plan.warmUp > 0 {
             control.phase = .warming
             let start = monotonicNanoseconds() + Self.leadNanoseconds
@@ -120,15 +170,14 @@ package struct LoadRun {
             waitForDeliveries(warmUpExpected, end: Schedule(start: start, rate: plan.rate, numbers: 0..<plan.warmUp).end, gauges)
             progress("warmed up with \(plan.warmUp) messages")
         }
-        control.phase = .measuring
-        while !gauges.allSatisfy({ $0.hasArrived(at: .measuring) }) { usleep(Self.pollMicroseconds) }
+        begin(.measuring, gauges)
         let deliveredBefore = delivered(gauges)
         let serverBefore = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
         let ownBefore = ProcessFigures.ownCPUNanoseconds
         let start = monotonicNanoseconds() + Self.leadNanoseconds
         control.measureStart.store(start, ordering: .releasing)
-        let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound)
-        waitForDeliveries(report.expected, end: schedule.end, gauges)
+        let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.timed)
+        waitForDeliveries(beforeCut, end: schedule.end, gauges)
         usleep(Self.afterwardsMicroseconds)
         report.measuredSeconds = Double(monotonicNanoseconds() - start) / 1e9
         report.ownCPUSeconds = Double(ProcessFigures.ownCPUNanoseconds - ownBefore) / 1e9
@@ -136,6 +185,7 @@ package struct LoadRun {
             report.serverCPUSeconds = Double(serverAfter - serverBefore) / 1e9
         }
         report.measuredDeliveries = delivered(gauges) - deliveredBefore
+        begin(.measured, gauges)
     }
 
     /// Until so many have come, nobody listens any more, or nothing came for as long as the plan's patience behind the last due time.

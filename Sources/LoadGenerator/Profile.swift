@@ -28,6 +28,10 @@ package struct Profile: Sendable {
         package var captures: [Capture]
         /// Whether the first poll is answered at once, with where to go on.
         package var answersAtOnce: Bool
+
+        var hasOnlyBodyCaptures: Bool {
+            captures.allSatisfy { if case .body = $0.place { true } else { false } }
+        }
     }
 
     package var name: String
@@ -37,6 +41,18 @@ package struct Profile: Sendable {
     package var webSocket: Request?
     package var eventStream: Request?
     package var longPoll: LongPoll?
+    /// How `longPoll` goes on when it is not to wait.
+    package var shortPoll: Request?
+    /// What is put behind the path of `webSocket` and `eventStream` to go on behind `{position}`, which a capture of `longPoll` finds.
+    package var resume: String?
+
+    /// The capture that says where to go on.
+    var position: (after: String, until: String)? {
+        for capture in longPoll?.captures ?? [] where capture.name == "position" {
+            if case .body(let after, let until) = capture.place { return (after, until) }
+        }
+        return nil
+    }
 
     /// The name of a channel of a run.
     package func channelName(run: UInt32, number: Int) -> String {
@@ -67,7 +83,9 @@ extension Profile {
             "first": {"path": "/v1/subscribe?channel={channel}"},
             "captures": [{"name": "position", "after": "\\"position\\":\\"", "until": "\\""}],
             "next": {"path": "/v1/subscribe?channel={channel}&after={position}", "fields": {"Prefer": "wait=300"}}
-          }
+          },
+          "poll": {"path": "/v1/subscribe?channel={channel}&after={position}", "fields": {"Prefer": "wait=0"}},
+          "resume": "&after={position}"
         }
 
         """
@@ -85,21 +103,28 @@ extension Profile {
         }
         if let fault { throw LoadFault("the profile is not JSON: \(fault)") }
         let root = ProfileObject(JSONSlice(minified[...]), name: "the profile")
-        try root.allow(["name", "channel", "publish", "websocket", "sse", "long-poll"])
+        try root.allow(["name", "channel", "publish", "websocket", "sse", "long-poll", "poll", "resume"])
         name = try root.text("name")
         channel = try root.text("channel")
         publish = try root.request("publish", defaultMethod: "POST")
         webSocket = root.has("websocket") ? try root.request("websocket") : nil
         eventStream = root.has("sse") ? try root.request("sse") : nil
-        guard root.has("long-poll") else { return }
+        guard root.has("long-poll") else {
+            for name in ["poll", "resume"] where root.has(name) { throw LoadFault("the profile's \(name) needs a long-poll") }
+            return
+        }
         let poll = try root.object("long-poll")
         try poll.allow(["answers-at-once", "first", "captures", "next"])
         longPoll = LongPoll(
             first: try poll.request("first"), next: try poll.request("next"), captures: try poll.captures("captures"),
             answersAtOnce: try poll.flag("answers-at-once")
         )
+        shortPoll = root.has("poll") ? try root.request("poll") : nil
+        resume = root.has("resume") ? try root.text("resume") : nil
+        if resume != nil, position == nil { throw LoadFault("the profile's resume needs a capture \"position\" in the body") }
         let names = longPoll!.captures.map(\.name)
-        for text in [longPoll!.next.path] + longPoll!.next.fields.map(\.value) {
+        let requests = [longPoll!.next] + [shortPoll].compactMap(\.self)
+        for text in requests.flatMap({ [$0.path] + $0.fields.map(\.value) }) {
             for match in text.matches(of: /\{([^}]*)\}/) where match.1 != "channel" && !names.contains(String(match.1)) {
                 throw LoadFault("the profile's long-poll needs {\(match.1)}, and has no capture of this name")
             }

@@ -58,6 +58,8 @@ struct PublisherThread {
     private static let idleNanoseconds: Int64 = 10_000_000
     /// Due messages that are sent before answers are read again.
     private static let turnMessagesMax = 1000
+    /// Messages a second while all connections are cut.
+    private static let missedRate = 1000.0
 
     let plan: LoadPlan
     let run: UInt32
@@ -82,11 +84,13 @@ struct PublisherThread {
         }
         var warmUp: Schedule?
         var measured: Schedule?
+        var missed: Schedule?
         var next = 0
         while control.phase != .done {
-            if warmUp == nil { warmUp = schedule(from: control.warmUpStart, numbers: 0..<plan.warmUp) }
-            if measured == nil { measured = schedule(from: control.measureStart, numbers: plan.warmUp..<plan.numbers.upperBound) }
-            let schedule = next < plan.warmUp ? warmUp : next < plan.numbers.upperBound ? measured : nil
+            if warmUp == nil { warmUp = schedule(from: control.warmUpStart, rate: plan.rate, numbers: 0..<plan.warmUp) }
+            if measured == nil { measured = schedule(from: control.measureStart, rate: plan.rate, numbers: plan.timed) }
+            if missed == nil { missed = schedule(from: control.cutStart, rate: Self.missedRate, numbers: plan.missed) }
+            let schedule = next < plan.timed.lowerBound ? warmUp : next < plan.timed.upperBound ? measured : missed
             if let schedule {
                 publish(schedule, from: &next, heads: heads, maker: maker, over: links, into: &result)
             }
@@ -105,9 +109,9 @@ struct PublisherThread {
         gauge.arrive(at: .done)
     }
 
-    private func schedule(from start: borrowing Atomic<Int64>, numbers: Range<Int>) -> Schedule? {
+    private func schedule(from start: borrowing Atomic<Int64>, rate: Double, numbers: Range<Int>) -> Schedule? {
         let start = start.load(ordering: .acquiring)
-        return start == 0 ? nil : Schedule(start: start, rate: plan.rate, numbers: numbers)
+        return start == 0 ? nil : Schedule(start: start, rate: rate, numbers: numbers)
     }
 
     private func note(_ links: [PublisherLink]) {
@@ -135,7 +139,7 @@ struct PublisherThread {
                 link.batch.append(contentsOf: heads[channel])
                 maker.append(number: UInt32(next), due: due, into: &link.batch)
                 link.batchCount += 1
-                if next >= plan.warmUp { result.lateness.record(now - due) }
+                if plan.timed.contains(next) { result.lateness.record(now - due) }
             } else {
                 result.unsent += 1
             }

@@ -1,3 +1,4 @@
+import CEpoll
 import Synchronization
 import TLSEngine
 
@@ -8,8 +9,11 @@ struct SubscriberResult: Sendable {
     var repeated = 0
     var reordered = 0
     var foreign = 0
-    var wireBefore = WireBytes()
-    var wireAfter = WireBytes()
+    /// What had gone over the wires when a phase began.
+    var wires: [LoadPhase: WireBytes] = [:]
+    var handshakes = Histogram()
+    var handshakeWire = WireBytes()
+    var resumes = Histogram()
 }
 
 /// One thread of subscribers: connects them, and reads until the load is done.
@@ -33,20 +37,38 @@ struct SubscriberThread {
 
     func callAsFunction() {
         let subscribers = subscribers
-        let tally = Tally(channels: plan.channels, messages: plan.numbers.count, timedFrom: plan.warmUp, subscribers: subscribers)
-        let group = SubscriberGroup(tally: tally, prefix: MarkerPrefix(run: run))
+        let tally = Tally(channels: plan.channels, messages: plan.numbers.count, timed: plan.timed, subscribers: subscribers)
+        let cutBook =
+            plan.cutMessages > 0
+            ? CutBook(subscribers: subscribers.count, channels: plan.channels, missed: plan.missed, position: plan.profile.position!) : nil
+        let group = SubscriberGroup(tally: tally, prefix: MarkerPrefix(run: run), cutBook: cutBook)
         let loop = LinkLoop(target: plan.target, tlsContext: tlsContext)
-        let links = connections.map { makeLink(number: $0, loop: loop, group: group) }
+        var links = connections.map { makeLink(number: $0, after: nil, loop: loop, group: group) }
         gauge.arrive(at: .subscribing)
+        if plan.transport == .shortPoll { _ = tocsin_set_timer_slack(1) }
+        let pollNanoseconds = Int64(plan.pollSeconds * 1e9)
+        var polls =
+            plan.transport == .shortPoll ? PollClock(start: monotonicNanoseconds(), period: pollNanoseconds, count: links.count) : nil
         var connected = 0
         var result = SubscriberResult(latencies: Histogram())
         while true {
-            while connected < links.count, group.underWay < Self.underWayMax, control.phase != .done {
+            // Who polls at fixed times comes back when its time has come.
+            let connectsNow = polls == nil || group.cutBook?.resumeStart ?? 0 == 0
+            while connectsNow, connected < links.count, group.underWay < Self.underWayMax, control.phase != .done {
                 group.underWay += 1
                 links[connected].connect(number: connections.lowerBound + connected)
                 connected += 1
             }
-            loop.turn(nanoseconds: Self.turnNanoseconds)
+            while control.phase != .cut, let index = polls?.take(now: monotonicNanoseconds()) {
+                let link = links[index] as! LongPollLink
+                if !connectsNow, link.connectStart == 0 {
+                    group.underWay += 1
+                    link.connect(number: connections.lowerBound + index)
+                } else {
+                    link.timeCame()
+                }
+            }
+            loop.turn(nanoseconds: min(Self.turnNanoseconds, polls.map { $0.due - monotonicNanoseconds() } ?? Self.turnNanoseconds))
             gauge.ready.store(group.ready, ordering: .relaxed)
             gauge.delivered.store(tally.delivered, ordering: .relaxed)
             if group.ended > gauge.ended.load(ordering: .relaxed) {
@@ -56,14 +78,23 @@ struct SubscriberThread {
             let phase = control.phase
             guard !gauge.hasArrived(at: phase) else { continue }
             switch phase {
-            case .subscribing, .warming: break
-            case .measuring: result.wireBefore = wireBytes(of: links)
-            case .done: result.wireAfter = wireBytes(of: links)
+            case .subscribing, .done: break
+            case .idling, .warming, .measuring, .measured: result.wires[phase] = wireBytes(of: links)
+            case .cut:
+                for link in links { link.close() }
+            case .resuming:
+                let now = monotonicNanoseconds()
+                group.cutBook!.resume(at: now)
+                links = connections.map { makeLink(number: $0, after: group.cutBook, loop: loop, group: group) }
+                connected = 0
+                if polls != nil { polls = PollClock(start: now, period: pollNanoseconds, count: links.count) }
             }
             if phase == .done { break }
             gauge.arrive(at: phase)
         }
         for link in links { link.close() }
+        (result.handshakes, result.handshakeWire) = (group.handshakes, group.handshakeWire)
+        if let cutBook { result.resumes = cutBook.times }
         result.latencies = tally.latencies
         (result.delivered, result.repeated) = (tally.delivered, tally.repeated)
         (result.reordered, result.foreign) = (tally.reordered, tally.foreign)
@@ -79,40 +110,90 @@ struct SubscriberThread {
         plan.profile.channelName(run: run, number: subscriber % plan.channels)
     }
 
-    private func makeLink(number: Int, loop: LinkLoop, group: SubscriberGroup) -> SubscriberLink {
+    /// A request with its place behind a position.
+    private func request(_ request: Profile.Request, after position: [UInt8]?) -> Profile.Request {
+        guard let position else { return request }
+        var path: [UInt8] = []
+        RequestTemplate(request.path + plan.profile.resume!, names: ["position"], isInPath: true).append(values: [position], into: &path)
+        return Profile.Request(method: request.method, path: String(decoding: path, as: UTF8.self), fields: request.fields)
+    }
+
+    /// - Parameter cutBook: where its subscribers go on; nil: they begin.
+    private func makeLink(number: Int, after cutBook: CutBook?, loop: LinkLoop, group: SubscriberGroup) -> SubscriberLink {
         let first = number * plan.streamsEach
         let place = first - subscribers.lowerBound
         let channel = channelName(of: first)
         let profile = plan.profile
         let authority = plan.target.authority
+        let position = cutBook?.position(of: place)
         switch plan.transport {
         case .webSocket:
             let head = RequestTemplate.head(
-                profile.webSocket!, channel: channel, authority: authority, extra: WebSocketLink.handshakeFields
+                request(profile.webSocket!, after: position), channel: channel, authority: authority, extra: WebSocketLink.handshakeFields
             )
             return WebSocketLink(loop: loop, group: group, first: place, handshake: head)
         case .eventStream:
-            let head = RequestTemplate.head(profile.eventStream!, channel: channel, authority: authority)
+            let head = RequestTemplate.head(request(profile.eventStream!, after: position), channel: channel, authority: authority)
             return EventStreamLink(loop: loop, group: group, first: place, head: head)
+        case .webSocketHTTP2:
+            let paths = subscribers(of: number).map { subscriber in
+                path(profile.webSocket!, of: subscriber, after: cutBook)
+            }
+            return WebSocketHTTP2Link(loop: loop, group: group, first: place, paths: paths)
         case .eventStreamHTTP2:
-            let request = profile.eventStream!
-            let requests = (first..<min(first + plan.streamsEach, plan.subscribers)).map { subscriber in
-                let channel = channelName(of: subscriber)
-                return HTTP2Link.Request(
-                    path: Array(request.path.replacing("{channel}", with: channel).utf8),
-                    fields: request.fields.map { ($0.name, Array($0.value.replacing("{channel}", with: channel).utf8)) }
+            let requests = subscribers(of: number).map { subscriber in
+                EventStreamHTTP2Link.Request(
+                    path: path(profile.eventStream!, of: subscriber, after: cutBook),
+                    fields: fields(profile.eventStream!, channel: channelName(of: subscriber))
                 )
             }
-            return HTTP2Link(loop: loop, group: group, first: place, requests: requests)
-        case .longPoll:
+            return EventStreamHTTP2Link(loop: loop, group: group, first: place, requests: requests)
+        case .longPoll, .shortPoll:
             let poll = profile.longPoll!
+            let isTimed = plan.transport == .shortPoll
             let names = poll.captures.map(\.name)
+            let next = isTimed ? profile.shortPoll! : poll.next
             let pollPlan = PollPlan(
                 first: RequestTemplate.head(poll.first, channel: channel, authority: authority, names: names),
-                next: RequestTemplate.head(poll.next, channel: channel, authority: authority, names: names),
-                captures: poll.captures, answersAtOnce: poll.answersAtOnce
+                next: RequestTemplate.head(next, channel: channel, authority: authority, names: names),
+                captures: poll.captures, answersAtOnce: poll.answersAtOnce, isTimed: isTimed
             )
-            return LongPollLink(loop: loop, group: group, first: place, plan: pollPlan)
+            return LongPollLink(loop: loop, group: group, first: place, plan: pollPlan, values: position.map(values))
+        case .longPollHTTP2:
+            let poll = profile.longPoll!
+            let names = poll.captures.map(\.name)
+            let pollers = subscribers(of: number).map { subscriber in
+                let channel = channelName(of: subscriber)
+                return LongPollHTTP2Link.Poller(
+                    firstPath: RequestTemplate(poll.first.path.replacing("{channel}", with: channel), names: names, isInPath: true),
+                    nextPath: RequestTemplate(poll.next.path.replacing("{channel}", with: channel), names: names, isInPath: true),
+                    fields: fields(poll.next, channel: channel),
+                    values: (cutBook?.position(of: subscriber - self.subscribers.lowerBound)).map(values) ?? names.map { _ in [] },
+                    captures: poll.captures.compactMap { capture in
+                        if case .body(let after, let until) = capture.place { BodyCapture(after: after, until: until) } else { nil }
+                    }
+                )
+            }
+            return LongPollHTTP2Link(loop: loop, group: group, first: place, pollers: pollers, goesOn: cutBook != nil)
         }
+    }
+
+    /// Of one connection.
+    private func subscribers(of connection: Int) -> Range<Int> {
+        connection * plan.streamsEach..<min((connection + 1) * plan.streamsEach, plan.subscribers)
+    }
+
+    private func path(_ request: Profile.Request, of subscriber: Int, after cutBook: CutBook?) -> [UInt8] {
+        let resumed = self.request(request, after: cutBook?.position(of: subscriber - subscribers.lowerBound))
+        return Array(resumed.path.replacing("{channel}", with: channelName(of: subscriber)).utf8)
+    }
+
+    private func fields(_ request: Profile.Request, channel: String) -> [(name: String, value: [UInt8])] {
+        request.fields.map { ($0.name, Array($0.value.replacing("{channel}", with: channel).utf8)) }
+    }
+
+    /// What the captures of a poll would have found.
+    private func values(of position: [UInt8]) -> [[UInt8]] {
+        plan.profile.longPoll!.captures.map { $0.name == "position" ? position : [] }
     }
 }

@@ -35,7 +35,9 @@ private final class Record: ResponseSink, WebSocketSink, HTTP2Sink {
     func http2Data(stream: Int32, _ bytes: UnsafeRawBufferPointer) { join("data \(stream)", bytes) }
     func http2DataEnd(stream: Int32, windowBytes: Int, isLast: Bool) { say("data end \(stream) \(windowBytes) \(isLast)") }
     func http2Head(stream: Int32, status: Int?, isLast: Bool) { say("head \(stream) \(status ?? 0) \(isLast)") }
-    func http2Settings(concurrentStreamsMax: Int?) { say("settings \(concurrentStreamsMax ?? 0)") }
+    func http2Settings(concurrentStreamsMax: Int?, enablesConnect: Bool) {
+        say("settings \(concurrentStreamsMax ?? 0)\(enablesConnect ? " connect" : "")")
+    }
     func http2Ping(_ payload: [UInt8]) { say("ping \(payload)") }
     func http2Reset(stream: Int32, code: UInt32) { say("reset \(stream) \(code)") }
     func http2GoAway(code: UInt32) { say("go away \(code)") }
