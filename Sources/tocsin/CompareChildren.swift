@@ -1,0 +1,242 @@
+import Foundation
+import Synchronization
+import TransportComparison
+
+/// What a comparison has to take away behind itself, whatever ends it: its processes by their numbers, its network namespaces, its folder.
+final class ComparisonLeftovers: Sendable {
+    private struct Held {
+        var processes: Set<Int32> = []
+        var namespaces: [String] = []
+        var folder: URL?
+    }
+
+    private let held = Mutex(Held())
+
+    func add(process: Int32) { held.withLock { _ = $0.processes.insert(process) } }
+    func remove(process: Int32) { held.withLock { _ = $0.processes.remove(process) } }
+    func add(namespace: String) { held.withLock { $0.namespaces.append(namespace) } }
+    func set(folder: URL) { held.withLock { $0.folder = folder } }
+
+    func clear() {
+        let held = held.withLock { held in
+            defer { held = Held() }
+            return held
+        }
+        for process in held.processes { kill(process, SIGKILL) }
+        for namespace in held.namespaces { _ = try? Child.result(of: ["ip", "netns", "delete", namespace]) }
+        if let folder = held.folder { try? FileManager.default.removeItem(at: folder) }
+    }
+}
+
+/// A process that was started here.
+final class Child: @unchecked Sendable {
+    // `Process` is not Sendable; it is only started, asked for its number and waited for, each by one thread.
+    private let process = Process()
+    private let output = Pipe()
+
+    /// - Parameters:
+    ///   - words: the program, found in PATH if it has no slash, and its arguments.
+    ///   - errors: a file for what it says; nil: it is read with the output.
+    init(_ words: [String], errors: URL? = nil) throws {
+        process.executableURL = URL(filePath: "/usr/bin/env")
+        process.arguments = words
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = output
+        if let errors {
+            _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
+            process.standardError = try FileHandle(forWritingTo: errors)
+        } else {
+            process.standardError = FileHandle.nullDevice
+        }
+        try process.run()
+    }
+
+    var number: Int32 { process.processIdentifier }
+    var isRunning: Bool { process.isRunning }
+
+    /// Waits for its end; of what it prints only some KB fit.
+    func wait() -> (status: Int32, output: Data) {
+        let data = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return (process.terminationStatus, data)
+    }
+
+    static func result(of words: [String]) throws -> (status: Int32, output: Data) {
+        try Child(words).wait()
+    }
+
+    /// As `result`, but a status other than 0 is a fault.
+    static func run(_ words: [String]) throws {
+        let errors = FileManager.default.temporaryDirectory.appending(path: "tocsin-compare-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: errors) }
+        let status = try Child(words, errors: errors).wait().status
+        guard status == 0 else {
+            let said = String(decoding: FileManager.default.contents(atPath: errors.path) ?? Data(), as: UTF8.self)
+            throw ComparisonFault("\(words.joined(separator: " ")): \(said.trimmingCharacters(in: .whitespacesAndNewlines))")
+        }
+    }
+}
+
+/// `tocsin serve`, as a process of its own.
+struct ServerChild: Sendable {
+    private static let startSecondsMax = 30.0
+
+    let process: Int32
+    let port: Int
+    let tlsPort: Int?
+    private let child: Child
+    private let leftovers: ComparisonLeftovers
+
+    /// - Parameters:
+    ///   - inNamespace: words that stand before the command.
+    ///   - certificate: of a chain and its key.
+    init(
+        _ place: ComparisonPlace, host: String = "127.0.0.1", inNamespace: [String] = [], heartbeat: Int, certificate: [URL]
+    ) throws {
+        leftovers = place.leftovers
+        let log = place.folder.appending(path: "serve-\(UUID().uuidString).log")
+        var words = inNamespace + [place.program, "serve", "--host", host, "--port", "0", "--store", ":memory:", "--loops", "1"]
+        words += ["--heartbeat", String(heartbeat), "--durability", "memory", "--allow-host", "*", "--drain", "0"]
+        if certificate.count == 2 {
+            words += ["--tls-port", "0", "--certificate", certificate[0].path, "--key", certificate[1].path]
+        }
+        child = try Child(words, errors: log)
+        process = child.number
+        leftovers.add(process: process)
+        struct Listening: Decodable {
+            var message: String
+            var port: Int?
+            var tls_port: Int?
+        }
+        let end = Date.now + Self.startSecondsMax
+        while true {
+            let said = FileManager.default.contents(atPath: log.path) ?? Data()
+            let lines = said.split(separator: UInt8(ascii: "\n")).compactMap { try? JSONDecoder().decode(Listening.self, from: $0) }
+            if let line = lines.first(where: { $0.message == "listening" }), let port = line.port {
+                (self.port, tlsPort) = (port, line.tls_port)
+                return
+            }
+            guard child.isRunning, Date.now < end else {
+                kill(process, SIGKILL)
+                throw ComparisonFault("the server did not start: \(String(decoding: said.prefix(500), as: UTF8.self))")
+            }
+            usleep(20_000)
+        }
+    }
+
+    func end() {
+        kill(process, SIGKILL)
+        _ = child.wait()
+        leftovers.remove(process: process)
+    }
+}
+
+/// What all steps of a comparison need.
+struct ComparisonPlace: Sendable {
+    /// This program.
+    let program: String
+    /// For certificates, logs and the profile; removed at the end.
+    let folder: URL
+    let leftovers: ComparisonLeftovers
+    let profile: URL
+}
+
+/// What `tocsin bench` found.
+struct BenchReport: Decodable, Sendable {
+    struct Times: Decodable, Sendable {
+        var count: Int
+        var p50, p99, p999, max: Double
+
+        var quantiles: Quantiles { Quantiles(count: count, p50: p50, p99: p99, p999: p999, max: max) }
+    }
+
+    struct Handshake: Decodable, Sendable {
+        var bytesIn, bytesOut, segmentsIn, segmentsOut: Double
+        var ms: Times
+
+        var wire: Wire { Wire(bytesIn: bytesIn, bytesOut: bytesOut, segmentsIn: segmentsIn, segmentsOut: segmentsOut) }
+    }
+
+    struct Idle: Decodable, Sendable {
+        var seconds: Double
+        var serverCpuUsPerSubscriberSecond: Double?
+        var bytesIn, bytesOut, segmentsIn, segmentsOut: Double
+    }
+
+    struct Memory: Decodable, Sendable {
+        var userBytesPerSubscriber: Double?
+        var kernelObjectBytesPerSubscriberBothEnds: Double?
+    }
+
+    var subscribers: Int
+    var memory: Memory
+    var handshake: Handshake
+    var idle: Idle?
+    var rate: Double?
+    var measuredSeconds: Double?
+    var expected, delivered, lost, repeated, reordered: Int?
+    var latencyMs: Times?
+    var resumeMs: Times?
+    var serverCpuUsPerDelivery: Double?
+    var wireBytesInPerDelivery, wireBytesOutPerDelivery, segmentsInPerDelivery, segmentsOutPerDelivery: Double?
+
+    /// Runs it as a process of its own.
+    ///
+    /// - Parameter words: those before the command, when it runs in a namespace.
+    static func run(_ place: ComparisonPlace, inNamespace words: [String] = [], _ id: TransportID, _ arguments: [String]) async throws
+        -> Self
+    {
+        let log = place.folder.appending(path: "bench-\(UUID().uuidString).log")
+        var line = words + [place.program, "bench", "--json", "-", "--profile", place.profile.path, "--transport", id.benchName]
+        if let seconds = id.pollSeconds { line += ["--poll-seconds", String(seconds)] }
+        let child = try Child(line + arguments, errors: log)
+        place.leftovers.add(process: child.number)
+        let output = await withCheckedContinuation { continuation in
+            Thread.detachNewThread { continuation.resume(returning: child.wait().output) }
+        }
+        place.leftovers.remove(process: child.number)
+        guard !output.isEmpty else {
+            let said = String(decoding: FileManager.default.contents(atPath: log.path) ?? Data(), as: UTF8.self)
+            throw ComparisonFault("\(id.name): \(said.trimmingCharacters(in: .whitespacesAndNewlines))")
+        }
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(Self.self, from: output)
+    }
+
+    var deliveries: Delivery? {
+        guard let expected, let delivered, let lost, let repeated, let reordered else { return nil }
+        return Delivery(expected: expected, delivered: delivered, lost: lost, repeated: repeated, reordered: reordered)
+    }
+
+    var atRate: Comparison.AtRate? {
+        guard let rate, let measuredSeconds, let deliveries, let latencyMs, let serverCpuUsPerDelivery, let wireBytesInPerDelivery,
+            let wireBytesOutPerDelivery, let segmentsInPerDelivery, let segmentsOutPerDelivery
+        else { return nil }
+        return Comparison.AtRate(
+            rate: rate, clients: subscribers, seconds: measuredSeconds, delivery: deliveries, latency: latencyMs.quantiles,
+            cpuPerMessage: serverCpuUsPerDelivery,
+            wire: Wire(
+                bytesIn: wireBytesInPerDelivery, bytesOut: wireBytesOutPerDelivery, segmentsIn: segmentsInPerDelivery,
+                segmentsOut: segmentsOutPerDelivery
+            )
+        )
+    }
+
+    var idleCost: Comparison.Idle? {
+        guard let idle, let cpu = idle.serverCpuUsPerSubscriberSecond else { return nil }
+        let wire = Wire(bytesIn: idle.bytesIn, bytesOut: idle.bytesOut, segmentsIn: idle.segmentsIn, segmentsOut: idle.segmentsOut)
+        return Comparison.Idle(seconds: idle.seconds, cpu: cpu, wire: wire)
+    }
+}
+
+extension TransportID {
+    /// What `tocsin bench` calls it.
+    var benchName: String {
+        switch self {
+        case .eventStreamHTTP2Shared: "sse-h2"
+        case .pollEach1, .pollEach5: "poll"
+        default: rawValue
+        }
+    }
+}
