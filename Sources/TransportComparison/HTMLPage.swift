@@ -60,11 +60,11 @@ package struct HTMLPage {
         .claim { background: var(--card); border-radius: 8px; padding: 12px 14px; min-width: 0; }
         .claim h3 { font-size: 16px; margin: 0; } .claim p { font-size: 14px; }
         .verdict { font-weight: 700; } .held { color: var(--held); } .not { color: var(--not); } .depends { color: var(--depends); }
-        details { font-size: 14px; } summary { cursor: pointer; color: var(--soft); }
+        .claim .rule { color: var(--soft); font-size: 13px; }
         table { border-collapse: collapse; width: 100%; font-size: 13px; margin-top: 6px; }
         td, th { text-align: left; padding: 3px 6px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top;
           overflow-wrap: anywhere; }
-        td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+        td:last-child { white-space: nowrap; } td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
         """
 
     // MARK: - Parts
@@ -80,15 +80,13 @@ package struct HTMLPage {
                 case .notMeasured: ""
                 }
             out += "<section class=\"claim\"><h3>“\(claim.text.escaped)”</h3><p class=\"verdict \(kind)\">\(claim.verdict.rawValue)</p>"
-            out +=
-                "<p>\(Words.finding(claim).escaped)</p><details><summary>The rule and its figures</summary>"
-            out += "<p>\(claim.rule.escaped)</p><table>"
+            out += "<p>\(Words.finding(claim).escaped)</p><table>"
             for figure in claim.figures {
                 let ratio = figure.ratio.map { " (\(number($0))×)" } ?? ""
                 out += "<tr><td>\(figure.name.escaped)</td><td class=\"n\">\(number(figure.value)) \(figure.unit.escaped)\(ratio)</td>"
-                out += "<td>\(figure.speaksFor ? "for" : "against")</td></tr>"
+                out += figure.speaksFor ? "<td class=\"held\">for</td></tr>" : "<td class=\"not\">against</td></tr>"
             }
-            out += "</table></details></section>\n"
+            out += "</table><p class=\"rule\">\(claim.rule.escaped)</p></section>\n"
         }
         return out + "</div>\n"
     }

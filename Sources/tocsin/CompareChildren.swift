@@ -28,46 +28,60 @@ final class ComparisonLeftovers: Sendable {
     }
 }
 
-/// A process that was started here.
-final class Child: @unchecked Sendable {
-    // `Process` is not Sendable; it is only started, asked for its number and waited for, each by one thread.
-    private let process = Process()
-    private let output = Pipe()
+/// A process that was started here. What it prints goes to files, so that none waits for another who holds the end of its pipe.
+struct Child: Sendable {
+    let number: Int32
+    private let output: URL?
 
     /// - Parameters:
     ///   - words: the program, found in PATH if it has no slash, and its arguments.
-    ///   - errors: a file for what it says; nil: it is read with the output.
-    init(_ words: [String], errors: URL? = nil) throws {
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = words
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = output
-        if let errors {
-            _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
-            process.standardError = try FileHandle(forWritingTo: errors)
-        } else {
-            process.standardError = FileHandle.nullDevice
-        }
-        try process.run()
+    ///   - output: a file for what it prints; nil: nowhere.
+    ///   - errors: a file for its standard error; nil: nowhere.
+    init(_ words: [String], output: URL? = nil, errors: URL? = nil) throws {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        let nowhere = "/dev/null"
+        let writes = O_WRONLY | O_CREAT | O_TRUNC
+        posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, nowhere, O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output?.path ?? nowhere, writes, 0o600)
+        posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, errors?.path ?? nowhere, writes, 0o600)
+        // The signals that are ignored here are not to be ignored there.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        for signal in [SIGINT, SIGTERM] { sigaddset(&signals, signal) }
+        posix_spawnattr_setsigdefault(&attributes, &signals)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
+        let arguments = words.map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        var number: pid_t = 0
+        let result = posix_spawnp(&number, words[0], &actions, &attributes, arguments, environ)
+        guard result == 0 else { throw ComparisonFault("\(words[0]) cannot be started: \(String(cString: strerror(result)))") }
+        (self.number, self.output) = (number, output)
     }
 
-    var number: Int32 { process.processIdentifier }
-    var isRunning: Bool { process.isRunning }
-
-    /// Waits for its end; of what it prints only some KB fit.
+    /// Waits for its end; to be called once.
+    ///
+    /// - Returns: its exit status, -1 when a signal ended it, and what it printed.
     func wait() -> (status: Int32, output: Data) {
-        let data = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (process.terminationStatus, data)
+        var status: Int32 = 0
+        while waitpid(number, &status, 0) < 0, errno == EINTR {}
+        let hasExited = status & 0x7f == 0
+        return (hasExited ? status >> 8 & 0xff : -1, output.flatMap { FileManager.default.contents(atPath: $0.path) } ?? Data())
     }
 
     static func result(of words: [String]) throws -> (status: Int32, output: Data) {
-        try Child(words).wait()
+        let output = Self.newFile
+        defer { try? FileManager.default.removeItem(at: output) }
+        return try Child(words, output: output).wait()
     }
 
-    /// As `result`, but a status other than 0 is a fault.
+    /// Runs it to its end; a status other than 0 is a fault.
     static func run(_ words: [String]) throws {
-        let errors = FileManager.default.temporaryDirectory.appending(path: "tocsin-compare-\(UUID().uuidString)")
+        let errors = Self.newFile
         defer { try? FileManager.default.removeItem(at: errors) }
         let status = try Child(words, errors: errors).wait().status
         guard status == 0 else {
@@ -75,6 +89,8 @@ final class Child: @unchecked Sendable {
             throw ComparisonFault("\(words.joined(separator: " ")): \(said.trimmingCharacters(in: .whitespacesAndNewlines))")
         }
     }
+
+    private static var newFile: URL { FileManager.default.temporaryDirectory.appending(path: "tocsin-compare-\(UUID().uuidString)") }
 }
 
 /// `tocsin serve`, as a process of its own.
@@ -105,19 +121,21 @@ struct ServerChild: Sendable {
         leftovers.add(process: process)
         struct Listening: Decodable {
             var message: String
-            var port: Int?
-            var tls_port: Int?
+            // "none" where there is none.
+            var port: String?
+            var tls_port: String?
         }
-        let end = Date.now + Self.startSecondsMax
+        let giveUp = Date.now + Self.startSecondsMax
         while true {
             let said = FileManager.default.contents(atPath: log.path) ?? Data()
             let lines = said.split(separator: UInt8(ascii: "\n")).compactMap { try? JSONDecoder().decode(Listening.self, from: $0) }
-            if let line = lines.first(where: { $0.message == "listening" }), let port = line.port {
-                (self.port, tlsPort) = (port, line.tls_port)
+            if let line = lines.first(where: { $0.message == "listening" }), let port = line.port.flatMap({ Int($0) }) {
+                (self.port, tlsPort) = (port, line.tls_port.flatMap { Int($0) })
                 return
             }
-            guard child.isRunning, Date.now < end else {
+            guard kill(process, 0) == 0, Date.now < giveUp else {
                 kill(process, SIGKILL)
+                _ = child.wait()
                 throw ComparisonFault("the server did not start: \(String(decoding: said.prefix(500), as: UTF8.self))")
             }
             usleep(20_000)
@@ -189,7 +207,8 @@ struct BenchReport: Decodable, Sendable {
         let log = place.folder.appending(path: "bench-\(UUID().uuidString).log")
         var line = words + [place.program, "bench", "--json", "-", "--profile", place.profile.path, "--transport", id.benchName]
         if let seconds = id.pollSeconds { line += ["--poll-seconds", String(seconds)] }
-        let child = try Child(line + arguments, errors: log)
+        let printed = place.folder.appending(path: "bench-\(UUID().uuidString).json")
+        let child = try Child(line + arguments, output: printed, errors: log)
         place.leftovers.add(process: child.number)
         let output = await withCheckedContinuation { continuation in
             Thread.detachNewThread { continuation.resume(returning: child.wait().output) }

@@ -389,7 +389,7 @@ private final class ComparisonProgress: Sendable {
         var done = 0.0
         var stepStart = Date.now
         var words = ""
-        var timer: (any DispatchSourceTimer)?
+        var isOver = false
     }
 
     private static let width = 30
@@ -400,11 +400,12 @@ private final class ComparisonProgress: Sendable {
     func begin(seconds: Double) {
         held.withLock { $0 = Held(total: max(seconds, 1)) }
         guard isTerminal else { return }
-        let timer = DispatchSource.makeTimerSource()
-        timer.schedule(deadline: .now() + 1, repeating: 1)
-        timer.setEventHandler { [self] in draw() }
-        timer.resume()
-        held.withLock { $0.timer = timer }
+        Thread.detachNewThread { [self] in
+            while !held.withLock({ $0.isOver }) {
+                draw()
+                sleep(1)
+            }
+        }
     }
 
     /// A step has been done that was to take so long.
@@ -423,9 +424,7 @@ private final class ComparisonProgress: Sendable {
 
     func end() {
         held.withLock { held in
-            held.timer?.cancel()
-            held.timer = nil
-            (held.done, held.words) = (held.total, "done")
+            (held.isOver, held.done, held.words) = (true, held.total, "done")
         }
         draw()
         if isTerminal { write("\n") }

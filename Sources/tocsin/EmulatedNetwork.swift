@@ -62,7 +62,7 @@ final class EmulatedNetwork: Sendable {
         self.devices = devices
         (serverWords, clientWords) = (["ip", "netns", "exec", names[0]], ["ip", "netns", "exec", names[1]])
         Thread.detachNewThread { [self] in
-            Relay(devices, shape: { [self] in shape.withLock { $0 } }, isOver: { [self] in isOver.load(ordering: .relaxed) })()
+            Relay(self.devices, shape: { self.shape.withLock { $0 } }, isOver: { self.isOver.load(ordering: .relaxed) })()
             hasEnded.signal()
         }
     }
