@@ -8,18 +8,27 @@ final class ComparisonLeftovers: Sendable {
         var processes: Set<Int32> = []
         var namespaces: [String] = []
         var folder: URL?
+        /// What is added from now on is taken away at once.
+        var isOver = false
     }
 
     private let held = Mutex(Held())
 
-    func add(process: Int32) { held.withLock { _ = $0.processes.insert(process) } }
+    func add(process: Int32) {
+        let isOver = held.withLock { held in
+            held.processes.insert(process)
+            return held.isOver
+        }
+        if isOver { kill(process, SIGKILL) }
+    }
+
     func remove(process: Int32) { held.withLock { _ = $0.processes.remove(process) } }
     func add(namespace: String) { held.withLock { $0.namespaces.append(namespace) } }
     func set(folder: URL) { held.withLock { $0.folder = folder } }
 
     func clear() {
         let held = held.withLock { held in
-            defer { held = Held() }
+            defer { held = Held(isOver: true) }
             return held
         }
         for process in held.processes { kill(process, SIGKILL) }

@@ -29,7 +29,7 @@ struct ComparisonRun: Sendable {
         static let full = Scale(
             settings: Comparison.Settings(
                 payloadBytes: 128, heartbeatSeconds: 25, clients: 200, memoryClients: 1000, sharedStreams: 100, idleSeconds: 50,
-                rareSeconds: 20, shapeClients: 10, shapeRate: 10, missedMessages: 5
+                rareSeconds: 15, shapeClients: 10, shapeRate: 10, missedMessages: 5
             ),
             settleSeconds: 2, loads: [Load(rate: 1, messages: 10), Load(rate: 10, messages: 60), Load(rate: 100, messages: 500)],
             rareMessages: 3, resumeClients: 50,
@@ -40,7 +40,7 @@ struct ComparisonRun: Sendable {
                 Comparison.Shape(name: "80 ms, 1 % loss", roundTripMilliseconds: 80, lossPercent: 1, kilobitsPerSecond: nil),
                 Comparison.Shape(name: "20 ms, 1 Mbit/s", roundTripMilliseconds: 20, lossPercent: 0, kilobitsPerSecond: 1000),
             ],
-            shapeMessages: 120
+            shapeMessages: 80
         )
 
         static let quick = Scale(
