@@ -261,8 +261,10 @@ struct ComparisonRun: Sendable {
                             "--idle", String(scale.settings.idleSeconds), "--settle", "0.5",
                         ]
                         let report = try await bench(place, id, server, clients: scale.settings.clients, load)
-                        guard let atRate = report.atRate, let idle = report.idleCost else { throw ComparisonFault("no figures") }
-                        gathered.change(id) { figures in
+                        guard var atRate = report.atRate, let idle = report.idleCost else { throw ComparisonFault("no figures") }
+                        // The report has rounded it.
+                        atRate.rate = 1 / scale.settings.rareSeconds
+                        gathered.change(id) { [atRate] figures in
                             figures.rates.append(atRate)
                             figures.idle = idle
                         }

@@ -75,7 +75,8 @@ def test_every_transport_has_every_figure(comparison):
             quantiles_are_plausible(run["latency"])
             # A poll may bring many at once.
             assert 128 < run["wire"]["bytes_in"] < 5000
-            assert (run["wire"]["bytes_out"] > 1) == polls or run["rate"] < 1
+            # A poll asks; others answer pings at most.
+            assert run["wire"]["bytes_out"] > 1 if polls else run["wire"]["bytes_out"] < 50
             assert 0 < run["cpu_per_message"] < 1e6
         quantiles_are_plausible(figures["resume"])
         assert 0 < figures["memory"]["user"] < 1 << 20
