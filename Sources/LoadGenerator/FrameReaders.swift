@@ -206,7 +206,12 @@ package struct HTTP2Frames {
     /// RFC 7541: a block may begin with changes of the table's size (001xxxxx); `:status` is an index of the static table (8 to 14), or
     /// a literal with one of these names and three digits, which may be in Huffman code: then only its length is known.
     private static func status(_ block: ArraySlice<UInt8>) -> Int? {
-        let block = block.drop { $0 & 0xe0 == 0x20 }
+        var block = block
+        while let first = block.first, first & 0xe0 == 0x20 {
+            // The size is a number of five bits, or all ones and more bytes, up to the first below 128 (RFC 7541 section 5.1).
+            block = block.dropFirst()
+            if first == 0x3f { block = block.drop { $0 >= 0x80 }.dropFirst() }
+        }
         guard let first = block.first else { return nil }
         if first & 0x80 != 0 {
             let statuses = [200, 204, 206, 304, 400, 404, 500]

@@ -1,7 +1,7 @@
 // What follows from the figures by arithmetic.
 //
 //     cost of a client a second at rate r  =  idle + r * one more message
-//     one more message                     =  (all that the run at r took - idle * clients * seconds) / deliveries
+//     one more message                     =  (all that the run at r took - (idle * clients + server without clients) * seconds) / deliveries
 //
 // So a poll without an answer counts as idle, and what a message costs beyond that shrinks when one answer has many.
 
@@ -17,7 +17,7 @@ extension Comparison.Figures {
     /// Microseconds of processor time that a client takes in a second, at a rate that was measured.
     package func cpuPerClientSecond(rate: Double) -> Double? {
         guard let run = at(rate: rate), let idle else { return nil }
-        return idle.cpu + rate * Self.beyondIdle(run.cpuPerMessage, idle.cpu, run)
+        return idle.cpu + rate * Self.beyondIdle(run.cpuPerMessage, idle.cpu, server: idle.cpuWithoutClients, run)
     }
 
     /// Clients at this rate that one core has time for.
@@ -47,13 +47,13 @@ extension Comparison.Figures {
     package var hourAtOneAMinute: HourCost? {
         guard let idle, let run = rates.filter({ $0.rate >= 1 }).min(by: { $0.rate < $1.rate }) else { return nil }
         let bytes = Self.beyondIdle(run.wire.allBytes, idle.wire.allBytes, run)
-        let cpu = Self.beyondIdle(run.cpuPerMessage, idle.cpu, run)
+        let cpu = Self.beyondIdle(run.cpuPerMessage, idle.cpu, server: idle.cpuWithoutClients, run)
         return HourCost(bytes: idle.wire.allBytes * 3600 + bytes * 60, cpuMilliseconds: (idle.cpu * 3600 + cpu * 60) / 1000)
     }
 
-    private static func beyondIdle(_ perMessage: Double, _ idle: Double, _ run: Comparison.AtRate) -> Double {
-        let clientSecondsPerMessage = run.latency.count > 0 ? Double(run.clients) * run.seconds / Double(run.latency.count) : 0
-        return max(0, perMessage - idle * clientSecondsPerMessage)
+    private static func beyondIdle(_ perMessage: Double, _ idle: Double, server: Double = 0, _ run: Comparison.AtRate) -> Double {
+        let secondsPerMessage = run.latency.count > 0 ? run.seconds / Double(run.latency.count) : 0
+        return max(0, perMessage - (idle * Double(run.clients) + server) * secondsPerMessage)
     }
 }
 

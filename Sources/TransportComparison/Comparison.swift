@@ -186,12 +186,14 @@ package struct Comparison: Codable, Sendable {
     /// What a client costs that is sent nothing, a second.
     package struct Idle: Codable, Sendable {
         package var seconds: Double
-        /// Microseconds of the server's processor time.
+        /// Microseconds of the server's processor time, without what it takes when it has no client.
         package var cpu: Double
+        /// That, of the whole server.
+        package var cpuWithoutClients: Double
         package var wire: Wire
 
-        package init(seconds: Double, cpu: Double, wire: Wire) {
-            (self.seconds, self.cpu, self.wire) = (seconds, cpu, wire)
+        package init(seconds: Double, cpu: Double, cpuWithoutClients: Double, wire: Wire) {
+            (self.seconds, self.cpu, self.cpuWithoutClients, self.wire) = (seconds, cpu, cpuWithoutClients, wire)
         }
     }
 

@@ -251,10 +251,11 @@ struct BenchReport: Decodable, Sendable {
         )
     }
 
-    var idleCost: Comparison.Idle? {
+    /// - Parameter base: microseconds of processor time that the server takes in a second without clients.
+    func idleCost(base: Double) -> Comparison.Idle? {
         guard let idle, let cpu = idle.serverCpuUsPerSubscriberSecond else { return nil }
         let wire = Wire(bytesIn: idle.bytesIn, bytesOut: idle.bytesOut, segmentsIn: idle.segmentsIn, segmentsOut: idle.segmentsOut)
-        return Comparison.Idle(seconds: idle.seconds, cpu: cpu, wire: wire)
+        return Comparison.Idle(seconds: idle.seconds, cpu: max(0, cpu - base / Double(subscribers)), cpuWithoutClients: base, wire: wire)
     }
 }
 

@@ -40,7 +40,7 @@ struct ComparisonRun: Sendable {
                 Comparison.Shape(name: "80 ms, 1 % loss", roundTripMilliseconds: 80, lossPercent: 1, kilobitsPerSecond: nil),
                 Comparison.Shape(name: "20 ms, 1 Mbit/s", roundTripMilliseconds: 20, lossPercent: 0, kilobitsPerSecond: 1000),
             ],
-            shapeMessages: 80
+            shapeMessages: 60
         )
 
         static let quick = Scale(
@@ -256,12 +256,15 @@ struct ComparisonRun: Sendable {
             for id in TransportID.allCases {
                 group.addTask {
                     await withServer(place, [], gathered, "rare messages, \(id.name)") { server in
+                        let base = try await costWithoutClients(server)
                         let load: [String] = [
                             "--rate", String(1 / scale.settings.rareSeconds), "--messages", String(scale.rareMessages), "--warm-up", "0",
                             "--idle", String(scale.settings.idleSeconds), "--settle", "0.5",
                         ]
                         let report = try await bench(place, id, server, clients: scale.settings.clients, load)
-                        guard var atRate = report.atRate, let idle = report.idleCost else { throw ComparisonFault("no figures") }
+                        guard var atRate = report.atRate, let idle = report.idleCost(base: base) else {
+                            throw ComparisonFault("no figures")
+                        }
                         // The report has rounded it.
                         atRate.rate = 1 / scale.settings.rareSeconds
                         gathered.change(id) { [atRate] figures in
@@ -272,6 +275,16 @@ struct ComparisonRun: Sendable {
                 }
             }
         }
+    }
+
+    /// Microseconds of processor time a second.
+    private func costWithoutClients(_ server: ServerChild) async throws -> Double {
+        try await Task.sleep(for: .seconds(1))
+        let before = ProcessFigures.cpuNanoseconds([server.process])
+        let start = monotonicNanoseconds()
+        try await Task.sleep(for: .seconds(isQuick ? 1 : 4))
+        guard let before, let after = ProcessFigures.cpuNanoseconds([server.process]) else { throw ComparisonFault("the server is gone") }
+        return Double(after - before) / 1000 / (Double(monotonicNanoseconds() - start) / 1e9)
     }
 
     private func measureShapes(_ place: ComparisonPlace, _ certificate: [URL], _ gathered: Gathered) async {

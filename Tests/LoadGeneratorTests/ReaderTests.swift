@@ -133,7 +133,7 @@ private final class Record: ResponseSink, WebSocketSink, HTTP2Sink {
         var bytes =
             Self.frame(4, 0, 0, [0, 3, 0, 0, 0, 100, 0, 4, 0, 0, 255, 255]) + Self.frame(4, 0, 0, [0, 8, 0, 0, 0, 1])
             + Self.frame(4, 1, 0, [])
-        bytes += Self.frame(1, 4, 1, [0x20, 0x88, 1, 2, 3]) + Self.frame(1, 5, 3, [0x08, 3] + Array("503".utf8))
+        bytes += Self.frame(1, 4, 1, [0x20, 0x3f, 0xe1, 7, 0x88, 1, 2, 3]) + Self.frame(1, 5, 3, [0x08, 3] + Array("503".utf8))
         bytes += Self.frame(1, 0x2d, 5, [1, 0, 0, 0, 0, 9, 0x8d, 0])
         bytes += Self.frame(0, 0, 1, Array("hello".utf8)) + Self.frame(0, 8, 1, [2] + Array("pad".utf8) + [0, 0])
         bytes += Self.frame(0, 1, 1, []) + Self.frame(0, 9, 7, [0]) + Self.frame(6, 0, 0, Array(1...8)) + Self.frame(6, 1, 0, Array(1...8))
