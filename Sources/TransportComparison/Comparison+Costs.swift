@@ -1,7 +1,7 @@
 // What follows from the figures by arithmetic.
 //
 //     cost of a client a second at rate r  =  idle + r * one more message
-//     one more message                     =  (all that the run at r took - (idle * clients + server without clients) * seconds) / deliveries
+//     one more message                     =  (all that the run took - (idle * clients + server without clients) * seconds) / deliveries
 //
 // So a poll without an answer counts as idle, and what a message costs beyond that shrinks when one answer has many.
 

@@ -95,7 +95,8 @@ def test_memory_alone(fresh_server):
 def test_a_server_that_ends_in_the_midst_is_a_loss(start_server, transport):
     server = start_server()
     process = subprocess.Popen(
-        command(server, transport, messages=600, warm_up=1, patience=1, poll_seconds=0.2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command(server, transport, messages=600, warm_up=1, patience=1, poll_seconds=0.2),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         # The last line before what is timed.
         for line in process.stderr:

@@ -130,7 +130,8 @@ def test_the_page_needs_nothing_else(made, comparison):
 
 def test_the_pages_are_made_anew_from_the_figures(made, tmp_path):
     done = subprocess.run(
-        [binary(), "compare", "--render", str(made / "comparison.json"), "--out", str(tmp_path)], capture_output=True, text=True, timeout=30)
+        [binary(), "compare", "--render", str(made / "comparison.json"), "--out", str(tmp_path)],
+        capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     for name in ("comparison.md", "comparison.html"):
         assert (tmp_path / name).read_text() == (made / name).read_text()
