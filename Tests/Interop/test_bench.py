@@ -50,7 +50,7 @@ def test_nothing_is_lost_or_repeated(server, transport, tls):
     handshake = report["handshake"]
     assert handshake["connections"] == report["connections"]
     # A certificate and its signature are some hundreds of bytes.
-    assert (500 if tls else 50) < handshake["bytes_in"] < 5000 and 100 < handshake["bytes_out"] < 5000
+    assert (500 if tls else 50) < handshake["bytes_in"] < 5000 and 50 < handshake["bytes_out"] < 5000
     assert handshake["segments_in"] >= 2 and handshake["segments_out"] >= 2
     assert 0 < handshake["ms"]["p50"] <= handshake["ms"]["max"]
     # 90 messages at 120 a second are due within 0.74 s, and the schedule does not wait.
