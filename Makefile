@@ -13,9 +13,9 @@ PEER_ARGUMENTS ?=
 BENCH_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
-TEST_PACKAGES := curl openssl python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
+TEST_PACKAGES := curl openssl iproute2 python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
 
-.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick scale torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
+.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick scale compare torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
 	fuzz simulate simulate-defects build release lint format setup setup-test clean
 
 help: ## What can be made
@@ -71,6 +71,10 @@ bench-peers: release ## The same loads on Tocsin and on nchan (nginx), in turns;
 scale: release ## 100,000 subscribers, then 1,000,000 subscriptions, on this machine; some minutes, 8 GiB of memory
 	@mkdir -p Docs/benchmarks
 	python3 Tests/Bench/scale.py --binary $(CURDIR)/$(RELEASE) --out Docs/benchmarks/scale.json
+
+compare: release ## WebSocket, SSE, long-polling and short polling against each other, on real networks too; about ten minutes
+	@$(call install,iproute2 openssl)
+	$(RELEASE) compare --out Docs
 
 bench-quick: release ## The same with little load: shows that it runs and loses nothing, not how fast
 	@echo "== short benchmarks"

@@ -92,10 +92,14 @@ let package = Package(
         // The load generator of `tocsin bench`: thousands of subscribers on raw epoll. It knows nothing of the server.
         .target(name: "LoadGenerator", dependencies: ["CEpoll", "JSONCodec", "TLSEngine"]),
 
+        // What `tocsin compare` makes of its figures: tables, plots, a page, a verdict on what is usually claimed. Figures in, text out.
+        .target(name: "TransportComparison"),
+
         .executableTarget(
             name: "tocsin",
             dependencies: [
-                "TocsinClient", "TocsinServer", "LoadGenerator", "Transports", "NotificationStore", "NotificationCore", "JSONCodec",
+                "TocsinClient", "TocsinServer", "LoadGenerator", "TransportComparison", "CEpoll", "Transports", "NotificationStore",
+                "NotificationCore", "JSONCodec",
                 "TLSEngine", "Identity",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -193,6 +197,7 @@ let package = Package(
         .testTarget(name: "HTTP2SessionTests", dependencies: ["HTTP2Session", "TestSupport"]),
         .testTarget(name: "TLSEngineTests", dependencies: ["TLSEngine", "TestSupport"]),
         .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"]),
+        .testTarget(name: "TransportComparisonTests", dependencies: ["TransportComparison"]),
     ]
 )
 

@@ -75,8 +75,10 @@ package protocol HTTP2Sink: AnyObject {
     func http2DataEnd(stream: Int32, windowBytes: Int, isLast: Bool)
     /// - Parameter status: nil when the block does not begin with one that the static table has (RFC 7541, appendix A).
     func http2Head(stream: Int32, status: Int?, isLast: Bool)
-    /// - Parameter concurrentStreamsMax: nil when the server sets none.
-    func http2Settings(concurrentStreamsMax: Int?)
+    /// - Parameters:
+    ///   - concurrentStreamsMax: nil when the server sets none.
+    ///   - enablesConnect: whether extended CONNECT may be used (RFC 8441 section 3).
+    func http2Settings(concurrentStreamsMax: Int?, enablesConnect: Bool)
     func http2Ping(_ payload: [UInt8])
     func http2Reset(stream: Int32, code: UInt32)
     func http2GoAway(code: UInt32)
@@ -98,6 +100,7 @@ package struct HTTP2Frames {
     /// SETTINGS_MAX_FRAME_SIZE as it is when nobody sets it.
     private static let frameBytesMax = 16384
     private static let maxConcurrentStreams = 3
+    private static let enableConnectProtocol = 8
 
     private var head: [UInt8] = []
     private var kind: UInt8 = 0
@@ -177,11 +180,16 @@ package struct HTTP2Frames {
         case Kind.settings where flags & 1 == 0:
             guard length % 6 == 0 else { throw ReadingFault("SETTINGS of \(length) bytes") }
             var streamsMax: Int?
+            var enablesConnect = false
             for entry in stride(from: 0, to: length, by: 6) {
-                guard Int(gathered[entry]) << 8 | Int(gathered[entry + 1]) == Self.maxConcurrentStreams else { continue }
-                streamsMax = Int(Self.word(gathered[(entry + 2)...]))
+                let value = Int(Self.word(gathered[(entry + 2)...]))
+                switch Int(gathered[entry]) << 8 | Int(gathered[entry + 1]) {
+                case Self.maxConcurrentStreams: streamsMax = value
+                case Self.enableConnectProtocol: enablesConnect = value == 1
+                default: break
+                }
             }
-            sink.http2Settings(concurrentStreamsMax: streamsMax)
+            sink.http2Settings(concurrentStreamsMax: streamsMax, enablesConnect: enablesConnect)
         case Kind.ping where flags & 1 == 0 && length == 8:
             sink.http2Ping(gathered)
         case Kind.goAway where length >= 8:
@@ -198,7 +206,12 @@ package struct HTTP2Frames {
     /// RFC 7541: a block may begin with changes of the table's size (001xxxxx); `:status` is an index of the static table (8 to 14), or
     /// a literal with one of these names and three digits, which may be in Huffman code: then only its length is known.
     private static func status(_ block: ArraySlice<UInt8>) -> Int? {
-        let block = block.drop { $0 & 0xe0 == 0x20 }
+        var block = block
+        while let first = block.first, first & 0xe0 == 0x20 {
+            // The size is a number of five bits, or all ones and more bytes, up to the first below 128 (RFC 7541 section 5.1).
+            block = block.dropFirst()
+            if first == 0x3f { block = block.drop { $0 >= 0x80 }.dropFirst() }
+        }
         guard let first = block.first else { return nil }
         if first & 0x80 != 0 {
             let statuses = [200, 204, 206, 304, 400, 404, 500]

@@ -4,11 +4,15 @@ enum HTTP2Writer {
     static let windowMax = Int(Int32.max)
     private static let windowAtFirst = 65535
 
-    /// The connection preface, SETTINGS without a dynamic table, and the connection's window.
-    static func appendPreface(into out: inout [UInt8]) {
+    /// The connection preface, SETTINGS, and the connection's window.
+    ///
+    /// - Parameter takesTable: whether the server may keep a dynamic table of the fields that it sends (of 4096 bytes, as when nobody says
+    ///   anything). Its status is still to be read, for that of a success has an index in the static table.
+    static func appendPreface(takesTable: Bool = false, into out: inout [UInt8]) {
         out.append(contentsOf: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
-        appendHead(length: 18, kind: 4, flags: 0, stream: 0, into: &out)
-        for (identifier, value) in [(1, 0), (2, 0), (4, windowMax)] {
+        let settings = (takesTable ? [] : [(1, 0)]) + [(2, 0), (4, windowMax)]
+        appendHead(length: settings.count * 6, kind: 4, flags: 0, stream: 0, into: &out)
+        for (identifier, value) in settings {
             out.append(contentsOf: [UInt8(identifier >> 8), UInt8(identifier & 255)])
             appendWord(UInt32(value), into: &out)
         }
@@ -32,6 +36,59 @@ enum HTTP2Writer {
         // END_STREAM and END_HEADERS.
         appendHead(length: block.count, kind: 1, flags: 5, stream: stream, into: &out)
         out.append(contentsOf: block)
+    }
+
+    /// The same request over and over on one connection, with another path each time: the first puts what stays the same into the server's
+    /// table (RFC 7541 section 6.2.1), the others name it by its place there.
+    ///
+    /// - Parameter isFirst: of this connection. Nothing else may enter the table.
+    static func appendRepeatedRequest(
+        stream: Int32, path: [UInt8], authority: String, isTLS: Bool, fields: [(name: String, value: [UInt8])], isFirst: Bool,
+        into out: inout [UInt8]
+    ) {
+        var block: [UInt8] = [0x82, isTLS ? 0x87 : 0x86, 0x04]
+        appendString(path, into: &block)
+        if isFirst {
+            block.append(0x41)
+            appendString(Array(authority.utf8), into: &block)
+            for (name, value) in fields {
+                block.append(0x40)
+                appendString(Array(name.lowercased().utf8), into: &block)
+                appendString(value, into: &block)
+            }
+        } else {
+            // The newest entry comes first, behind the 61 of the static table.
+            for index in (0...fields.count).reversed() { block.append(0x80 | UInt8(62 + index)) }
+        }
+        appendHead(length: block.count, kind: 1, flags: 5, stream: stream, into: &out)
+        out.append(contentsOf: block)
+    }
+
+    /// An extended CONNECT for a WebSocket (RFC 8441 section 4); its stream stays open.
+    static func appendWebSocketConnect(stream: Int32, path: [UInt8], authority: String, isTLS: Bool, into out: inout [UInt8]) {
+        var block: [UInt8] = []
+        func append(_ name: String, _ value: [UInt8]) {
+            block.append(0)
+            appendString(Array(name.utf8), into: &block)
+            appendString(value, into: &block)
+        }
+        block.append(0x02)
+        appendString(Array("CONNECT".utf8), into: &block)
+        append(":protocol", Array("websocket".utf8))
+        block.append(isTLS ? 0x87 : 0x86)
+        block.append(0x04)
+        appendString(path, into: &block)
+        block.append(0x01)
+        appendString(Array(authority.utf8), into: &block)
+        append("sec-websocket-version", Array("13".utf8))
+        appendHead(length: block.count, kind: 1, flags: 4, stream: stream, into: &out)
+        out.append(contentsOf: block)
+    }
+
+    /// A whole DATA frame, of at most 16384 bytes.
+    static func appendData(stream: Int32, _ bytes: [UInt8], into out: inout [UInt8]) {
+        appendHead(length: bytes.count, kind: 0, flags: 0, stream: stream, into: &out)
+        out.append(contentsOf: bytes)
     }
 
     static func appendSettingsAcknowledgement(into out: inout [UInt8]) {

@@ -15,6 +15,8 @@ class Link {
     /// Owns this link.
     unowned(unsafe) let loop: LinkLoop
     private(set) var descriptor: Int32 = -1
+    /// When connecting began; CLOCK_MONOTONIC, nanoseconds.
+    private(set) var connectStart: Int64 = 0
     private var phase = Phase.closed
     private var tls: TLSEngine?
     /// What the socket did not take yet, from `waitingStart` on.
@@ -71,6 +73,7 @@ class Link {
 
     /// - Parameter number: of the connection in the whole load.
     func connect(number: Int) {
+        connectStart = monotonicNanoseconds()
         do throws(LoadFault) {
             descriptor = try Socket.connect(to: loop.target, number: number)
         } catch {

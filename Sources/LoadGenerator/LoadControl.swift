@@ -4,15 +4,18 @@ import Synchronization
 /// How far a load is. Threads arrive at each phase when they have done what it begins with.
 enum LoadPhase: Int {
     case subscribing
+    /// Nothing is published, and it is measured what that costs. This phase and the next three begin with reading what has gone over the
+    /// wires.
+    case idling
     /// Messages that are not timed.
     case warming
-    /// Begins with closing all connections; only when resuming is measured.
-    case cut
-    /// Begins with opening them again.
-    case resuming
-    /// Begins with reading what has gone over the wires.
     case measuring
-    /// Begins with the same; ends the thread.
+    case measured
+    /// Begins with cutting all connections.
+    case cut
+    /// Begins with coming back.
+    case resuming
+    /// Ends the thread.
     case done
 }
 
@@ -24,6 +27,7 @@ final class LoadControl: Sendable {
     let measureStart = Atomic<Int64>(0)
     /// When the subscribers may come back.
     let resumeStart = Atomic<Int64>(0)
+    let cutStart = Atomic<Int64>(0)
 
     var phase: LoadPhase {
         get { LoadPhase(rawValue: number.load(ordering: .acquiring))! }

@@ -4,9 +4,16 @@ import Glibc
 package struct LoadPlan: Sendable {
     package enum Transport: String, Sendable, CaseIterable {
         case webSocket = "websocket"
+        case webSocketHTTP2 = "websocket-h2"
         case eventStream = "sse"
         case eventStreamHTTP2 = "sse-h2"
         case longPoll = "long-poll"
+        case longPollHTTP2 = "long-poll-h2"
+        /// A request at fixed times, which the server answers at once.
+        case shortPoll = "poll"
+
+        var isPoll: Bool { [.longPoll, .longPollHTTP2, .shortPoll].contains(self) }
+        var isHTTP2: Bool { [.webSocketHTTP2, .eventStreamHTTP2, .longPollHTTP2].contains(self) }
     }
 
     package var target: Target
@@ -14,7 +21,7 @@ package struct LoadPlan: Sendable {
     package var publishTarget: Target
     package var profile: Profile
     package var transport: Transport
-    /// Event streams of one HTTP/2 connection.
+    /// Subscribers of one HTTP/2 connection.
     package var streams = 1
     package var subscribers: Int
     package var channels = 1
@@ -47,6 +54,12 @@ package struct LoadPlan: Sendable {
     package var patienceSeconds = 5.0
     /// How long the connections rest before memory is read, seconds.
     package var settleSeconds = 0.5
+    /// Of short polling, from one poll of a subscriber to the next, seconds.
+    package var pollSeconds = 1.0
+    /// How long it is measured what the subscribers cost while nothing is published, seconds; 0: not at all.
+    package var idleSeconds = 0.0
+    /// Messages that are published while all connections are cut, at the end; 0: none is cut.
+    package var cutMessages = 0
 
     package init(
         target: Target, publishTarget: Target, profile: Profile, transport: Transport, subscribers: Int, rate: Double, messages: Int
@@ -60,11 +73,13 @@ package struct LoadPlan: Sendable {
         self.messages = messages
     }
 
-    package var streamsEach: Int { transport == .eventStreamHTTP2 ? streams : 1 }
+    package var streamsEach: Int { transport.isHTTP2 ? streams : 1 }
     package var connections: Int { (subscribers + streamsEach - 1) / streamsEach }
 
-    /// Messages of all kinds, numbered from 0: first those that warm up.
-    var numbers: Range<Int> { 0..<warmUp + messages }
+    /// Messages of all kinds, numbered from 0: first those that warm up, last those of the cut.
+    var numbers: Range<Int> { 0..<warmUp + messages + cutMessages }
+    var timed: Range<Int> { warmUp..<warmUp + messages }
+    var missed: Range<Int> { timed.upperBound..<numbers.upperBound }
 
     /// The window of a stream is opened once, as far as it goes (RFC 9113 section 6.9.1).
     private static let streamBytesMax = Int(Int32.max)
@@ -92,10 +107,16 @@ package struct LoadPlan: Sendable {
         guard payloadBytes >= PayloadMaker.payloadBytesMin else {
             throw LoadFault("a payload has at least \(PayloadMaker.payloadBytesMin) bytes: it carries its number and when it was due")
         }
-        guard warmUp + messages <= Int(Int32.max) else { throw LoadFault("too many messages") }
+        guard warmUp + messages + cutMessages <= Int(Int32.max) else { throw LoadFault("too many messages") }
+        guard pollSeconds > 0, idleSeconds >= 0, cutMessages >= 0 else { throw LoadFault("a time or a number is below 0") }
+        guard cutMessages % channels == 0 else { throw LoadFault("each channel gets as many messages of the cut as the others") }
+        guard cutMessages % batch == 0 else { throw LoadFault("the messages of the cut have to be whole batches of \(batch)") }
+        guard cutMessages == 0 || !resumes && !onlyListens else {
+            throw LoadFault("the cut at the end goes neither with resuming nor with listening alone")
+        }
         guard threads <= connections else { throw LoadFault("\(threads) threads for \(connections) connections") }
         let streamBytes = numbers.count / channels * (payloadBytes + Self.wrappingBytesMax)
-        guard transport != .eventStreamHTTP2 || streamBytes < Self.streamBytesMax else {
+        guard transport != .eventStreamHTTP2 && transport != .webSocketHTTP2 || streamBytes < Self.streamBytesMax else {
             throw LoadFault("one HTTP/2 stream cannot take so many bytes")
         }
         try raiseDescriptorLimit()

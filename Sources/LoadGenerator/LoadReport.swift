@@ -25,6 +25,8 @@ package struct LoadReport: Sendable {
     var measuredDeliveries = 0
     var measuredSeconds = 0.0
     var serverCPUSeconds: Double?
+    var idleSeconds = 0.0
+    var idleCPUSeconds: Double?
     var ownCPUSeconds = 0.0
     /// Until all subscribers listened again and had got what they had missed; nil unless that was measured.
     var resumedSeconds: Double?
@@ -32,8 +34,12 @@ package struct LoadReport: Sendable {
     var ended = 0
     var firstEnd: String?
     private var subscribers = SubscriberResult(latencies: Histogram())
-    private var wireIn: UInt64 = 0
-    private var wireOut: UInt64 = 0
+    /// While messages were timed.
+    private var wireBytes = WireBytes()
+    private var idleWire = WireBytes()
+    private var handshakes = Histogram()
+    private var handshakeWire = WireBytes()
+    private var resumes = Histogram()
 
     init(_ plan: LoadPlan) {
         self.plan = plan
@@ -47,8 +53,11 @@ package struct LoadReport: Sendable {
         subscribers.reordered += result.reordered
         subscribers.foreign += result.foreign
         // Those of a connection that ended are no longer known.
-        wireIn += result.wireAfter.received.subtractingReportingOverflow(result.wireBefore.received).partialValue
-        wireOut += result.wireAfter.acknowledged.subtractingReportingOverflow(result.wireBefore.acknowledged).partialValue
+        if let before = result.wires[.measuring], let after = result.wires[.measured] { wireBytes = wireBytes + after.since(before) }
+        if let before = result.wires[.idling], let after = result.wires[.warming] { idleWire = idleWire + after.since(before) }
+        handshakes.add(result.handshakes)
+        handshakeWire = handshakeWire + result.handshakeWire
+        resumes.add(result.resumes)
     }
 
     package var lost: Int { expected - subscribers.delivered }
@@ -68,7 +77,7 @@ package struct LoadReport: Sendable {
     }
 
     private var wire: (received: Double?, sent: Double?) {
-        ended > 0 ? (nil, nil) : (perDelivery(Double(wireIn)), perDelivery(Double(wireOut)))
+        ended > 0 ? (nil, nil) : (perDelivery(Double(wireBytes.received)), perDelivery(Double(wireBytes.acknowledged)))
     }
 
     // MARK: - JSON
@@ -87,6 +96,8 @@ package struct LoadReport: Sendable {
         object.add("threads", plan.threads)
         object.add("subscribed_seconds", subscribedSeconds)
         object.add("memory", memory)
+        object.add("handshake", handshake)
+        if plan.idleSeconds > 0 { object.add("idle", idle) }
         if !plan.onlyMemory { addLoad(to: &object) }
         return object.text(indent: 0) + [UInt8(ascii: "\n")]
     }
@@ -99,6 +110,33 @@ package struct LoadReport: Sendable {
         memory.add("anonymous_bytes_before", memoryBefore.anonymous.map(Double.init), digits: 0)
         memory.add("anonymous_bytes_after", memoryAfter.anonymous.map(Double.init), digits: 0)
         return memory
+    }
+
+    /// Of one connection, until all its subscribers listen.
+    private var handshake: ReportObject {
+        var object = ReportObject()
+        let count = max(1, Double(handshakes.count))
+        object.add("connections", Int(handshakes.count))
+        Self.add(handshakeWire, dividedBy: count, to: &object)
+        object.add("ms", Self.quantiles(handshakes))
+        return object
+    }
+
+    /// Of one subscriber, a second.
+    private var idle: ReportObject {
+        var object = ReportObject()
+        object.add("seconds", idleSeconds)
+        let subscriberSeconds = max(1e-9, idleSeconds * Double(plan.subscribers))
+        object.add("server_cpu_us_per_subscriber_second", idleCPUSeconds.map { $0 * 1e6 / subscriberSeconds }, digits: 4)
+        Self.add(idleWire, dividedBy: subscriberSeconds, to: &object)
+        return object
+    }
+
+    private static func add(_ wire: WireBytes, dividedBy divisor: Double, to object: inout ReportObject) {
+        object.add("bytes_in", Double(wire.received) / divisor, digits: 3)
+        object.add("bytes_out", Double(wire.acknowledged) / divisor, digits: 3)
+        object.add("segments_in", Double(wire.segmentsReceived) / divisor, digits: 4)
+        object.add("segments_out", Double(wire.segmentsSent) / divisor, digits: 4)
     }
 
     private func addLoad(to object: inout ReportObject) {
@@ -136,6 +174,9 @@ package struct LoadReport: Sendable {
         object.add("generator_cpu_share_of_a_core", measuredSeconds > 0 ? ownCPUSeconds / measuredSeconds : nil, digits: 4)
         object.add("wire_bytes_in_per_delivery", wire.received, digits: 2)
         object.add("wire_bytes_out_per_delivery", wire.sent, digits: 2)
+        object.add("segments_in_per_delivery", ended > 0 ? nil : perDelivery(Double(wireBytes.segmentsReceived)), digits: 4)
+        object.add("segments_out_per_delivery", ended > 0 ? nil : perDelivery(Double(wireBytes.segmentsSent)), digits: 4)
+        if plan.cutMessages > 0 { object.add("resume_ms", Self.quantiles(resumes)) }
     }
 
     private static func quantiles(_ histogram: Histogram) -> ReportObject {

@@ -29,7 +29,7 @@ package struct LoadRun {
         var report = LoadReport(plan)
         report.memoryBefore = MemoryFigures(plan.serverProcesses)
         let run = plan.run ?? UInt32.random(in: .min ... .max)
-        let tls = try tlsContext(plan.target, alpn: plan.transport == .eventStreamHTTP2 ? ["h2"] : ["http/1.1"])
+        let tls = try tlsContext(plan.target, alpn: plan.transport.isHTTP2 ? ["h2"] : ["http/1.1"])
         let publisherTLS = try tlsContext(plan.publishTarget, alpn: ["http/1.1"])
 
         let subscribers = (0..<plan.threads).map { index in
@@ -51,40 +51,83 @@ package struct LoadRun {
         progress("\(plan.subscribers) subscribed in \(LoadReport.number(report.subscribedSeconds, digits: 3)) s")
         usleep(UInt32(plan.settleSeconds * 1e6))
         report.memoryAfter = MemoryFigures(plan.serverProcesses)
-        guard !plan.onlyMemory else { return report }
+        let gauges = subscribers.map(\.gauge)
+        if plan.idleSeconds > 0 { idle(gauges, into: &report) }
+        if plan.onlyMemory {
+            finish(gauges, &threads, into: &report)
+            return report
+        }
 
         if !plan.onlyListens {
             threads.append(LoadThread { publisher() })
             try waitForPublisher(publisher.gauge)
         }
         if plan.resumes {
-            measureResuming(subscribers.map(\.gauge), publisher.gauge, into: &report)
+            measureResuming(gauges, publisher.gauge, into: &report)
         } else {
-            measure(subscribers.map(\.gauge), into: &report)
+            measure(gauges, into: &report)
+            if plan.cutMessages > 0 { cut(gauges, publisher: publisher.gauge) }
         }
+        finish(gauges, &threads, into: &report)
+        report.publisher = publisher.gauge.result ?? report.publisher
+        report.firstEnd = report.firstEnd ?? publisher.gauge.firstEnd
+        return report
+    }
+
+    private func finish(_ gauges: [ThreadGauge<SubscriberResult>], _ threads: inout [LoadThread], into report: inout LoadReport) {
         control.phase = .done
         for thread in threads { thread.join() }
         threads = []
-        for subscriber in subscribers { report.add(subscriber.gauge.result!) }
-        report.publisher = publisher.gauge.result ?? report.publisher
-        report.ended = subscribers.reduce(0) { $0 + $1.gauge.ended.load(ordering: .relaxed) }
-        report.firstEnd = (subscribers.compactMap(\.gauge.firstEnd) + [publisher.gauge.firstEnd].compactMap(\.self)).first
-        return report
+        for gauge in gauges { report.add(gauge.result!) }
+        report.ended = gauges.reduce(0) { $0 + $1.ended.load(ordering: .relaxed) }
+        report.firstEnd = gauges.lazy.compactMap(\.firstEnd).first
+    }
+
+    /// What it costs that nothing is published: heartbeats, and polls without an answer.
+    private func idle(_ gauges: [ThreadGauge<SubscriberResult>], into report: inout LoadReport) {
+        enter(.idling, gauges)
+        let before = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
+        let start = monotonicNanoseconds()
+        usleep(UInt32(plan.idleSeconds * 1e6))
+        let after = ProcessFigures.cpuNanoseconds(plan.serverProcesses)
+        enter(.warming, gauges)
+        report.idleSeconds = Double(monotonicNanoseconds() - start) / 1e9
+        if !plan.serverProcesses.isEmpty, let before, let after { report.idleCPUSeconds = Double(after - before) / 1e9 }
+        progress("idle for \(LoadReport.number(report.idleSeconds, digits: 1)) s")
+    }
+
+    /// Cuts all connections, publishes what they miss, and lets them come back.
+    private func cut(_ gauges: [ThreadGauge<SubscriberResult>], publisher: ThreadGauge<PublisherResult>) {
+        enter(.cut, gauges)
+        let start = monotonicNanoseconds()
+        control.cutStart.store(start, ordering: .releasing)
+        waitUntilAccepted(by: start + Int64(plan.patienceSeconds * 1e9), publisher)
+        enter(.resuming, gauges)
+        let expected = Tally.expected(messages: plan.numbers, channels: plan.channels, subscribers: 0..<plan.subscribers)
+        waitForDeliveries(expected, end: monotonicNanoseconds(), gauges)
+        progress("cut, and came back")
     }
 
     private func checkProfile() throws(LoadFault) {
         let isThere =
             switch plan.transport {
-            case .webSocket: plan.profile.webSocket != nil
+            case .webSocket, .webSocketHTTP2: plan.profile.webSocket != nil
             case .eventStream, .eventStreamHTTP2: plan.profile.eventStream != nil
             case .longPoll: plan.profile.longPoll != nil
+            case .longPollHTTP2: plan.profile.longPoll?.hasOnlyBodyCaptures ?? false
+            case .shortPoll: plan.profile.shortPoll != nil
             }
         guard isThere else { throw LoadFault("the profile \(plan.profile.name) has nothing for \(plan.transport.rawValue)") }
         guard plan.batch == 1 || plan.profile.publishBatch != nil else {
             throw LoadFault("the profile \(plan.profile.name) does not say how a batch is published")
         }
-        guard !plan.resumes || plan.profile.resume != nil else {
+        guard plan.resumes || plan.cutMessages > 0 else { return }
+        guard let resume = plan.profile.resume else {
             throw LoadFault("the profile \(plan.profile.name) does not say how one resumes")
+        }
+        let captures = plan.profile.longPoll?.captures ?? []
+        guard !plan.transport.isPoll || captures.contains(where: { $0.name == resume.capture.name }) else {
+            throw LoadFault("the profile \(plan.profile.name) has no capture \"\(resume.capture.name)\" for polls, which it resumes with")
         }
     }
 
@@ -150,11 +193,8 @@ package struct LoadRun {
         enter(.cut, gauges)
         let start = monotonicNanoseconds() + Self.leadNanoseconds
         control.measureStart.store(start, ordering: .releasing)
-        let deadline =
-            Schedule(start: start, rate: plan.rate, numbers: 0..<plan.messages, batch: plan.batch).end + Int64(plan.patienceSeconds * 1e9)
-        while publisher.delivered.load(ordering: .relaxed) < plan.numbers.count, monotonicNanoseconds() < deadline {
-            usleep(Self.pollMicroseconds)
-        }
+        let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.timed, batch: plan.batch)
+        waitUntilAccepted(by: schedule.end + Int64(plan.patienceSeconds * 1e9), publisher)
         time(into: &report) { report in
             let resumed = monotonicNanoseconds()
             control.resumeStart.store(resumed, ordering: .relaxed)
@@ -166,6 +206,13 @@ package struct LoadRun {
         report.measuredDeliveries = plan.subscribers * plan.messages / plan.channels
         // What comes twice comes behind.
         usleep(Self.afterwardsMicroseconds)
+    }
+
+    /// Until all that is published has been answered.
+    private func waitUntilAccepted(by deadline: Int64, _ publisher: ThreadGauge<PublisherResult>) {
+        while publisher.delivered.load(ordering: .relaxed) < plan.numbers.count, monotonicNanoseconds() < deadline {
+            usleep(Self.pollMicroseconds)
+        }
     }
 
     /// Or until one could not come back, or nothing happens any more.
@@ -192,13 +239,17 @@ package struct LoadRun {
             let start = monotonicNanoseconds() + Self.leadNanoseconds
             control.measureStart.store(start, ordering: .releasing)
             if plan.onlyListens { progress("listening") }
-            let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.warmUp..<plan.numbers.upperBound, batch: plan.batch)
-            waitForDeliveries(report.expected, end: schedule.end, gauges)
+            let schedule = Schedule(start: start, rate: plan.rate, numbers: plan.timed, batch: plan.batch)
+            let beforeCut = 0..<plan.timed.upperBound
+            waitForDeliveries(
+                Tally.expected(messages: beforeCut, channels: plan.channels, subscribers: 0..<plan.subscribers), end: schedule.end, gauges
+            )
             // What is repeated may come late.
             usleep(plan.onlyListens ? 1_000_000 : Self.afterwardsMicroseconds)
             return start
         }
         report.measuredDeliveries = delivered(gauges) - deliveredBefore
+        enter(.measured, gauges)
     }
 
     /// Time and processor time of what `body` does.

@@ -3,14 +3,14 @@ import Glibc
 
 /// What the kernel says about processes of this machine.
 package enum ProcessFigures {
-    /// Processor time of all threads since the processes began, in nanoseconds: field 1 of schedstat of each thread. Where the kernel has
-    /// none: utime and stime of stat, which count in hundredths of a second.
+    /// Processor time of the processes since they began, of threads that have ended as well, in nanoseconds: their processor clocks, or
+    /// utime and stime of stat, which count in hundredths of a second.
     ///
     /// - Returns: nil when one of them is gone.
     package static func cpuNanoseconds(_ processes: [Int32]) -> Int64? {
         var sum: Int64 = 0
         for process in processes {
-            guard let time = schedulerTime(process) ?? tickTime(process) else { return nil }
+            guard let time = clockTime(process) ?? tickTime(process) else { return nil }
             sum += time
         }
         return sum
@@ -49,19 +49,12 @@ package enum ProcessFigures {
         return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
     }
 
-    private static func schedulerTime(_ process: Int32) -> Int64? {
-        guard let folder = opendir("/proc/\(process)/task") else { return nil }
-        defer { closedir(folder) }
-        var sum: Int64 = 0
-        while let entry = readdir(folder) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-            guard Int(name) != nil else { continue }
-            // A thread may end between the listing and the reading.
-            guard let text = read("/proc/\(process)/task/\(name)/schedstat") else { continue }
-            guard let first = text.split(separator: " ").first, let time = Int64(first) else { return nil }
-            sum += time
-        }
-        return sum == 0 ? nil : sum
+    /// The processor clock of the whole process (clock_getcpuclockid(3)).
+    private static func clockTime(_ process: Int32) -> Int64? {
+        var clock = clockid_t()
+        var time = timespec()
+        guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else { return nil }
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
     }
 
     private static func tickTime(_ process: Int32) -> Int64? {

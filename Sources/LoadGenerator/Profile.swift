@@ -28,6 +28,10 @@ package struct Profile: Sendable {
         package var captures: [Capture]
         /// Whether the first poll is answered at once, with where to go on.
         package var answersAtOnce: Bool
+
+        var hasOnlyBodyCaptures: Bool {
+            captures.allSatisfy { if case .body = $0.place { true } else { false } }
+        }
     }
 
     /// Several messages in one request.
@@ -42,6 +46,12 @@ package struct Profile: Sendable {
         package var path: String
         /// The position in the messages, the last of which counts.
         package var capture: Capture
+
+        /// What stands around the position.
+        var position: (after: String, until: String) {
+            guard case .body(let after, let until) = capture.place else { preconditionFailure("a position stands in a message") }
+            return (after, until)
+        }
     }
 
     package var name: String
@@ -52,6 +62,8 @@ package struct Profile: Sendable {
     package var webSocket: Request?
     package var eventStream: Request?
     package var longPoll: LongPoll?
+    /// How `longPoll` goes on when it is not to wait.
+    package var shortPoll: Request?
     package var resume: Resume?
 
     /// The name of a channel of a run.
@@ -88,6 +100,7 @@ extension Profile {
             "captures": [{"name": "position", "after": "\\"position\\":\\"", "until": "\\""}],
             "next": {"path": "/v1/subscribe?channel={channel}&after={position}", "fields": {"Prefer": "wait=300"}}
           },
+          "poll": {"path": "/v1/subscribe?channel={channel}&after={position}", "fields": {"Prefer": "wait=0"}},
           "resume": {
             "path": "/v1/subscribe?channel={channel}&after={position}",
             "captures": [{"name": "position", "after": "\\"position\\":\\"", "until": "\\""}]
@@ -109,7 +122,7 @@ extension Profile {
         }
         if let fault { throw LoadFault("the profile is not JSON: \(fault)") }
         let root = ProfileObject(JSONSlice(minified[...]), name: "the profile")
-        try root.allow(["name", "channel", "publish", "publish-batch", "websocket", "sse", "long-poll", "resume"])
+        try root.allow(["name", "channel", "publish", "publish-batch", "websocket", "sse", "long-poll", "poll", "resume"])
         name = try root.text("name")
         channel = try root.text("channel")
         publish = try root.request("publish", defaultMethod: "POST")
@@ -122,15 +135,20 @@ extension Profile {
         webSocket = root.has("websocket") ? try root.request("websocket") : nil
         eventStream = root.has("sse") ? try root.request("sse") : nil
         resume = root.has("resume") ? try root.resume("resume") : nil
-        guard root.has("long-poll") else { return }
+        guard root.has("long-poll") else {
+            if root.has("poll") { throw LoadFault("the profile's poll needs a long-poll") }
+            return
+        }
         let poll = try root.object("long-poll")
         try poll.allow(["answers-at-once", "first", "captures", "next"])
         longPoll = LongPoll(
             first: try poll.request("first"), next: try poll.request("next"), captures: try poll.captures("captures"),
             answersAtOnce: try poll.flag("answers-at-once")
         )
+        shortPoll = root.has("poll") ? try root.request("poll") : nil
         let names = longPoll!.captures.map(\.name)
-        for text in [longPoll!.next.path] + longPoll!.next.fields.map(\.value) {
+        let requests = [longPoll!.next] + [shortPoll].compactMap(\.self)
+        for text in requests.flatMap({ [$0.path] + $0.fields.map(\.value) }) {
             for match in text.matches(of: /\{([^}]*)\}/) where match.1 != "channel" && !names.contains(String(match.1)) {
                 throw LoadFault("the profile's long-poll needs {\(match.1)}, and has no capture of this name")
             }

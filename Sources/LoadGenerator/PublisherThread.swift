@@ -58,6 +58,8 @@ struct PublisherThread {
     private static let idleNanoseconds: Int64 = 10_000_000
     /// Due messages that are sent before answers are read again.
     private static let turnMessagesMax = 1000
+    /// Messages a second while all connections are cut.
+    private static let missedRate = 1000.0
 
     let plan: LoadPlan
     let run: UInt32
@@ -76,11 +78,13 @@ struct PublisherThread {
         let batchHead = batchHead
         var warmUp: Schedule?
         var measured: Schedule?
+        var missed: Schedule?
         var next = 0
         while control.phase != .done {
-            if warmUp == nil { warmUp = schedule(from: control.warmUpStart, numbers: 0..<plan.warmUp) }
-            if measured == nil { measured = schedule(from: control.measureStart, numbers: plan.warmUp..<plan.numbers.upperBound) }
-            let schedule = next < plan.warmUp ? warmUp : next < plan.numbers.upperBound ? measured : nil
+            if warmUp == nil { warmUp = schedule(from: control.warmUpStart, rate: plan.rate, numbers: 0..<plan.warmUp) }
+            if measured == nil { measured = schedule(from: control.measureStart, rate: plan.rate, numbers: plan.timed) }
+            if missed == nil { missed = schedule(from: control.cutStart, rate: Self.missedRate, numbers: plan.missed) }
+            let schedule = next < plan.timed.lowerBound ? warmUp : next < plan.timed.upperBound ? measured : missed
             if let schedule {
                 if plan.batch > 1 {
                     publishBatch(schedule, from: &next, head: batchHead, wrappings: wrappings, maker: maker, over: links[0], into: &result)
@@ -103,9 +107,9 @@ struct PublisherThread {
         gauge.arrive(at: .done)
     }
 
-    private func schedule(from start: borrowing Atomic<Int64>, numbers: Range<Int>) -> Schedule? {
+    private func schedule(from start: borrowing Atomic<Int64>, rate: Double, numbers: Range<Int>) -> Schedule? {
         let start = start.load(ordering: .acquiring)
-        return start == 0 ? nil : Schedule(start: start, rate: plan.rate, numbers: numbers, batch: plan.batch)
+        return start == 0 ? nil : Schedule(start: start, rate: rate, numbers: numbers, batch: plan.batch)
     }
 
     /// What stands around the payload of a channel's messages: the head of a request before it, or the rest of an item.
@@ -156,7 +160,7 @@ struct PublisherThread {
                 link.batch.append(contentsOf: wrappings[channel].before)
                 maker.append(number: UInt32(next), due: due, into: &link.batch)
                 link.batchCount += 1
-                if next >= plan.warmUp { result.lateness.record(now - due) }
+                if plan.timed.contains(next) { result.lateness.record(now - due) }
             } else {
                 result.unsent += 1
             }
@@ -189,7 +193,7 @@ struct PublisherThread {
                 maker.append(number: UInt32(number), due: due, into: &body)
                 body.append(contentsOf: wrapping.after)
             }
-            if numbers.lowerBound >= plan.warmUp { result.lateness.record(monotonicNanoseconds() - due) }
+            if plan.timed.contains(numbers.lowerBound) { result.lateness.record(monotonicNanoseconds() - due) }
             link.send(head + Array("Content-Length: \(body.count)\r\n\r\n".utf8) + body)
             result.sent += plan.batch
         }

@@ -115,6 +115,11 @@ package struct BodyCapture: Sendable {
         self.fallback = fallback
     }
 
+    /// Whether the value is complete.
+    var isDone: Bool {
+        if case .done = state { true } else { false }
+    }
+
     /// The next body begins.
     package mutating func begin() {
         state = .searching(matched: 0)

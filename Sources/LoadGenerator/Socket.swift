@@ -85,8 +85,11 @@ enum Socket {
         // linux/tcp.h, struct tcp_info (Linux 4.1): tcpi_bytes_acked at 120, tcpi_bytes_received at 128. That of glibc ends before them.
         var info = InlineArray<32, UInt64>(repeating: 0)
         var size = socklen_t(MemoryLayout.size(ofValue: info))
-        guard getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &info, &size) == 0, size >= 136 else { return WireBytes() }
-        return WireBytes(received: info[16], acknowledged: info[15])
+        guard getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &info, &size) == 0, size >= 144 else { return WireBytes() }
+        // tcpi_segs_out at 136, tcpi_segs_in at 140.
+        return WireBytes(
+            received: info[16], acknowledged: info[15], segmentsReceived: info[17] >> 32, segmentsSent: info[17] & 0xffff_ffff
+        )
     }
 
     private static func set(_ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: Int32) {
@@ -106,13 +109,29 @@ enum Socket {
     }
 }
 
-/// Payload bytes of TCP.
+/// Payload bytes of TCP, and the segments that carried them and their acknowledgements.
 struct WireBytes: Sendable {
     var received: UInt64 = 0
     /// Sent, and acknowledged by the other side.
     var acknowledged: UInt64 = 0
+    var segmentsReceived: UInt64 = 0
+    var segmentsSent: UInt64 = 0
 
     static func + (left: WireBytes, right: WireBytes) -> WireBytes {
-        WireBytes(received: left.received + right.received, acknowledged: left.acknowledged + right.acknowledged)
+        WireBytes(
+            received: left.received + right.received, acknowledged: left.acknowledged + right.acknowledged,
+            segmentsReceived: left.segmentsReceived + right.segmentsReceived, segmentsSent: left.segmentsSent + right.segmentsSent
+        )
+    }
+
+    /// What was added since then; 0 where a connection has gone meanwhile.
+    func since(_ before: WireBytes) -> WireBytes {
+        func difference(_ path: KeyPath<WireBytes, UInt64>) -> UInt64 {
+            self[keyPath: path] > before[keyPath: path] ? self[keyPath: path] - before[keyPath: path] : 0
+        }
+        return WireBytes(
+            received: difference(\.received), acknowledged: difference(\.acknowledged),
+            segmentsReceived: difference(\.segmentsReceived), segmentsSent: difference(\.segmentsSent)
+        )
     }
 }

@@ -18,10 +18,17 @@ final class SubscriberGroup {
     var returns = Histogram()
     /// For building requests.
     var request: [UInt8] = []
+    /// Nanoseconds from the first SYN of a connection until all its subscribers listen.
+    var handshakes = Histogram()
+    /// What went over the wires until then.
+    var handshakeWire = WireBytes()
+    /// When connections are to be cut.
+    let cutBook: CutBook?
 
-    init(tally: Tally, prefix: MarkerPrefix) {
+    init(tally: Tally, prefix: MarkerPrefix, cutBook: CutBook?) {
         self.tally = tally
         self.prefix = prefix
+        self.cutBook = cutBook
     }
 }
 
@@ -45,7 +52,11 @@ class SubscriberLink: Link {
         readyCount += 1
         group.ready += 1
         if let from = group.returnedFrom { group.returns.record(loop.now - from) }
-        if readyCount == count { group.underWay -= 1 }
+        guard readyCount == count else { return }
+        group.underWay -= 1
+        guard group.returnedFrom == nil else { return }
+        group.handshakes.record(monotonicNanoseconds() - connectStart)
+        group.handshakeWire = group.handshakeWire + Socket.wireBytes(descriptor)
     }
 
     /// Where it would go on; nil when that is not known.
@@ -61,8 +72,22 @@ class SubscriberLink: Link {
     final func scan(_ bytes: UnsafeRawBufferPointer, with scanner: inout MarkerScanner, subscriber: Int) {
         let tally = group.tally
         let now = loop.now
+        if let cutBook = group.cutBook { return scanEach(bytes, with: &scanner, subscriber: subscriber, cutBook) }
         scanner.scan(bytes, prefix: group.prefix) { number, due in
             tally.note(subscriber: subscriber, number: number, latency: now - due)
+        }
+    }
+
+    /// Byte by byte, since positions and markers have to be seen in the order in which they stand.
+    private func scanEach(_ bytes: UnsafeRawBufferPointer, with scanner: inout MarkerScanner, subscriber: Int, _ cutBook: CutBook) {
+        let tally = group.tally
+        let now = loop.now
+        for index in bytes.indices {
+            cutBook.read(bytes[index], subscriber: subscriber)
+            scanner.scan(UnsafeRawBufferPointer(rebasing: bytes[index...index]), prefix: group.prefix) { number, due in
+                tally.note(subscriber: subscriber, number: number, latency: now - due)
+                cutBook.note(subscriber: subscriber, number: number, now: now)
+            }
         }
     }
 
@@ -77,16 +102,13 @@ struct PositionCapture {
     private var value: [UInt8]
 
     /// - Parameter position: the one that it begins with.
-    init(_ capture: Profile.Capture, position: [UInt8]?) {
-        guard case .body(let after, let until) = capture.place else { preconditionFailure("a position stands in a message") }
-        self.capture = BodyCapture(after: after, until: until, takesLast: true)
+    init(_ resume: Profile.Resume, position: [UInt8]?) {
+        capture = BodyCapture(after: resume.position.after, until: resume.position.until, takesLast: true)
         value = position ?? []
     }
 
     /// nil before the first.
     var position: [UInt8]? { value.isEmpty ? nil : value }
-    /// For a request's template.
-    var values: [[UInt8]] { [value] }
 
     mutating func read(_ bytes: UnsafeRawBufferPointer) {
         capture.read(bytes, into: &value)
@@ -122,7 +144,7 @@ final class WebSocketLink: SubscriberLink, ResponseSink, WebSocketSink {
 
     override func opened() {
         group.request.removeAll(keepingCapacity: true)
-        handshake.append(values: capture?.values ?? [], into: &group.request)
+        handshake.append(values: [], into: &group.request)
         send(group.request)
     }
 
@@ -153,7 +175,11 @@ final class WebSocketLink: SubscriberLink, ResponseSink, WebSocketSink {
     }
 
     func webSocketPing(_ payload: [UInt8]) {
-        send(Self.pongHead + [UInt8(payload.count) | 0x80] + Self.mask + payload)
+        send(Self.pong(payload))
+    }
+
+    static func pong(_ payload: [UInt8]) -> [UInt8] {
+        pongHead + [UInt8(payload.count) | 0x80] + mask + payload
     }
 
     func webSocketClose(code: Int) {
@@ -176,7 +202,7 @@ final class EventStreamLink: SubscriberLink, ResponseSink {
 
     override func opened() {
         group.request.removeAll(keepingCapacity: true)
-        head.append(values: capture?.values ?? [], into: &group.request)
+        head.append(values: [], into: &group.request)
         send(group.request)
     }
 
@@ -209,9 +235,11 @@ struct PollPlan {
     let next: RequestTemplate
     let captures: [Profile.Capture]
     let answersAtOnce: Bool
+    /// Whether polls are made when their time comes, and not when the one before has been answered.
+    let isTimed: Bool
 }
 
-/// Long-polls on a connection that is kept; the next one is sent as soon as an answer has been read.
+/// Polls on a connection that is kept. Of long-polls the next one is sent as soon as an answer has been read.
 final class LongPollLink: SubscriberLink, ResponseSink {
     private let plan: PollPlan
     private var responses = ResponseReader()
@@ -219,10 +247,17 @@ final class LongPollLink: SubscriberLink, ResponseSink {
     private var values: [[UInt8]]
     private var bodyCaptures: [BodyCapture?]
     private var isSubscribed = false
+    private let goesOn: Bool
+    /// A poll has not been answered yet.
+    private var isAsking = false
+    /// The time of another one came before that.
+    private var isLate = false
 
-    init(loop: LinkLoop, group: SubscriberGroup, first: Int, plan: PollPlan) {
+    /// - Parameter values: what is known of the captures when it goes on from there; nil: it begins with the first request.
+    init(loop: LinkLoop, group: SubscriberGroup, first: Int, plan: PollPlan, values: [[UInt8]]?) {
         self.plan = plan
-        values = Array(repeating: [], count: plan.captures.count)
+        goesOn = values != nil
+        self.values = values ?? Array(repeating: [], count: plan.captures.count)
         bodyCaptures = plan.captures.map {
             if case .body(let after, let until) = $0.place { BodyCapture(after: after, until: until) } else { nil }
         }
@@ -230,8 +265,18 @@ final class LongPollLink: SubscriberLink, ResponseSink {
     }
 
     override func opened() {
-        poll(plan.first)
+        poll(goesOn ? plan.next : plan.first)
         if !plan.answersAtOnce { markSubscribed() }
+    }
+
+    /// The time of a timed poll has come.
+    func timeCame() {
+        guard isSubscribed else { return }
+        if isAsking {
+            isLate = true
+        } else {
+            poll(plan.next)
+        }
     }
 
     override func received(_ bytes: UnsafeRawBufferPointer) throws(ReadingFault) {
@@ -260,11 +305,15 @@ final class LongPollLink: SubscriberLink, ResponseSink {
 
     func responseEnd() {
         guard isOpen else { return }
-        poll(plan.next)
+        isAsking = false
         if !isSubscribed { markSubscribed() }
+        guard !plan.isTimed || isLate else { return }
+        isLate = false
+        poll(plan.next)
     }
 
     private func poll(_ template: RequestTemplate) {
+        isAsking = true
         group.request.removeAll(keepingCapacity: true)
         template.append(values: values, into: &group.request)
         send(group.request)

@@ -1,3 +1,4 @@
+import CEpoll
 import Glibc
 import Synchronization
 import TLSEngine
@@ -11,8 +12,11 @@ struct SubscriberResult: Sendable {
     var foreign = 0
     /// Nanoseconds until each subscriber listened again, from when they all might come back.
     var returns = Histogram()
-    var wireBefore = WireBytes()
-    var wireAfter = WireBytes()
+    /// What had gone over the wires when a phase began.
+    var wires: [LoadPhase: WireBytes] = [:]
+    var handshakes = Histogram()
+    var handshakeWire = WireBytes()
+    var resumes = Histogram()
 }
 
 /// One thread of subscribers: connects them, and reads until the load is done.
@@ -38,22 +42,44 @@ struct SubscriberThread {
 
     func callAsFunction() {
         let subscribers = subscribers
-        let tally = Tally(channels: plan.channels, messages: plan.numbers.count, timedFrom: plan.warmUp, subscribers: subscribers)
-        let group = SubscriberGroup(tally: tally, prefix: MarkerPrefix(run: run))
+        let tally = Tally(channels: plan.channels, messages: plan.numbers.count, timed: plan.timed, subscribers: subscribers)
+        let cutBook =
+            plan.cutMessages > 0
+            ? CutBook(
+                subscribers: subscribers.count, channels: plan.channels, missed: plan.missed, position: plan.profile.resume!.position
+            ) : nil
+        let group = SubscriberGroup(tally: tally, prefix: MarkerPrefix(run: run), cutBook: cutBook)
         let loop = LinkLoop(target: plan.target, tlsContext: tlsContext)
         var links = connections.map { makeLink(number: $0, loop: loop, group: group) }
         gauge.arrive(at: .subscribing)
+        if plan.transport == .shortPoll { _ = tocsin_set_timer_slack(1) }
+        let pollNanoseconds = Int64(plan.pollSeconds * 1e9)
+        var polls =
+            plan.transport == .shortPoll ? PollClock(start: monotonicNanoseconds(), period: pollNanoseconds, count: links.count) : nil
         var connected = 0
         var result = SubscriberResult(latencies: Histogram())
         while true {
             let isReturning = group.returnedFrom != nil
-            let end = isReturning ? min(links.count, connected + Self.returningPerTurn) : links.count
-            while connected < end, isReturning || group.underWay < Self.underWayMax, control.phase != .done {
+            // Who polls at fixed times comes back when its time has come.
+            let connectsNow = polls == nil || !isReturning
+            let isRush = isReturning && plan.resumes
+            let end = isRush ? min(links.count, connected + Self.returningPerTurn) : links.count
+            while connectsNow, connected < end, isRush || group.underWay < Self.underWayMax, control.phase != .done {
                 group.underWay += 1
                 links[connected].connect(number: connections.lowerBound + connected)
                 connected += 1
             }
-            let isFull = loop.turn(nanoseconds: connected < links.count && isReturning ? 0 : Self.turnNanoseconds)
+            while control.phase != .cut, let index = polls?.take(now: monotonicNanoseconds()) {
+                let link = links[index] as! LongPollLink
+                if !connectsNow, link.connectStart == 0 {
+                    group.underWay += 1
+                    link.connect(number: connections.lowerBound + index)
+                } else {
+                    link.timeCame()
+                }
+            }
+            let untilPoll = polls.map { $0.due - monotonicNanoseconds() } ?? Self.turnNanoseconds
+            let isFull = loop.turn(nanoseconds: isRush && connected < links.count ? 0 : min(Self.turnNanoseconds, untilPoll))
             if pauseMicroseconds > 0, !isFull, gauge.hasArrived(at: .warming) { usleep(pauseMicroseconds) }
             gauge.ready.store(group.ready, ordering: .relaxed)
             gauge.delivered.store(tally.delivered, ordering: .relaxed)
@@ -64,24 +90,36 @@ struct SubscriberThread {
             let phase = control.phase
             guard !gauge.hasArrived(at: phase) else { continue }
             switch phase {
-            case .subscribing, .warming: break
+            case .subscribing: break
+            case .idling, .warming, .measuring, .measured: result.wires[phase] = wireBytes(of: links)
             case .cut:
                 for link in links { link.close() }
-                // Those that come back are new connections, each with the place of the one before.
-                links = zip(connections, links).map { makeLink(number: $0, loop: loop, group: group, position: $1.position) }
+                // Those that come back are new connections, each with the places of the one before.
+                let before = links
+                links = connections.map { number in
+                    makeLink(number: number, loop: loop, group: group) { place in
+                        cutBook?.position(of: place) ?? before[number - connections.lowerBound].position
+                    }
+                }
                 connected = links.count
             case .resuming:
                 group.ready = 0
                 gauge.ready.store(0, ordering: .relaxed)
-                group.returnedFrom = control.resumeStart.load(ordering: .acquiring)
+                let now = monotonicNanoseconds()
+                group.returnedFrom = plan.resumes ? control.resumeStart.load(ordering: .acquiring) : now
+                cutBook?.resume(at: now)
                 connected = 0
-            case .measuring: result.wireBefore = wireBytes(of: links)
-            case .done: result.wireAfter = wireBytes(of: links)
+                if polls != nil { polls = PollClock(start: now, period: pollNanoseconds, count: links.count) }
+            case .done:
+                // What came back has had no other traffic.
+                if plan.resumes { result.wires[.measured] = wireBytes(of: links) }
             }
             if phase == .done { break }
             gauge.arrive(at: phase)
         }
         for link in links { link.close() }
+        (result.handshakes, result.handshakeWire) = (group.handshakes, group.handshakeWire)
+        if let cutBook { result.resumes = cutBook.times }
         (result.latencies, result.returns) = (tally.latencies, group.returns)
         (result.delivered, result.repeated) = (tally.delivered, tally.repeated)
         (result.reordered, result.foreign) = (tally.reordered, tally.foreign)
@@ -99,48 +137,93 @@ struct SubscriberThread {
 
     private var pauseMicroseconds: UInt32 { UInt32(plan.pauseSeconds * 1e6) }
 
-    /// - Parameter position: where it goes on; nil for a first connection.
-    private func makeLink(number: Int, loop: LinkLoop, group: SubscriberGroup, position: [UInt8]? = nil) -> SubscriberLink {
+    /// A request that goes on behind a position.
+    private func request(_ request: Profile.Request, after position: [UInt8]?) -> Profile.Request {
+        guard let position, let resume = plan.profile.resume else { return request }
+        var path: [UInt8] = []
+        RequestTemplate(resume.path, names: [resume.capture.name], isInPath: true).append(values: [position], into: &path)
+        return Profile.Request(method: request.method, path: String(decoding: path, as: UTF8.self), fields: request.fields)
+    }
+
+    /// - Parameter position: where the subscriber of this place goes on; nil where it begins.
+    private func makeLink(
+        number: Int, loop: LinkLoop, group: SubscriberGroup, position: (Int) -> [UInt8]? = { _ in nil }
+    ) -> SubscriberLink {
         let first = number * plan.streamsEach
         let channel = channelName(of: first)
         let profile = plan.profile
-        let resume = plan.resumes ? profile.resume : nil
-        func request(_ request: Profile.Request) -> Profile.Request {
-            guard position != nil, let resume else { return request }
-            return Profile.Request(method: request.method, path: resume.path, fields: request.fields)
-        }
-        let names = resume.map { [$0.capture.name] } ?? []
         let place = first - subscribers.lowerBound
-        let capture = resume.map { PositionCapture($0.capture, position: position) }
+        let capture = plan.resumes ? profile.resume.map { PositionCapture($0, position: position(place)) } : nil
         let authority = plan.target.authority
         switch plan.transport {
         case .webSocket:
             let head = RequestTemplate.head(
-                request(profile.webSocket!), channel: channel, authority: authority, names: names, extra: WebSocketLink.handshakeFields
+                request(profile.webSocket!, after: position(place)), channel: channel, authority: authority,
+                extra: WebSocketLink.handshakeFields
             )
             return WebSocketLink(loop: loop, group: group, first: place, handshake: head, capture: capture)
         case .eventStream:
-            let head = RequestTemplate.head(request(profile.eventStream!), channel: channel, authority: authority, names: names)
+            let head = RequestTemplate.head(request(profile.eventStream!, after: position(place)), channel: channel, authority: authority)
             return EventStreamLink(loop: loop, group: group, first: place, head: head, capture: capture)
+        case .webSocketHTTP2:
+            let paths = subscribers(of: number).map { subscriber in
+                path(profile.webSocket!, of: subscriber, after: position)
+            }
+            return WebSocketHTTP2Link(loop: loop, group: group, first: place, paths: paths)
         case .eventStreamHTTP2:
-            let request = profile.eventStream!
-            let requests = (first..<min(first + plan.streamsEach, plan.subscribers)).map { subscriber in
-                let channel = channelName(of: subscriber)
-                return HTTP2Link.Request(
-                    path: Array(request.path.replacing("{channel}", with: channel).utf8),
-                    fields: request.fields.map { ($0.name, Array($0.value.replacing("{channel}", with: channel).utf8)) }
+            let requests = subscribers(of: number).map { subscriber in
+                EventStreamHTTP2Link.Request(
+                    path: path(profile.eventStream!, of: subscriber, after: position),
+                    fields: fields(profile.eventStream!, channel: channelName(of: subscriber))
                 )
             }
-            return HTTP2Link(loop: loop, group: group, first: place, requests: requests)
-        case .longPoll:
+            return EventStreamHTTP2Link(loop: loop, group: group, first: place, requests: requests)
+        case .longPoll, .shortPoll:
             let poll = profile.longPoll!
+            let isTimed = plan.transport == .shortPoll
             let names = poll.captures.map(\.name)
+            let next = isTimed ? profile.shortPoll! : poll.next
             let pollPlan = PollPlan(
                 first: RequestTemplate.head(poll.first, channel: channel, authority: authority, names: names),
-                next: RequestTemplate.head(poll.next, channel: channel, authority: authority, names: names),
-                captures: poll.captures, answersAtOnce: poll.answersAtOnce
+                next: RequestTemplate.head(next, channel: channel, authority: authority, names: names),
+                captures: poll.captures, answersAtOnce: poll.answersAtOnce, isTimed: isTimed
             )
-            return LongPollLink(loop: loop, group: group, first: place, plan: pollPlan)
+            return LongPollLink(loop: loop, group: group, first: place, plan: pollPlan, values: position(place).map(values))
+        case .longPollHTTP2:
+            let poll = profile.longPoll!
+            let names = poll.captures.map(\.name)
+            let pollers = subscribers(of: number).map { subscriber in
+                let channel = channelName(of: subscriber)
+                return LongPollHTTP2Link.Poller(
+                    firstPath: RequestTemplate(poll.first.path.replacing("{channel}", with: channel), names: names, isInPath: true),
+                    nextPath: RequestTemplate(poll.next.path.replacing("{channel}", with: channel), names: names, isInPath: true),
+                    fields: fields(poll.next, channel: channel),
+                    values: position(subscriber - self.subscribers.lowerBound).map(values) ?? names.map { _ in [] },
+                    captures: poll.captures.compactMap { capture in
+                        if case .body(let after, let until) = capture.place { BodyCapture(after: after, until: until) } else { nil }
+                    }
+                )
+            }
+            return LongPollHTTP2Link(loop: loop, group: group, first: place, pollers: pollers, goesOn: position(place) != nil)
         }
+    }
+
+    /// Of one connection.
+    private func subscribers(of connection: Int) -> Range<Int> {
+        connection * plan.streamsEach..<min((connection + 1) * plan.streamsEach, plan.subscribers)
+    }
+
+    private func path(_ request: Profile.Request, of subscriber: Int, after position: (Int) -> [UInt8]?) -> [UInt8] {
+        let resumed = self.request(request, after: position(subscriber - subscribers.lowerBound))
+        return Array(resumed.path.replacing("{channel}", with: channelName(of: subscriber)).utf8)
+    }
+
+    private func fields(_ request: Profile.Request, channel: String) -> [(name: String, value: [UInt8])] {
+        request.fields.map { ($0.name, Array($0.value.replacing("{channel}", with: channel).utf8)) }
+    }
+
+    /// What the captures of a poll would have found.
+    private func values(of position: [UInt8]) -> [[UInt8]] {
+        plan.profile.longPoll!.captures.map { $0.name == plan.profile.resume!.capture.name ? position : [] }
     }
 }

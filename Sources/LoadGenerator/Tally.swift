@@ -5,8 +5,8 @@
 package final class Tally {
     private let channelCount: Int
     private let messageCount: Int
-    /// Messages below it warm up: they are checked and not timed.
-    private let timedFrom: Int
+    /// Messages outside of it are checked and not timed.
+    private let timed: Range<Int>
     private let subscribers: Range<Int>
     private let wordsEach: Int
     private let bits: UnsafeMutableBufferPointer<UInt64>
@@ -24,12 +24,14 @@ package final class Tally {
     /// Messages of another channel, or with a number that was not sent.
     package private(set) var foreign = 0
 
-    /// - Parameter subscribers: their numbers in the whole load.
-    package init(channels: Int, messages: Int, timedFrom: Int, subscribers: Range<Int>) {
+    /// - Parameters:
+    ///   - timed: the messages whose latency is kept.
+    ///   - subscribers: their numbers in the whole load.
+    package init(channels: Int, messages: Int, timed: Range<Int>, subscribers: Range<Int>) {
         precondition(channels > 0 && messages >= 0)
         channelCount = channels
         messageCount = messages
-        self.timedFrom = timedFrom
+        self.timed = timed
         self.subscribers = subscribers
         let perChannel = (messages + channels - 1) / channels
         wordsEach = max(1, (perChannel + 63) / 64)
@@ -67,7 +69,7 @@ package final class Tally {
         } else {
             highest[subscriber] = Int32(index)
         }
-        if number >= timedFrom { latencies.record(latency) }
+        if timed.contains(number) { latencies.record(latency) }
     }
 
     /// How many deliveries messages of these numbers make to subscribers of these numbers.

@@ -19,10 +19,10 @@ struct Bench: ParsableCommand {
     @Option(help: "Where to publish, if that is another port; by default the same.")
     var publishUrl: String?
 
-    @Option(help: "websocket, sse, sse-h2 (HTTP/2) or long-poll.")
+    @Option(help: "websocket, websocket-h2 (HTTP/2), sse, sse-h2, long-poll, long-poll-h2, or poll (short polling).")
     var transport: LoadPlan.Transport = .webSocket
 
-    @Option(help: "sse-h2: event streams on each connection.")
+    @Option(help: "HTTP/2: subscribers on each connection.")
     var streams = 1
 
     @Option(help: "Subscribers.")
@@ -85,6 +85,15 @@ struct Bench: ParsableCommand {
     @Flag(help: "Publish nothing: what is published under --run by another process is waited for, for --patience.")
     var listen = false
 
+    @Option(help: "poll: seconds from one poll of a subscriber to the next.")
+    var pollSeconds = 1.0
+
+    @Option(help: "Seconds for which it is measured what the subscribers cost while nothing is published.")
+    var idle = 0.0
+
+    @Option(help: "At the end cuts all connections, publishes so many messages meanwhile, and times the coming back.")
+    var cut = 0
+
     @Flag(help: "Only what idle subscribers take; nothing is published.")
     var memory = false
 
@@ -133,7 +142,11 @@ struct Bench: ParsableCommand {
         plan.onlyMemory = memory
         plan.resumes = resume
         plan.pauseSeconds = pause / 1000
-        plan.patienceSeconds = max(0, patience)
+        plan.pollSeconds = pollSeconds
+        plan.idleSeconds = idle
+        plan.cutMessages = cut
+        // A poll comes only when its time has come.
+        plan.patienceSeconds = max(0, patience) + (transport == .shortPoll ? max(0, pollSeconds) : 0)
         plan.settleSeconds = max(0, settle ?? (memory ? 3 : 0.5))
         return plan
     }

@@ -8,7 +8,7 @@ import pytest
 
 from support import ROOT, binary
 
-TRANSPORTS = ["websocket", "sse", "sse-h2", "long-poll"]
+TRANSPORTS = ["websocket", "websocket-h2", "sse", "sse-h2", "long-poll", "long-poll-h2", "poll"]
 SECONDS_MAX = 90
 
 
@@ -30,12 +30,12 @@ def bench(server, transport, **options):
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_nothing_is_lost_or_repeated(server, transport, tls):
-    status, report = bench(server, transport, tls=tls, streams=5, threads=2)
+    status, report = bench(server, transport, tls=tls, streams=5, threads=2, poll_seconds=0.2)
     assert status == 0, report
     assert report["whole"] and report["delivered"] == report["expected"] == 24 * (90 + 15) // 3
     assert (report["lost"], report["repeated"], report["reordered"], report["foreign"], report["subscribers_ended"]) == (0, 0, 0, 0, 0)
     assert report["published"] == {"sent": 105, "accepted": 105, "refused": 0, "unanswered": 0, "unsent": 0}
-    assert report["tls"] == tls and report["connections"] == (5 if transport == "sse-h2" else 24)
+    assert report["tls"] == tls and report["connections"] == (5 if transport.endswith("-h2") else 24)
     # Those that warm up are not timed.
     assert report["latency_ms"]["count"] == report["measured_deliveries"] == 24 * 90 // 3
     latency = report["latency_ms"]
@@ -44,7 +44,15 @@ def test_nothing_is_lost_or_repeated(server, transport, tls):
     assert report["server_cpu_us_per_delivery"] > 0
     # The payload and what is around it; a poll also asks again.
     assert 200 < report["wire_bytes_in_per_delivery"] < 1500
-    assert (report["wire_bytes_out_per_delivery"] > 50) == (transport == "long-poll")
+    polls = "poll" in transport
+    assert (report["wire_bytes_out_per_delivery"] > 10) == polls
+    assert report["segments_in_per_delivery"] > 0 and report["segments_out_per_delivery"] > 0
+    handshake = report["handshake"]
+    assert handshake["connections"] == report["connections"]
+    # A certificate and its signature are some hundreds of bytes.
+    assert (500 if tls else 50) < handshake["bytes_in"] < 5000 and 50 < handshake["bytes_out"] < 5000
+    assert handshake["segments_in"] >= 2 and handshake["segments_out"] >= 2
+    assert 0 < handshake["ms"]["p50"] <= handshake["ms"]["max"]
     # 90 messages at 120 a second are due within 0.74 s, and the schedule does not wait.
     assert report["measured_seconds"] > 89 / 120
 
@@ -78,6 +86,32 @@ def test_who_comes_back_to_the_wrong_place_is_seen(server, tmp_path):
         assert report[count] > 0
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_what_was_missed_while_cut_off_comes_once(server, transport, tls):
+    status, report = bench(server, transport, tls=tls, streams=5, threads=2, poll_seconds=0.2, cut=6)
+    assert status == 0, report
+    assert report["whole"] and report["delivered"] == report["expected"] == 24 * (90 + 15 + 6) // 3
+    # Those of the cut are not timed with the others.
+    assert report["latency_ms"]["count"] == report["measured_deliveries"] == 24 * 90 // 3
+    resume = report["resume_ms"]
+    assert resume["count"] == 24
+    assert 0 < resume["p50"] <= resume["max"] < 1000 * SECONDS_MAX
+
+
+def test_what_idle_subscribers_cost(server):
+    cost = {}
+    for transport in ("sse", "poll"):
+        status, report = bench(server, transport, poll_seconds=0.2, idle=2)
+        assert status == 0, report
+        cost[transport] = report["idle"]
+        assert report["idle"]["seconds"] > 1.9
+    # A heartbeat a second, against five polls.
+    assert 1 < cost["sse"]["bytes_in"] < 50 and cost["sse"]["bytes_out"] == 0
+    assert cost["poll"]["bytes_in"] > 5 * 50 and cost["poll"]["bytes_out"] > 5 * 50
+    assert cost["poll"]["server_cpu_us_per_subscriber_second"] > cost["sse"]["server_cpu_us_per_subscriber_second"] > 0
+
+
 def test_memory_alone(fresh_server):
     done = subprocess.run([*command(fresh_server, "sse", subscribers=200), "--memory"], capture_output=True, text=True, timeout=SECONDS_MAX)
     assert done.returncode == 0, done.stderr
@@ -90,7 +124,8 @@ def test_memory_alone(fresh_server):
 def test_a_server_that_ends_in_the_midst_is_a_loss(start_server, transport):
     server = start_server()
     process = subprocess.Popen(
-        command(server, transport, messages=600, warm_up=1, patience=1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command(server, transport, messages=600, warm_up=1, patience=1, poll_seconds=0.2),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         # The last line before what is timed.
         for line in process.stderr:

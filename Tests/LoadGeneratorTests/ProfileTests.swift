@@ -103,6 +103,8 @@ import Testing
         for refused in [
             plan { $0.subscribers = 0 }, plan { $0.channels = 5 }, plan { $0.rate = 0 }, plan { $0.payloadBytes = 41 },
             plan { $0.threads = 5 }, plan { $0.pauseSeconds = 1 }, plan { ($0.batch, $0.messages) = (2, 3) },
+            plan { $0.cutMessages = -1 }, plan { ($0.cutMessages, $0.batch, $0.messages) = (3, 2, 2) },
+            plan { ($0.cutMessages, $0.onlyListens) = (4, true) }, plan { ($0.cutMessages, $0.resumes, $0.warmUp) = (4, true, 1) },
             plan { $0.resumes = true }, plan { ($0.resumes, $0.warmUp, $0.transport) = (true, 1, .longPoll) },
             plan { ($0.transport, $0.streams, $0.messages) = (.eventStreamHTTP2, 4, 10_000_000) },
         ] {

@@ -35,7 +35,9 @@ private final class Record: ResponseSink, WebSocketSink, HTTP2Sink {
     func http2Data(stream: Int32, _ bytes: UnsafeRawBufferPointer) { join("data \(stream)", bytes) }
     func http2DataEnd(stream: Int32, windowBytes: Int, isLast: Bool) { say("data end \(stream) \(windowBytes) \(isLast)") }
     func http2Head(stream: Int32, status: Int?, isLast: Bool) { say("head \(stream) \(status ?? 0) \(isLast)") }
-    func http2Settings(concurrentStreamsMax: Int?) { say("settings \(concurrentStreamsMax ?? 0)") }
+    func http2Settings(concurrentStreamsMax: Int?, enablesConnect: Bool) {
+        say("settings \(concurrentStreamsMax ?? 0)\(enablesConnect ? " connect" : "")")
+    }
     func http2Ping(_ payload: [UInt8]) { say("ping \(payload)") }
     func http2Reset(stream: Int32, code: UInt32) { say("reset \(stream) \(code)") }
     func http2GoAway(code: UInt32) { say("go away \(code)") }
@@ -128,14 +130,17 @@ private final class Record: ResponseSink, WebSocketSink, HTTP2Sink {
 
     @Test("HTTP/2 frames, with padding and statuses in each form")
     func http2() throws {
-        var bytes = Self.frame(4, 0, 0, [0, 3, 0, 0, 0, 100, 0, 4, 0, 0, 255, 255]) + Self.frame(4, 1, 0, [])
-        bytes += Self.frame(1, 4, 1, [0x20, 0x88, 1, 2, 3]) + Self.frame(1, 5, 3, [0x08, 3] + Array("503".utf8))
+        var bytes =
+            Self.frame(4, 0, 0, [0, 3, 0, 0, 0, 100, 0, 4, 0, 0, 255, 255]) + Self.frame(4, 0, 0, [0, 8, 0, 0, 0, 1])
+            + Self.frame(4, 1, 0, [])
+        bytes += Self.frame(1, 4, 1, [0x20, 0x3f, 0xe1, 7, 0x88, 1, 2, 3]) + Self.frame(1, 5, 3, [0x08, 3] + Array("503".utf8))
         bytes += Self.frame(1, 0x2d, 5, [1, 0, 0, 0, 0, 9, 0x8d, 0])
         bytes += Self.frame(0, 0, 1, Array("hello".utf8)) + Self.frame(0, 8, 1, [2] + Array("pad".utf8) + [0, 0])
         bytes += Self.frame(0, 1, 1, []) + Self.frame(0, 9, 7, [0]) + Self.frame(6, 0, 0, Array(1...8)) + Self.frame(6, 1, 0, Array(1...8))
         bytes += Self.frame(3, 0, 1, [0, 0, 0, 8]) + Self.frame(99, 0, 0, [1, 2]) + Self.frame(7, 0, 0, [0, 0, 0, 0, 0, 0, 0, 11, 1])
         let wanted = [
-            "settings 100", "head 1 200 false", "head 3 503 true", "head 5 404 true", "data 1: hello", "data end 1 5 false",
+            "settings 100", "settings 0 connect", "head 1 200 false", "head 3 503 true", "head 5 404 true", "data 1: hello",
+            "data end 1 5 false",
             "data 1: pad", "data end 1 6 false", "data end 1 0 true", "data end 7 1 true", "ping [1, 2, 3, 4, 5, 6, 7, 8]",
             "reset 1 8", "go away 11",
         ]

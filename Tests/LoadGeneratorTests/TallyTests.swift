@@ -4,7 +4,7 @@ import Testing
 @Suite struct TallyTests {
     @Test("every message once and in order is whole")
     func whole() {
-        let tally = Tally(channels: 3, messages: 300, timedFrom: 30, subscribers: 4..<10)
+        let tally = Tally(channels: 3, messages: 300, timed: 30..<300, subscribers: 4..<10)
         for subscriber in 0..<6 {
             for number in 0..<300 where number % 3 == (4 + subscriber) % 3 {
                 tally.note(subscriber: subscriber, number: UInt32(number), latency: 5)
@@ -18,7 +18,7 @@ import Testing
 
     @Test("what comes again, what comes late and what belongs elsewhere is told apart")
     func apart() {
-        let tally = Tally(channels: 2, messages: 200, timedFrom: 0, subscribers: 0..<2)
+        let tally = Tally(channels: 2, messages: 200, timed: 0..<200, subscribers: 0..<2)
         for number in [0, 2, 8, 4, 4, 6, 0, 10] { tally.note(subscriber: 0, number: UInt32(number), latency: 1) }
         #expect(tally.delivered == 6)
         #expect(tally.reordered == 2)
@@ -32,7 +32,7 @@ import Testing
 
     @Test("one that takes from its neighbour's bits would be seen")
     func neighbours() {
-        let tally = Tally(channels: 1, messages: 65, timedFrom: 0, subscribers: 0..<3)
+        let tally = Tally(channels: 1, messages: 65, timed: 0..<65, subscribers: 0..<3)
         for number in 0..<65 { tally.note(subscriber: 1, number: UInt32(number), latency: 1) }
         for subscriber in [0, 2] { for number in 0..<65 { tally.note(subscriber: subscriber, number: UInt32(number), latency: 1) } }
         #expect(tally.delivered == 195)
