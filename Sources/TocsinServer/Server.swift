@@ -154,6 +154,8 @@ package final class Server: Sendable {
                 }
             }
             .serverChannelOption(.backlog, value: 4096)
+            // Who comes back with many others is taken up before the queue is full.
+            .serverChannelOption(.maxMessagesPerRead, value: 32)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
