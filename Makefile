@@ -101,7 +101,7 @@ conformance: release setup-test ## Autobahn (all cases), h2spec's cases, RFC 844
 	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
 	bash Tests/Conformance/run $(RELEASE) .build/debug/HTTP1Oracle
 
-testssl: release setup-test ## The TLS port judged by testssl.sh; some minutes
+testssl: release setup-test ## The TLS port graded by testssl.sh of Debian's backports; some minutes
 	@$(call install,testssl.sh)
 	python3 Tests/Conformance/tls.py --binary $(RELEASE) --json Docs/conformance/testssl.json
 

@@ -1,12 +1,13 @@
-"""Runs testssl.sh (Debian's package) against the TLS port of a server, and judges its findings.
+"""Runs testssl.sh against the TLS port of a server, and judges its findings.
 
-The certificate is made here, by an authority that testssl.sh is told of. The program grades from version 3.2 on; with Debian's 3.0 the
-findings themselves are judged: none may be above INFO but those named here, which are of the certificate and not of the server.
+The certificate is made here, by an authority that testssl.sh is told of. The program grades from version 3.2 on, which is in Debian 12's
+backports: it is taken from there and unpacked, not installed. The grade has to be A or better, and no finding above INFO but those named
+here, which are of the certificate and not of the server.
 """
 
 import argparse
 import json
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,31 @@ OF_THE_CERTIFICATE = {"cert_crlDistributionPoints", "cert_ocspURL", "cert_revoca
 OF_THE_PAGE = {"HSTS", "security_headers"}
 # testssl.sh 3.0 says of LUCKY13 that CBC ciphers might be vulnerable; of BREACH that it cannot tell.
 GOOD = {"OK", "INFO"}
+GRADES = {"A", "A+"}
 # Of the program that tests: Debian's openssl has no GOST.
 OF_THE_PROGRAM = {"engine_problem"}
+
+
+def unpack_testssl(folder):
+    """testssl.sh of bookworm-backports: the program, and the environment that it wants."""
+    sources = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Codename: bookworm"],
+                             check=True, capture_output=True, text=True).stdout.split()
+    if not sources:
+        sys.exit("apt knows no archive of Debian 12")
+    lists, cache = folder / "lists", folder / "cache"
+    (lists / "partial").mkdir(parents=True)
+    (cache / "archives/partial").mkdir(parents=True)
+    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (folder / "sources.list").write_text(f"deb [signed-by={key}] {sources[0]} bookworm-backports main\n")
+    options = ["-o", f"Dir::Etc::sourcelist={folder / 'sources.list'}", "-o", "Dir::Etc::sourceparts=-", "-o", f"Dir::State::lists={lists}",
+               "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"]
+    for command in (["update"], ["download", "testssl.sh"]):
+        done = subprocess.run(["apt-get", "-qq", *options, *command], cwd=folder, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            sys.exit(f"apt-get {command[0]} of bookworm-backports failed: {done.stderr.strip()[-500:]}")
+    package, = folder.glob("testssl.sh_*.deb")
+    subprocess.run(["dpkg", "-x", str(package), str(folder / "root")], check=True)
+    return folder / "root/usr/bin/testssl", {**os.environ, "TESTSSL_INSTALL_DIR": str(folder / "root/etc/testssl")}
 
 
 def make_certificates(folder):
@@ -45,18 +69,16 @@ def main():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--json", help="where to keep the findings")
     options = parser.parse_args()
-    program = shutil.which("testssl") or shutil.which("testssl.sh")
-    if program is None:
-        sys.exit("testssl.sh is missing: install the Debian package testssl.sh")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        program, environment = unpack_testssl(folder)
         make_certificates(folder)
         port = free_port()
         with Server(options.binary, "--tls-port", str(port), "--certificate", str(folder / "chain.pem"), "--key", str(folder / "key.pem")):
             subprocess.run(
-                [program, "--quiet", "--warnings", "off", "--color", "0", "--nodns", "none", "--ip", "127.0.0.1", "--add-ca",
+                [str(program), "--quiet", "--warnings", "off", "--color", "0", "--nodns", "none", "--ip", "127.0.0.1", "--add-ca",
                  str(folder / "ca.pem"), "--jsonfile", str(folder / "findings.json"), f"localhost:{port}"],
-                cwd=folder, timeout=900, stdout=open(folder / "out", "w"), stdin=subprocess.DEVNULL)
+                cwd=folder, env=environment, timeout=900, stdout=open(folder / "out", "w"), stdin=subprocess.DEVNULL)
             findings = json.loads((folder / "findings.json").read_text())
     if len(findings) < 50:
         sys.exit(f"testssl.sh ended early: {len(findings)} findings")
@@ -64,12 +86,12 @@ def main():
              if found["severity"] not in GOOD and found["id"].split(" ")[0] not in OF_THE_CERTIFICATE | OF_THE_PAGE | OF_THE_PROGRAM]
     for found in wrong:
         print(f"{found['severity']}: {found['id']}: {found['finding']}")
-    grade = next((found["finding"] for found in findings if found["id"] == "overall_grade"), "none (graded from 3.2 on)")
+    grade = next((found["finding"] for found in findings if found["id"] == "overall_grade"), "none")
     print(f"testssl.sh: {len(findings)} findings, {len(wrong)} above INFO that are the server's; grade {grade}")
     if options.json:
         kept = [{key: found[key] for key in ("id", "severity", "finding")} for found in findings]
         Path(options.json).write_text(json.dumps(kept, indent=1) + "\n")
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if wrong or grade not in GRADES else 0)
 
 
 if __name__ == "__main__":
