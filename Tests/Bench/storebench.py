@@ -25,7 +25,6 @@ import http.client
 import json
 import os
 import pathlib
-import platform
 import queue
 import random
 import signal
@@ -38,10 +37,13 @@ import tempfile
 import threading
 import time
 
-import bench
-from bench import Broken, find_binary, log, processor_name
+import loads
+from bench import find_binary, log
+from loads import Broken
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+# Connections settle, and what opening them left to do gets done.
+SETTLE_SECONDS = 0.3
 PARTS = ("publish", "batch", "replay", "dashboard")
 BATCH = 100
 CHANNELS = 8
@@ -83,8 +85,8 @@ class Refused(Broken):
 # What is run
 
 
-class Server(bench.Server):
-    """Tocsin, on any processor."""
+class Server:
+    """Tocsin, on any processor; what it logs is read as it comes."""
 
     def __init__(self, binary, flags, *, count_file=None, library=None):
         environment = dict(os.environ)
@@ -106,6 +108,52 @@ class Server(bench.Server):
             self.stop()
             raise
         self.start_seconds = time.monotonic() - start
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _read(self, stream):
+        for line in stream:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def wait(self, key, value, timeout):
+        """The next line whose member `key` is `value`."""
+        deadline = time.monotonic() + timeout
+        last = ""
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise Broken(f"{self.name}: no {key} {value} in {timeout:.0f} s; its last line: {last}") from None
+            if line is None:
+                raise Broken(f"{self.name} ended with status {self.process.wait()} before {key} {value}; its last line: {last}")
+            last = line.decode(errors="replace").strip()
+            try:
+                members = json.loads(last)
+            except ValueError:
+                continue
+            if members.get(key) == value:
+                return members
+
+    def cpu_nanoseconds(self):
+        """By thread: what the scheduler gave it. Exact, where utime and stime count in hundredths of a second."""
+        spent = {}
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                spent[task.name] = int((task / "schedstat").read_text().split()[0])
+            except FileNotFoundError:
+                continue  # a thread that has just ended
+        return spent
+
+    def anonymous_bytes(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Anonymous:"):
+                return int(line.split()[1]) * 1024
+        raise Broken("smaps_rollup has no line Anonymous")
 
     def stop(self):
         """Waits longer than for other processes: what is still under way goes to the disk."""
@@ -507,7 +555,7 @@ class Bench:
                    "--transport", "websocket" if what == "websocket" else "sse"]
         for first, after in readers:
             command += ["--reader", f"{first}:{after}"]
-        time.sleep(bench.SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS)
         counters, cpu = server.counters(), server.cpu_seconds()
         expected = sum(total + 1 - first for first, _ in readers)
         with Sampler(server) as sampler:
@@ -515,7 +563,7 @@ class Bench:
         result["server_us_per_message"] = (server.cpu_seconds() - cpu) * 1e6 / max(1, result["messages"])
         if counters:
             result["read_bytes_per_message"] = (server.counters().read_bytes - counters.read_bytes) / max(1, result["messages"])
-        time.sleep(bench.SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS)
         result |= {"before": sampler.before, "most": sampler.most, "after": server.memory(), "growth": sampler.growth(),
                    "start_seconds": server.start_seconds}
         trouble = {key: result[key] for key in ("missing", "disordered", "gaps", "closed", "malformed") if result[key]}
@@ -598,7 +646,7 @@ class Bench:
                 updates.batch(1000)
             base = updates.published
             updates.newest = {}
-            time.sleep(bench.SETTLE_SECONDS)
+            time.sleep(SETTLE_SECONDS)
             subscriber, is_limited = self.subscriber(server)
             with subscriber, Sampler(server) as sampler:
                 start, cpu = time.monotonic(), server.cpu_seconds()
@@ -734,8 +782,7 @@ def show(subject, options):
     if options.out:
         results = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "machine": {"processor": processor_name(), "processors": os.cpu_count(), "kernel": platform.release(),
-                        "file_system": file_system(options.directory)},
+            "machine": {**loads.machine(), "file_system": file_system(options.directory)},
             "settings": {name: str(value) for name, value in vars(options).items()},
             "has_store": subject.has_store, "figures": subject.results, "rows": subject.rows, "notes": subject.notes,
             "faults": subject.faults,
