@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import queue
 import signal
 import socket
 import ssl
@@ -71,6 +72,56 @@ def wait_for_port(port, process, what):
         if time.monotonic() > deadline:
             raise Broken(f"{what} does not listen")
         time.sleep(0.02)
+
+
+class Logging:
+    """A server's process, as `self.process`, that logs JSON; `self.lines` gets it from `_read`, on a thread."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _read(self, stream):
+        for line in stream:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def wait(self, key, value, timeout):
+        """The next line whose member `key` is `value`."""
+        deadline = time.monotonic() + timeout
+        last = ""
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise Broken(f"{self.name}: no {key} {value} in {timeout:.0f} s; its last line: {last}") from None
+            if line is None:
+                raise Broken(f"{self.name} ended with status {self.process.wait()} before {key} {value}; its last line: {last}")
+            last = line.decode(errors="replace").strip()
+            try:
+                members = json.loads(last)
+            except ValueError:
+                continue
+            if members.get(key) == value:
+                return members
+
+    def cpu_nanoseconds(self):
+        """By thread: what the scheduler gave it. Exact, where utime and stime count in hundredths of a second."""
+        spent = {}
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                spent[task.name] = int((task / "schedstat").read_text().split()[0])
+            except FileNotFoundError:
+                continue  # a thread that has just ended
+        return spent
+
+    def anonymous_bytes(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Anonymous:"):
+                return int(line.split()[1]) * 1024
+        raise Broken("smaps_rollup has no line Anonymous")
 
 
 class Server:

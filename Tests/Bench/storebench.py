@@ -85,8 +85,8 @@ class Refused(Broken):
 # What is run
 
 
-class Server:
-    """Tocsin, on any processor; what it logs is read as it comes."""
+class Server(loads.Logging):
+    """Tocsin, on any processor."""
 
     def __init__(self, binary, flags, *, count_file=None, library=None):
         environment = dict(os.environ)
@@ -108,52 +108,6 @@ class Server:
             self.stop()
             raise
         self.start_seconds = time.monotonic() - start
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def _read(self, stream):
-        for line in stream:
-            self.lines.put(line)
-        self.lines.put(None)
-
-    def wait(self, key, value, timeout):
-        """The next line whose member `key` is `value`."""
-        deadline = time.monotonic() + timeout
-        last = ""
-        while True:
-            try:
-                line = self.lines.get(timeout=max(0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise Broken(f"{self.name}: no {key} {value} in {timeout:.0f} s; its last line: {last}") from None
-            if line is None:
-                raise Broken(f"{self.name} ended with status {self.process.wait()} before {key} {value}; its last line: {last}")
-            last = line.decode(errors="replace").strip()
-            try:
-                members = json.loads(last)
-            except ValueError:
-                continue
-            if members.get(key) == value:
-                return members
-
-    def cpu_nanoseconds(self):
-        """By thread: what the scheduler gave it. Exact, where utime and stime count in hundredths of a second."""
-        spent = {}
-        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            try:
-                spent[task.name] = int((task / "schedstat").read_text().split()[0])
-            except FileNotFoundError:
-                continue  # a thread that has just ended
-        return spent
-
-    def anonymous_bytes(self):
-        for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Anonymous:"):
-                return int(line.split()[1]) * 1024
-        raise Broken("smaps_rollup has no line Anonymous")
 
     def stop(self):
         """Waits longer than for other processes: what is still under way goes to the disk."""
