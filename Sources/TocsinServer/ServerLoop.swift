@@ -198,7 +198,8 @@ package final class ServerLoop: LogFollower {
         var answer = answer
         while hub.isCurrent(id) {
             let outlet = outlets[id]
-            if outlet.isAsking { return }
+            // Between two polls it is handed nothing.
+            if outlet.isAsking || outlet.kind == .none { return }
             guard let connection = outlet.connection?.takeUnretainedValue() else { return stop(id) }
             if outlet.kind.isPoll { return readPoll(id, answer) }
             guard connection.hasRoom(stream: outlet.stream) else { return stop(id) }

@@ -102,6 +102,25 @@ import Testing
         #expect(bench.loop.hub.subscriberCount == 0 && bench.loop.hub.patternCount == 0)
     }
 
+    @Test("between two polls nothing is handed out, though the log has answered meanwhile")
+    func betweenPolls() throws {
+        let bench = Bench()
+        let channel = try connect(bench)
+        bench.publish("a", "1")
+        try ask(channel, Self.request(0))
+        #expect(try Bench.output(channel).contains("\"data\":1}"))
+        guard case .http1(let exchange)? = bench.loop.connections[0]?.state, let repeated = exchange.repeated else {
+            Issue.record("the poll is not expected again")
+            return
+        }
+        bench.publish("a", "2")
+        bench.loop.readOn(repeated.subscriber)
+        bench.drain()
+        #expect(try Bench.output(channel) == "")
+        try ask(channel, Self.request(1))
+        #expect(try Bench.output(channel).contains("\"data\":2}"))
+    }
+
     @Test("a server that goes down does not take it again")
     func draining() throws {
         let bench = Bench()
