@@ -57,12 +57,9 @@ extension HTTP2Engine {
     /// Undoes a part of `reserve`.
     func giveBack(stream id: HTTP2StreamID, _ count: Int) {
         guard count > 0, !isDead, let stream = stream(id) else { return }
+        // Negative where a raised window has paid for what was not used: nghttp2 then knows of a little less than there is. It cannot be
+        // told here, where a frame of the peer may be half read.
         stream.debt -= Int32(count)
-        guard stream.debt < 0 else { return }
-        // More was paid than had been used.
-        let missing = -stream.debt
-        stream.debt = 0
-        widen(id, by: Int(missing))
     }
 
     /// A WINDOW_UPDATE of the peer has come.
@@ -84,7 +81,7 @@ extension HTTP2Engine {
         return true
     }
 
-    /// Has nghttp2 see a WINDOW_UPDATE.
+    /// Has nghttp2 see a WINDOW_UPDATE. Only between two frames of the peer.
     private func widen(_ id: HTTP2StreamID, by increment: Int) {
         var frame: [UInt8] = [0, 0, 4, 8, 0]
         for word in [UInt32(bitPattern: id), UInt32(increment)] {

@@ -110,6 +110,24 @@ import Testing
         #expect(RawFrame.parse(server.sendAll()).contains { $0.kind == RawFrame.Kind.goAway && $0.errorCode == 3 })
     }
 
+    @Test("a portion that is given back in the midst of a frame of the peer does not get into it")
+    func givenBackWithinFrame() throws {
+        let server = try streaming(window: Self.windowMax - 50_000)
+        var stream = Stream()
+        #expect(write([1], 1, &stream, server) != nil)
+        // More than was used: a part of what is set aside is paid with it.
+        try server.receive(RawFrame.windowUpdate(1, 4000).bytes)
+        try server.receive(RawFrame.headers(3, RawFrame.post, end: false).bytes)
+        let body = RawFrame(kind: RawFrame.Kind.data, flags: 1, stream: 3, payload: [UInt8](repeating: 9, count: 100)).bytes
+        try server.receive(Array(body[..<40]))
+        server.giveBack(stream: 1, Int(stream.credit))
+        try server.receive(Array(body[40...]))
+        let bytes = server.allEvents().reduce(into: [UInt8]()) { if case .body(3, let more) = $1 { $0 += more } }
+        #expect(bytes == [UInt8](repeating: 9, count: 100) && server.fault == nil)
+        stream.credit = 0
+        #expect(write([2], 1, &stream, server) != nil)
+    }
+
     @Test("a portion does not outlive the settings that it was given under")
     func settings() throws {
         let server = try streaming(window: 5000)
