@@ -11,6 +11,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -60,8 +61,14 @@ let package = Package(
             ]
         ),
 
-        // Who makes a request: bearer tokens.
-        .target(name: "Identity", dependencies: ["JSONCodec", .product(name: "JWTKit", package: "jwt-kit")]),
+        // Who makes a request, and what they may do: bearer tokens, API keys, grants. No I/O, no clock.
+        .target(
+            name: "Identity",
+            dependencies: [
+                "NotificationCore", "JSONCodec", .product(name: "JWTKit", package: "jwt-kit"),
+                .product(name: "Crypto", package: "swift-crypto"), .product(name: "DequeModule", package: "swift-collections"),
+            ]
+        ),
 
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
@@ -148,7 +155,7 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -156,7 +163,10 @@ let package = Package(
             ]
         ),
         .testTarget(name: "TidyTests"),
-        .testTarget(name: "IdentityTests", dependencies: ["Identity", .product(name: "JWTKit", package: "jwt-kit")]),
+        .testTarget(
+            name: "IdentityTests",
+            dependencies: ["Identity", "NotificationCore", "TestSupport", .product(name: "JWTKit", package: "jwt-kit")]
+        ),
         .testTarget(name: "JSONCodecTests", dependencies: ["JSONCodec", "TestSupport"]),
         .testTarget(name: "WebSocketCodecTests", dependencies: ["WebSocketCodec", "TestSupport"]),
         .testTarget(name: "EventStreamCodecTests", dependencies: ["EventStreamCodec", "TestSupport"]),

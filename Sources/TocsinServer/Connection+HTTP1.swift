@@ -90,6 +90,7 @@ extension Connection {
         fail("http1", problem.detail)
     }
 
+    private static let allowCredentials = HTTPField.Name("Access-Control-Allow-Credentials")!
     private static let exposeHeaders = HTTPField.Name("Access-Control-Expose-Headers")!
 
     /// - Parameter stream: of HTTP/2; else 0.
@@ -102,6 +103,7 @@ extension Connection {
         if let crossOrigin {
             response.headerFields[.accessControlAllowOrigin] = crossOrigin
             response.headerFields[Self.exposeHeaders] = "Retry-After"
+            if loop.server.takesCookies(of: crossOrigin) { response.headerFields[Self.allowCredentials] = "true" }
             response.headerFields[.vary] = (response.headerFields[.vary].map { $0 + ", " } ?? "") + "Origin"
         }
         return response

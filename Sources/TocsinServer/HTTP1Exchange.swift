@@ -53,7 +53,7 @@ struct RequestHandle {
     let isHead: Bool
     /// HTTP/2: an extended CONNECT (RFC 8441).
     var isTunnel = false
-    /// Who makes the request; nil: the server takes everybody.
+    /// Who makes the request; nil: nobody in particular.
     var identity: Identity?
 
     /// The other origin whose page made the request, if it may: named in the answer.

@@ -1,5 +1,4 @@
 import Glibc
-import Identity
 package import Logging
 import NIOCore
 import NIOPosix
@@ -49,7 +48,8 @@ package final class Server: Sendable {
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
         let eventLoops = Array(group.makeIterator())
-        let tokens = try await tokens(configuration)
+        let gate = try await Gate.open(configuration.identity)
+        for warning in gate?.warnings ?? [] { logger.warning("keys", metadata: ["warning": "\(warning)"]) }
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
         var options = StoreOptions(
@@ -63,7 +63,7 @@ package final class Server: Sendable {
         for loop in logLoops[1...] { loop.execute { SystemCall.lowerPriority() } }
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
-            tokens: tokens
+            gate: gate
         )
         var references: [LoopReference] = []
         for (number, eventLoop) in eventLoops.enumerated() {
@@ -104,16 +104,6 @@ package final class Server: Sendable {
         return server
     }
 
-    private static func tokens(_ configuration: ServerConfiguration) async throws -> TokenVerifier? {
-        guard let path = configuration.tokenKeyFile else { return nil }
-        guard let bytes = SystemCall.contents(of: path) else { throw ServerStartFault(description: "cannot read \(path)") }
-        do {
-            return try await TokenVerifier(keyFile: bytes)
-        } catch {
-            throw ServerStartFault(description: "\(path) has no keys for tokens: \(error)")
-        }
-    }
-
     private static func listen(
         _ host: String, _ port: Int, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ loops: [LoopReference],
         _ certificates: TLSContexts?
@@ -151,6 +141,20 @@ package final class Server: Sendable {
     /// Reads the certificates again. If they are not good, the old ones stay and the error says why.
     package func reloadCertificates() throws {
         try certificates?.reload()
+    }
+
+    /// Reads the keys of tokens and of publishers again. If a file is not good, the old ones stay and the error says why. Streams of API
+    /// keys that are gone, or have other grants now, end; those of tokens go on until their token ends.
+    ///
+    /// - Returns: false if there are none.
+    package func reloadKeys() async throws -> Bool {
+        guard let gate = try await Gate.open(state.configuration.identity) else { return false }
+        state.gate = gate
+        for warning in gate.warnings { state.logger.warning("keys", metadata: ["warning": "\(warning)"]) }
+        for reference in state.loops {
+            reference.eventLoop.execute { reference.value.endSessions { !gate.isCurrent($0) } }
+        }
+        return true
     }
 
     /// Serves a page from now on.

@@ -65,6 +65,8 @@ extension Connection {
         guard stream != 0, case .http2(let exchange) = state else {
             if shape.isChunked { out.append(contentsOf: "0\r\n\r\n".utf8) }
             write(out)
+            // What the socket has not taken goes out, and nothing after it.
+            for id in session.subscribers { loop.detachLater(id, self) }
             return closeWhenDrained()
         }
         if hasRoom(stream: stream) { _ = exchange.session.offer(stream: stream, out, range: 0..<out.count) }

@@ -10,6 +10,7 @@ extension ServerLoop {
     func publish(
         _ request: HTTPRequest, _ channel: ChannelName, _ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle
     ) throws(Problem) {
+        try permit(.publish, channel, handle)
         var fields = PublicationReader.Fields()
         for (name, value) in items.pairs {
             guard try fields.take(name, value) else {
@@ -56,9 +57,19 @@ extension ServerLoop {
             throw PublishBody.unsupported(other, "application/json (an array) or application/x-ndjson")
         }
         let key = try idempotencyKey(request)
+        let (gate, identity) = (server.gate, handle.identity)
+        if gate != nil, identity == nil {
+            throw .unauthorized("token-missing", "A token is wanted", "to publish, send Authorization: Bearer …")
+        }
         try parse(body, handle) { [payloadBytesMax] body throws(Problem) in
             let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
-                guard case .success(let publication) = result, publication.data.count > payloadBytesMax else { return result }
+                guard case .success(let publication) = result else { return result }
+                do throws(Problem) {
+                    try gate?.permit(.publish, ChannelPattern(publication.channel), identity)
+                } catch {
+                    return .failure(error)
+                }
+                guard publication.data.count > payloadBytesMax else { return result }
                 return .failure(Self.payloadTooLarge(publication.data.count, payloadBytesMax))
             }
             let publications = results.compactMap { try? $0.get() }
@@ -66,6 +77,7 @@ extension ServerLoop {
             return (results: results, append: append)
         } then: { loop, batch in
             let results = batch.results
+            for case .failure(let problem) in results { loop.server.note(problem) }
             if batch.append.publications.isEmpty { return loop.answerBatch(handle, results, []) }
             let bound = loop.bind((loop, handle))
             loop.server.log.append(batch.append, from: loop) { outcomes in

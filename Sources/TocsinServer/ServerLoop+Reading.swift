@@ -130,6 +130,7 @@ extension ServerLoop {
         } then: { loop, said throws(Problem) in
             guard let user = said.user else { throw .badParameter("user", "is missing") }
             try loop.check(user, handle)
+            try loop.permit(.subscribe, said.acknowledgement.channel, handle)
             try loop.whenCaughtUp(handle) { loop in loop.acknowledge(user, said.acknowledgement, handle) }
         }
     }
@@ -211,6 +212,7 @@ extension ServerLoop {
         guard let user else { throw .badParameter("user", "is missing") }
         try check(user, handle)
         if patterns.isEmpty { throw Problem("no-channel", "No channel", status: 400, detail: "name at least one channel: &channel=…") }
+        for pattern in patterns { try server.gate?.permit(.subscribe, pattern, handle.identity) }
         let channels = alertChannels(patterns)
         let (start, count, unreadOnly) = (before, limit, isUnreadOnly)
         answer(handle) { store throws(StoreFault) in

@@ -17,7 +17,7 @@ extension ServerLoop {
         counters.requests += 1
         do throws(Problem) {
             let target = RequestTarget(request.path ?? "/")
-            guard let segments = target.segments, let items = target.items else {
+            guard let segments = target.segments, var items = target.items else {
                 throw .badParameter("request target", "it is not percent-encoded UTF-8")
             }
             handle.crossOrigin = nil
@@ -26,7 +26,7 @@ extension ServerLoop {
             handle.crossOrigin = isPublic ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
             var handle = handle
-            if segments.first == "v1" { handle.identity = try identity(request) }
+            if segments.first == "v1" { handle.identity = try identity(request, segments, &items, handle) }
             try route(request, segments, items, body, upgrade, handle)
         } catch {
             answer(handle, error)
@@ -46,16 +46,20 @@ extension ServerLoop {
             let channel = try channelName(segments[2])
             switch request.method {
             case .post: try publish(request, channel, items, body, handle)
-            case .get, .head: try whenCaughtUp(handle) { loop throws(Problem) in try loop.info(channel, handle) }
+            case .get, .head:
+                try permit(.subscribe, channel, handle)
+                try whenCaughtUp(handle) { loop throws(Problem) in try loop.info(channel, handle) }
             default: throw .methodNotAllowed("GET, POST")
             }
         case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "history":
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             let channel = try channelName(segments[2])
+            try permit(.subscribe, channel, handle)
             try whenCaughtUp(handle) { loop throws(Problem) in try loop.history(channel, items, handle) }
         case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "snapshot":
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             let channel = try channelName(segments[2])
+            try permit(.subscribe, channel, handle)
             try whenCaughtUp(handle) { loop throws(Problem) in try loop.snapshot(channel, handle) }
         case _ where segments.count == 3 && segments[0] == "v1" && segments[1] == "sessions":
             guard request.method == .post else { throw .methodNotAllowed("POST") }
@@ -66,6 +70,12 @@ extension ServerLoop {
         case ["v1", "inbox"]:
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             try whenCaughtUp(handle) { loop throws(Problem) in try loop.inbox(items, handle) }
+        case ["v1", "tickets"]:
+            guard request.method == .post else { throw .methodNotAllowed("POST") }
+            try ticket(handle)
+        case ["v1", "admin", "revocations"]:
+            guard request.method == .post else { throw .methodNotAllowed("POST") }
+            try revoke(body, handle)
         case ["healthz"]:
             try plain(request, "ok\n", handle)
         case ["readyz"]:
@@ -232,6 +242,7 @@ extension ServerLoop {
     // MARK: answers
 
     func answer(_ handle: RequestHandle, _ problem: Problem) {
+        server.note(problem)
         answer(handle, problem.response, problem.json)
     }
 

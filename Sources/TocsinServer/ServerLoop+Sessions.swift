@@ -15,8 +15,8 @@ enum SessionPlace {
 /// A client that polls: what its commands need between two polls. What it is subscribed to, each poll says anew.
 struct PollSession: Sendable {
     var user: FieldText?
-    /// Of the token that its polls have; nil: the server takes everybody.
-    var subject: String?
+    /// Of the token that its polls have; nil: they have none.
+    var principal: Identity.Principal?
     /// Where its last poll was parked, or still is.
     var loop: Int
     var connection: UInt32
@@ -73,9 +73,9 @@ extension ServerLoop {
         guard let id = SessionID(session), id.loop < references.count else { throw .unknownSession }
         let bound = bind((self, handle))
         let eventLoop = eventLoop
-        let subject = handle.identity?.subject
+        let identity = handle.identity
         references[id.loop].eventLoop.execute {
-            let work = SessionCommands(commands, of: id, subject: subject) { replies, microseconds in
+            let work = SessionCommands(commands, of: id, identity: identity) { replies, microseconds in
                 let answer = replies.map { Self.answer($0, isList: isList) }
                 eventLoop.execute {
                     let (loop, handle) = bound.value
@@ -106,44 +106,49 @@ extension ServerLoop {
 
     private func step(_ work: SessionCommands) {
         let id = work.session
-        if id.isOfPolls, let session = pollSessions[id], session.subject == work.subject {
-            work.next { perform($0, session, id, reply: $1) }
+        if id.isOfPolls, let session = pollSessions[id], session.principal == work.identity?.principal {
+            work.next { perform($0, work.identity, session, id, reply: $1) }
         } else if !id.isOfPolls, Int(id.place) < connections.count, let connection = connections[Int(id.place)], connection.isOpen,
-            let place = connection.place(of: id), connection.token(of: place)?.identity.subject == work.subject
+            let place = connection.place(of: id), connection.token(of: place)?.identity.principal == work.identity?.principal
         {
-            work.next { perform($0, place, connection, reply: $1) }
+            work.next { perform($0, work.identity, place, connection, reply: $1) }
         } else {
             work.sessionIsGone()
         }
     }
 
     private func perform(
-        _ command: SessionCommands.Command, _ place: SessionPlace, _ connection: Connection, reply: @escaping ([UInt8]) -> Void
+        _ command: SessionCommands.Command, _ identity: Identity?, _ place: SessionPlace, _ connection: Connection,
+        reply: @escaping ([UInt8]) -> Void
     ) {
         do throws(WebSocketCommand.Refusal) {
+            let command = try command.get()
+            try permit(command, identity, owner: connection.token(of: place)?.identity)
             var actions: [CommandSession.Action] = []
             let limits = server.configuration.subscribe
             let answer: [UInt8]?
             switch place {
             case .webSocket(let session):
-                answer = try session.adapter.perform(try command.get(), hub, knownHead: server.log.head, limits, &actions)
+                answer = try session.adapter.perform(command, hub, knownHead: server.log.head, limits, &actions)
             case .eventStream(let session, _):
-                answer = try session.commands.perform(try command.get(), hub, knownHead: server.log.head, limits, &actions)
+                answer = try session.commands.perform(command, hub, knownHead: server.log.head, limits, &actions)
             }
             if let answer { reply(answer) }
             for action in actions { connection.perform(action, on: place) { _, object in reply(object) } }
         } catch {
-            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message))
+            reply(error.reply)
         }
     }
 
     // MARK: polls
 
     private func perform(
-        _ command: SessionCommands.Command, _ session: PollSession, _ id: SessionID, reply: @escaping ([UInt8]) -> Void
+        _ command: SessionCommands.Command, _ identity: Identity?, _ session: PollSession, _ id: SessionID,
+        reply: @escaping ([UInt8]) -> Void
     ) {
         do throws(WebSocketCommand.Refusal) {
             let command = try command.get()
+            try permit(command, identity, owner: identity)
             switch command.action {
             case .subscribe(let patterns, let start, _):
                 let limits = server.configuration.subscribe
@@ -174,7 +179,7 @@ extension ServerLoop {
                 for action in actions { perform(action, reply: reply) }
             }
         } catch {
-            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message))
+            reply(error.reply)
         }
     }
 
@@ -183,7 +188,8 @@ extension ServerLoop {
         let references = server.loops
         guard id.loop < references.count else { return }
         let session = PollSession(
-            user: wanted.user, subject: handle.identity?.subject, loop: number, connection: handle.connection.index, stream: handle.stream,
+            user: wanted.user, principal: handle.identity?.principal, loop: number, connection: handle.connection.index,
+            stream: handle.stream,
             expiresTick: 0
         )
         let seconds = wanted.waitSeconds + Self.pollSessionSeconds
@@ -193,7 +199,9 @@ extension ServerLoop {
 
     private func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
         let known = pollSessions[id]
-        guard known != nil || pollSessions.count < Self.pollSessionsMax, known == nil || known?.subject == session.subject else { return }
+        guard known != nil || pollSessions.count < Self.pollSessionsMax, known == nil || known?.principal == session.principal else {
+            return
+        }
         pollSessions[id] = session
         pollSessions[id]?.expiresTick = tick + ticks(seconds: seconds)
     }
@@ -251,7 +259,7 @@ extension Connection {
     func place(of id: SessionID) -> SessionPlace? {
         switch state {
         case .webSocket(let session) where session.id == id && !session.isClosed: return .webSocket(session)
-        case .eventStream(let session) where session.id == id: return .eventStream(session, stream: 0)
+        case .eventStream(let session) where session.id == id && !closesWhenDrained: return .eventStream(session, stream: 0)
         case .http2(let exchange):
             for (number, stream) in exchange.streams {
                 if let session = stream.webSocket, session.id == id, !session.isClosed { return .webSocket(session) }
@@ -297,7 +305,9 @@ extension Connection {
             if let owner = loop.unreadOwners[id], loop.hub.isCurrent(owner) { noteUnread(place, owner) }
             loop.detach(id)
         case .pace(let id, let rate): pace(id, rate)
-        case .refresh(let id, let text): reply(self, refresh(place, id, text))
+        case .refresh(let id, let text):
+            reply(self, refresh(place, id, text))
+            endIfNotGranted(place)
         case .acknowledge, .publish, .path: loop.perform(action) { [self] object in reply(self, object) }
         }
     }
@@ -339,6 +349,11 @@ extension Connection {
         let (session, _) = session(place)
         loop.unreadSessions[first]?.patterns = session.subscribers.flatMap { loop.hub.patterns(of: $0) }.filter { !$0.isReserved }
         loop.unreadDirty.insert(first)
+    }
+
+    /// All that a session is subscribed to, but for what it did not ask for.
+    func patterns(of place: SessionPlace) -> [ChannelPattern] {
+        session(place).0.subscribers.flatMap { loop.hub.patterns(of: $0) }.filter { !$0.isReserved }
     }
 
     func hasRoom(for place: SessionPlace) -> Bool { hasRoom(stream: session(place).stream) }

@@ -46,6 +46,7 @@ extension ServerLoop {
         }
         let handshake = transport == .webSocket ? try webSocketHandshake(request, body, upgrade, handle) : nil
         try check(wanted.user, handle)
+        try permit(wanted, handle)
         var paced = wanted
         for index in paced.subscriptions.indices {
             paced.subscriptions[index].rate = rate(paced.subscriptions[index].rate, paced.subscriptions[index].patterns)
@@ -70,6 +71,8 @@ extension ServerLoop {
         _ wanted: SubscribeRequest, _ transport: Transport, _ handshake: WebSocketHandshake.Request?, unread: Int?,
         _ handle: RequestHandle
     ) {
+        // What was taken back meanwhile has ended what was open, and this was not yet.
+        if let identity = handle.identity, isTakenBack(identity) { return answer(handle, .tokenTakenBack) }
         switch transport {
         case .webSocket: openWebSocket(handshake!, wanted, unread, handle)
         case .eventStream: openEventStream(wanted, unread, handle)
@@ -183,7 +186,7 @@ extension ServerLoop {
         )
         guard let session else { return leave(ids) }
         adapter.shape.append(control: hello(id, connection, wanted, positions, unread), event: "hello", to: &out)
-        session.token = handle.identity.map { SessionToken(identity: $0) }
+        session.token = handle.identity.map { SessionToken($0) }
         begin(ids, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
         connection.look(at: connection.lookAtToken(.webSocket(session)))
         if wanted.isProbing { probe(.webSocket(session), connection) }
@@ -253,7 +256,7 @@ extension ServerLoop {
             retryMilliseconds: Self.retryMilliseconds, to: &out
         )
         if wanted.paddingBytes > 0 { shape.appendHeartbeat(paddingBytes: wanted.paddingBytes, to: &out) }
-        session.token = handle.identity.map { SessionToken(identity: $0) }
+        session.token = handle.identity.map { SessionToken($0) }
         begin(ids, connection, stream: handle.stream, shape: shape, out, wanted, unread)
         connection.look(at: connection.lookAtToken(.eventStream(session, stream: handle.stream)))
         if wanted.isProbing { probe(.eventStream(session, stream: handle.stream), connection) }
@@ -340,7 +343,7 @@ extension ServerLoop {
             case .new: newSession(nil)
             case .known(let id): id.isOfPolls ? id : newSession(nil)
             }
-        let token = handle.identity.map { SessionToken(identity: $0) }
+        let token = handle.identity.map { SessionToken($0) }
         // One tick more: the one that runs now is already partly over.
         let parked = ParkedPoll(
             subscribers: ids, isList: wanted.isList, session: session, waitSeconds: wanted.waitSeconds,

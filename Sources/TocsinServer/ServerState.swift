@@ -3,6 +3,7 @@ package import Logging
 import NIOCore
 import Synchronization
 import TLSEngine
+import Transports
 
 /// What all loops of a server share. Nothing in it changes often.
 package final class ServerState: Sendable {
@@ -29,15 +30,43 @@ package final class ServerState: Sendable {
     private let connectionsMax: Atomic<Int>
     private let loopsBox = Mutex<[LoopReference]>([])
 
-    /// Checks tokens; nil: none are wanted.
-    let tokens: TokenVerifier?
+    /// Says who somebody is and what they may do; nil: everybody may do everything.
+    var gate: Gate? {
+        get { gateBox.withLock { $0 } }
+        set { gateBox.withLock { $0 = newValue } }
+    }
+
+    private let gateBox: Mutex<Gate?>
+    /// One for all loops: a ticket may be used at another than the one that gave it out.
+    let tickets = Mutex(TicketTable())
+    var revocations: Revocations { revocationsBox.withLock { $0 } }
+    let revocationsBox = Mutex(Revocations())
+    private let refusals = Mutex(RefusalLog())
+
+    /// Whether pages of another origin may send a cookie along: only of one that is configured by its name.
+    func takesCookies(of origin: String) -> Bool {
+        configuration.identity.cookie != nil && origin != "*" && configuration.allowedOrigins.contains(origin)
+    }
+
+    /// Says a refusal in the log, if its rule has not been said for a while.
+    func note(_ problem: Problem) {
+        guard let rule = problem.rule, [401, 403, 421].contains(problem.status) else { return }
+        guard let unsaid = refusals.withLock({ $0.note(rule, nowMilliseconds: Clock.monotonicMilliseconds()) }) else { return }
+        logger.notice(
+            "refused",
+            metadata: [
+                "rule": "\(rule)", "type": "\(problem.type)", "configuration_key": "\(problem.configurationKey ?? "")",
+                "reason": "\(problem.reason ?? problem.detail)", "not_said_before": "\(unsaid)",
+            ]
+        )
+    }
 
     init(
         configuration: ServerConfiguration, log: EmbeddedLog, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], tokens: TokenVerifier? = nil
+        pages: [String: StaticPage], gate: Gate? = nil
     ) {
         self.worker = worker
-        self.tokens = tokens
+        gateBox = Mutex(gate)
         self.configuration = configuration
         self.log = log
         self.logger = logger

@@ -105,9 +105,11 @@ extension Connection {
         session.receivedTick = loop.tick
         session.refill(tick: loop.tick, perSecond: configuration.controlFramesPerSecond, max: configuration.controlFramesBurst)
         var out: [UInt8] = []
+        let identity = session.token?.identity
         let actions = session.adapter.receive(
             bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: configuration.subscribe,
-            controlBudget: &session.controlBudget, out: &out
+            controlBudget: &session.controlBudget,
+            permit: { [loop] command throws(WebSocketCommand.Refusal) in try loop.permit(command, identity, owner: identity) }, out: &out
         )
         send(session, out)
         for action in actions {

@@ -6,7 +6,7 @@ import ServiceLifecycle
 import TocsinServer
 import UnixSignals
 
-/// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads the certificates again.
+/// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads certificates and keys again.
 struct ServerRun {
     let options: ServeOptions
     let isConformanceDoorOpen: Bool
@@ -34,7 +34,7 @@ struct ServerRun {
     }
 
     func run() async throws {
-        var configuration = options.makeConfiguration(coreCount: ProcessInfo.processInfo.activeProcessorCount)
+        var configuration = try options.makeConfiguration(coreCount: ProcessInfo.processInfo.activeProcessorCount)
         configuration.isConformanceDoorOpen = isConformanceDoorOpen
         let server: Server
         do {
@@ -50,8 +50,10 @@ struct ServerRun {
                 "durability": "\(configuration.durability.rawValue)", "version": "\(Tocsin.version)",
             ]
         )
-        if configuration.tokenKeyFile != nil {
-            logger.info("every request needs a token")
+        if configuration.identity.isClosed {
+            logger.info(
+                configuration.identity.access.hasPublic ? "feeds that are not public need a token" : "every request needs a token"
+            )
         } else if configuration.host != "127.0.0.1" && configuration.host != "::1" && configuration.host != "localhost" {
             logger.warning("anyone who can reach this address may publish and subscribe")
         } else {
@@ -76,7 +78,7 @@ private struct ServerService: Service {
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask {
-                    for await _ in await UnixSignalsSequence(trapping: .sighup) { reload() }
+                    for await _ in await UnixSignalsSequence(trapping: .sighup) { await reload() }
                 }
                 if let beside {
                     group.addTask {
@@ -97,12 +99,17 @@ private struct ServerService: Service {
         logger.info("stopped")
     }
 
-    private func reload() {
+    private func reload() async {
         do {
             try server.reloadCertificates()
             logger.info("certificates read again")
         } catch {
             logger.error("the new certificates are not good, the old ones stay", metadata: ["error": "\(error)"])
+        }
+        do {
+            if try await server.reloadKeys() { logger.info("keys read again") }
+        } catch {
+            logger.error("the new keys are not good, the old ones stay", metadata: ["error": "\(error)"])
         }
     }
 }

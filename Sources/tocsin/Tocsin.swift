@@ -11,7 +11,10 @@ struct Tocsin: AsyncParsableCommand {
             Subscribe:  tocsin subscribe 'alerts.>'
             """,
         version: version,
-        subcommands: [Serve.self, Publish.self, Subscribe.self, Replay.self, LogCommand.self, Token.self, Demo.self, Version.self]
+        subcommands: [
+            Serve.self, Publish.self, Subscribe.self, Replay.self, LogCommand.self, Token.self, Key.self, Explain.self, Demo.self,
+            Version.self,
+        ]
     )
 
     static let version = "0.1.0"

@@ -1,0 +1,124 @@
+import HTTPTypes
+import Identity
+import JSONCodec
+import NIOCore
+import Transports
+
+/// `POST /v1/admin/revocations`: what was given is taken back, from open connections too.
+extension ServerLoop {
+    /// Tokens are seldom good for longer.
+    private static let keptMilliseconds: Int64 = 30 * 86_400_000
+
+    func revoke(_ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
+        guard server.gate != nil else { throw .notFound("this server takes no tokens") }
+        guard let identity = handle.identity else {
+            throw .unauthorized("token-missing", "An API key is wanted", "send Authorization: Bearer tsk_…")
+        }
+        guard identity.isAdministrator else {
+            throw Problem(
+                "not-granted", "Not granted", status: 403, detail: "an API key with the grant \"admin\" is wanted", rule: "admin grant",
+                configurationKey: "api_keys (--api-keys)"
+            )
+        }
+        let now = Clock.wallMilliseconds()
+        let wanted = try Self.revocation(try JSONSlice.object(body), now)
+        let isAdded = server.revocationsBox.withLock {
+            $0.add(wanted.subject, before: wanted.before, until: wanted.until, nowMilliseconds: now)
+        }
+        guard isAdded else {
+            throw Problem(
+                "too-many-revocations", "Too many revocations", status: 429, detail: "\(Revocations.countMax) are kept",
+                rule: "revocations",
+                retryAfterSeconds: 3600
+            )
+        }
+        server.logger.notice("revoked", metadata: ["what": "\(wanted.subject)", "before": "\(wanted.before / 1000)"])
+        let references = server.loops
+        let revocations = server.revocations
+        let futures = references.map { reference in
+            reference.eventLoop.submit { reference.value.endSessions { revocations.cover($0) } }
+        }
+        let bound = bind((self, handle))
+        EventLoopFuture.whenAllSucceed(futures, on: eventLoop).whenSuccess { counts in
+            let (loop, handle) = bound.value
+            loop.answer(handle, status: .ok, "application/json", Array("{\"ended\":\(counts.reduce(0, +))}\n".utf8))
+        }
+    }
+
+    private static func revocation(
+        _ value: JSONSlice, _ now: Int64
+    ) throws(Problem) -> (subject: Revocations.Subject, before: Int64, until: Int64) {
+        var subjects: [Revocations.Subject] = []
+        var before: Int64?
+        var until = now + keptMilliseconds
+        func seconds(_ name: String, _ value: JSONSlice) throws(Problem) -> Int64 {
+            guard let seconds = value.integer(), (0...Identity.endless / 1000).contains(seconds) else {
+                throw .badParameter(name, "seconds since 1970 are wanted")
+            }
+            return seconds * 1000
+        }
+        for (name, value) in value.members {
+            switch name {
+            case "token_id", "user":
+                guard let text = value.string(), !text.isEmpty, text.utf8.count <= TokenVerifier.bytesMax else {
+                    throw .badParameter(name, "a string is wanted")
+                }
+                subjects.append(name == "user" ? .principal(.user(text)) : .token(text))
+            case "before": before = try seconds(name, value)
+            case "until": until = try seconds(name, value)
+            default: throw .badParameter(name, "is not known here; known are token_id, user, before, until")
+            }
+        }
+        guard subjects.count <= 1, !subjects.isEmpty || before != nil else {
+            throw .badParameter("revocation", "one of token_id and user is wanted, or before alone for everybody")
+        }
+        return (subjects.first ?? .everybody, before ?? now, until)
+    }
+
+    /// Ends all streams, and answers all polls, of whom `isOver` says so: their next request is refused.
+    ///
+    /// - Returns: how many there were.
+    @discardableResult
+    func endSessions(where isOver: (Identity) -> Bool) -> Int {
+        eventLoop.preconditionInEventLoop()
+        var count = 0
+        for connection in connections {
+            guard let connection, connection.isOpen else { continue }
+            count += connection.endSessions(where: isOver)
+        }
+        return count
+    }
+}
+
+extension Connection {
+    fileprivate func endSessions(where isOver: (Identity) -> Bool) -> Int {
+        func isOf(_ token: SessionToken?) -> Bool { token.map { isOver($0.identity) } ?? false }
+        switch state {
+        case .webSocket(let session) where !session.isClosed && isOf(session.token):
+            end(.webSocket(session))
+        case .eventStream(let session) where !closesWhenDrained && isOf(session.token):
+            end(.eventStream(session, stream: 0))
+        case .http1(let exchange):
+            guard let poll = exchange.poll, isOf(poll.token) else { return 0 }
+            loop.answerPoll(poll, [], self, 0)
+        case .http2(let exchange):
+            var count = 0
+            for (number, stream) in exchange.streams {
+                if let session = stream.webSocket, !session.isClosed, isOf(session.token) {
+                    end(.webSocket(session))
+                } else if let session = stream.eventStream, isOf(session.token) {
+                    end(.eventStream(session, stream: number))
+                } else if let poll = stream.poll, isOf(poll.token) {
+                    loop.answerPoll(poll, [], self, number)
+                } else {
+                    continue
+                }
+                count += 1
+            }
+            if count > 0 { flushHTTP2() }
+            return count
+        default: return 0
+        }
+        return 1
+    }
+}
