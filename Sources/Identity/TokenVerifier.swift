@@ -9,6 +9,14 @@ package enum TokenFault: Error, Hashable, Sendable {
     case expired
     /// Anything else. A peer is not told what, so that it learns nothing about the keys.
     case invalid(String)
+
+    /// For the log, and for those who have the keys.
+    package var words: String {
+        switch self {
+        case .expired: "it has expired"
+        case .invalid(let words): words
+        }
+    }
 }
 
 /// Checks bearer tokens: JWTs in compact serialization (RFC 7515, RFC 7519), as RFC 8725 wants it done.

@@ -1,5 +1,5 @@
 package import Identity
-package import NotificationCore
+import NotificationCore
 import Transports
 
 /// Who is let in; what an operator says of it.
@@ -60,8 +60,9 @@ package struct Gate: Sendable {
             tokens = nil
         }
         if let path = configuration.apiKeyFile {
+            let bytes = try Self.contents(path)
             do throws(TokenKeyFault) {
-                keys = try APIKeys(file: try Self.contents(path))
+                keys = try APIKeys(file: bytes)
             } catch {
                 throw ServerStartFault(description: "\(path): \(error.description)")
             }
@@ -70,8 +71,8 @@ package struct Gate: Sendable {
         }
     }
 
-    private static func contents(_ path: String) throws(TokenKeyFault) -> [UInt8] {
-        guard let bytes = SystemCall.contents(of: path) else { throw TokenKeyFault("cannot be read") }
+    private static func contents(_ path: String) throws(ServerStartFault) -> [UInt8] {
+        guard let bytes = SystemCall.contents(of: path) else { throw ServerStartFault(description: "cannot read \(path)") }
         return bytes
     }
 

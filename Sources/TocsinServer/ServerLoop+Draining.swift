@@ -59,6 +59,8 @@ extension Connection {
 
     /// Sends a last message, if there is room for it, and ends the stream after it.
     func endEventStream(_ session: EventStreamSession, stream: Int32, _ object: [UInt8], event: String, retryMilliseconds: Int?) {
+        // It has been ended, and what its socket has not taken goes out.
+        if stream == 0, closesWhenDrained { return }
         let shape = loop.outlets[session.subscribers[0]].shape
         var out: [UInt8] = []
         shape.append(control: object, event: event, retryMilliseconds: retryMilliseconds, to: &out)

@@ -206,16 +206,6 @@ extension ServerLoop {
     }
 }
 
-extension TokenFault {
-    /// For the log, and for those who have the keys.
-    package var words: String {
-        switch self {
-        case .expired: "it has expired"
-        case .invalid(let words): words
-        }
-    }
-}
-
 extension Connection {
     /// Tells a session whose token ends soon, and ends one whose token has ended: it never goes on without.
     ///

@@ -1,4 +1,5 @@
 import HTTPTypes
+import Identity
 import JSONCodec
 import NIOCore
 import NotificationCore

@@ -1,5 +1,6 @@
 import HTTP2Session
 import HTTPTypes
+import Identity
 import NIOCore
 import NotificationCore
 import Transports

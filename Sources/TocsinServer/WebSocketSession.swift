@@ -109,7 +109,7 @@ extension Connection {
         let actions = session.adapter.receive(
             bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: configuration.subscribe,
             controlBudget: &session.controlBudget,
-            permit: { [loop] command throws(WebSocketCommand.Refusal) in try loop.permit(command, identity, owner: identity) }, out: &out
+            permit: { command throws(WebSocketCommand.Refusal) in try loop.permit(command, identity, owner: identity) }, out: &out
         )
         send(session, out)
         for action in actions {

@@ -40,15 +40,15 @@ struct Key: ParsableCommand {
                 + (admin ? ["admin"] : [])
             var generator = SystemRandomNumberGenerator()
             let random = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
-            let (key, line): (String, String)
+            let made: (key: String, line: String)
             do throws(TokenKeyFault) {
-                (key, line) = try APIKeys.make(name: name, grants: grants, random: random)
+                made = try APIKeys.make(name: name, grants: grants, random: random)
             } catch {
                 throw CommandFailure(description: error.description)
             }
-            guard let file else { return print(key + "\n" + line) }
-            try append(line, to: file)
-            print(key)
+            guard let file else { return print(made.key + "\n" + made.line) }
+            try append(made.line, to: file)
+            print(made.key)
         }
 
         private func append(_ line: String, to path: String) throws {
@@ -66,7 +66,7 @@ struct Key: ParsableCommand {
             }
             // Through a file beside it: a server that reads it again meanwhile finds the old one or the new one.
             let beside = path + ".new"
-            let mode = (try? manager.attributesOfItem(atPath: path)[.posixPermissions]) ?? 0o600
+            let mode = (try? manager.attributesOfItem(atPath: path)[.posixPermissions] as? Int) ?? 0o600
             guard manager.createFile(atPath: beside, contents: Data(bytes), attributes: [.posixPermissions: mode]),
                 rename(beside, path) == 0
             else { throw CommandFailure(description: "cannot write \(path)") }

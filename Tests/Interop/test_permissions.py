@@ -6,7 +6,7 @@ import time
 import pytest
 import websockets.exceptions
 
-from support import assert_problem, eventually, http
+from support import Server, assert_problem, eventually, http
 from test_sessions import Events, listed
 from test_tokens import SECRET, bearer, key, open_websocket, post, say_with, token  # noqa: F401
 from test_websockets import receive
@@ -21,6 +21,14 @@ ACCESS = ["--access", "news=public", "--access", "secret=granted", "--access", "
 @pytest.fixture
 def guarded(start_server, key):  # noqa: F811
     return start_server(arguments=["--token-key", str(key), *ACCESS])
+
+
+@pytest.fixture(scope="module")
+def standing(key):  # noqa: F811
+    """One for all rows of a table."""
+    server = Server(arguments=["--token-key", str(key), *ACCESS])
+    yield server
+    assert server.stop() == 0
 
 
 def granted(*subscribe, **options):
@@ -54,11 +62,11 @@ def ask(client, server, name, channel, headers):
 @each_version
 @pytest.mark.parametrize("name", ASKS)
 @pytest.mark.parametrize("feed", ["secret", "alerts", "scores", "dashboards"])
-def test_who_has_no_grant_learns_nothing(guarded, name, feed, version):
-    assert post(guarded, bearer(), channel=f"{feed}.here", data={"a": 1}).status_code == 201
+def test_who_has_no_grant_learns_nothing(standing, name, feed, version):
+    assert post(standing, bearer(), channel=f"{feed}.here", data={"a": 1}).status_code == 201
     with http(version) as client:
         headers = granted("alerts.other", "scores.other.>")
-        here, missing = (ask(client, guarded, name, f"{feed}.{which}", headers) for which in ("here", "gone"))
+        here, missing = (ask(client, standing, name, f"{feed}.{which}", headers) for which in ("here", "gone"))
         problem = assert_problem(here, 403, "not-granted")
         assert problem["rule"] == "subscribe grant" and problem["configuration_key"] == "access (--access)"
         assert here.text.replace("here", "gone") == missing.text
@@ -66,7 +74,7 @@ def test_who_has_no_grant_learns_nothing(guarded, name, feed, version):
         unlike = {"date", "content-length"}
         assert {k: v for k, v in here.headers.items() if k not in unlike} == {k: v for k, v in missing.headers.items() if k not in unlike}
         # The same user with the grant.
-        answer = ask(client, guarded, name, f"{feed}.here", granted(f"{feed}.*"))
+        answer = ask(client, standing, name, f"{feed}.here", granted(f"{feed}.*"))
         assert answer.status_code not in (401, 403), answer.text
 
 
