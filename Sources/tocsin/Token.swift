@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Identity
+import NotificationCore
 import TocsinServer
 
 struct Token: AsyncParsableCommand {
