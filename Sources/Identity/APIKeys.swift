@@ -25,8 +25,7 @@ package struct APIKeys: Sendable {
     /// - Throws: which line is wrong, and why. Nothing of a hash is in the words.
     package init(file bytes: [UInt8]) throws(TokenKeyFault) {
         guard let text = String(validating: bytes, as: UTF8.self) else { throw TokenKeyFault("it is not UTF-8") }
-        for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.last == "\r" ? line.dropLast() : line
+        for (number, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             if line.allSatisfy({ $0 == " " || $0 == "\t" }) || line.hasPrefix("#") { continue }
             guard keys.count < Self.keysMax else { throw TokenKeyFault("it has more than \(Self.keysMax) keys") }
             do throws(TokenKeyFault) {
