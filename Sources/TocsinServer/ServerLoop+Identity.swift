@@ -1,7 +1,7 @@
 import HTTPTypes
 import Identity
-import Logging
 import NotificationCore
+import Synchronization
 import Transports
 import WebSocketCodec
 

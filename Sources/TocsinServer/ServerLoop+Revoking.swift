@@ -1,7 +1,9 @@
 import HTTPTypes
 import Identity
 import JSONCodec
+import Logging
 import NIOCore
+import Synchronization
 import Transports
 
 /// `POST /v1/admin/revocations`: what was given is taken back, from open connections too.
