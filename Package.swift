@@ -11,10 +11,13 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     ],
@@ -62,8 +65,14 @@ let package = Package(
             ]
         ),
 
-        // Who makes a request: bearer tokens.
-        .target(name: "Identity", dependencies: ["JSONCodec", .product(name: "JWTKit", package: "jwt-kit")]),
+        // Who makes a request, and what they may do: bearer tokens, API keys, grants. No I/O, no clock.
+        .target(
+            name: "Identity",
+            dependencies: [
+                "NotificationCore", "JSONCodec", .product(name: "JWTKit", package: "jwt-kit"),
+                .product(name: "Crypto", package: "swift-crypto"), .product(name: "DequeModule", package: "swift-collections"),
+            ]
+        ),
 
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
@@ -71,10 +80,13 @@ let package = Package(
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
                 "TLSEngine", "Identity", "CProcess",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]
         ),
 
@@ -157,7 +169,7 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -166,7 +178,10 @@ let package = Package(
             ]
         ),
         .testTarget(name: "TidyTests"),
-        .testTarget(name: "IdentityTests", dependencies: ["Identity", .product(name: "JWTKit", package: "jwt-kit")]),
+        .testTarget(
+            name: "IdentityTests",
+            dependencies: ["Identity", "NotificationCore", "TestSupport", .product(name: "JWTKit", package: "jwt-kit")]
+        ),
         .testTarget(name: "JSONCodecTests", dependencies: ["JSONCodec", "TestSupport"]),
         .testTarget(name: "WebSocketCodecTests", dependencies: ["WebSocketCodec", "TestSupport"]),
         .testTarget(name: "EventStreamCodecTests", dependencies: ["EventStreamCodec", "TestSupport"]),

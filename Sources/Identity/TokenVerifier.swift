@@ -1,80 +1,67 @@
 import FoundationEssentials
 import JSONCodec
 import JWTKit
-
-/// Who makes a request, as a token says.
-package struct Identity: Sendable, Hashable {
-    /// `sub`: the user.
-    package var subject: String
-    /// `exp`, in milliseconds since 1970.
-    package var expiresMilliseconds: Int64
-}
+import NotificationCore
 
 /// Why a token is not accepted.
 package enum TokenFault: Error, Hashable, Sendable {
     /// It was good once; its signature is right.
     case expired
+    /// There is no key for what its header says.
+    case unknownKey
     /// Anything else. A peer is not told what, so that it learns nothing about the keys.
     case invalid(String)
+
+    /// For the log, and for those who have the keys.
+    package var words: String {
+        switch self {
+        case .expired: "it has expired"
+        case .unknownKey: "no key for it"
+        case .invalid(let words): words
+        }
+    }
 }
 
 /// Checks bearer tokens: JWTs in compact serialization (RFC 7515, RFC 7519), as RFC 8725 wants it done.
 ///
 /// Each key has one algorithm, and a token is checked with the key that its `kid` names exactly, or, where keys have no names, with the
 /// one of its `alg`. What else the header says (`jku`, `x5u`, `jwk`) is not looked at, and `crit` is refused. Base64 has to be canonical,
-/// JSON without names twice, `exp` a whole number of seconds.
+/// JSON without names twice, `exp` a whole number of seconds. A token for somebody else (`aud`) is refused.
 package struct TokenVerifier: Sendable {
     /// How far clocks may be apart, in milliseconds.
     package static let skewMilliseconds: Int64 = 5000
     /// Longer ones are not looked at.
     package static let bytesMax = 8192
 
-    private struct Key: Sendable {
-        var name: String?
-        var algorithm: String
-        var verifier: any JWTAlgorithm
+    private let keys: [TokenKey]
+    /// Who may have made a token (`iss`); empty: anybody who has a key.
+    private let issuers: Set<String>
+    /// What this server is called in `aud`. Empty: a token that names anybody there is for others (RFC 7519 section 4.1.3).
+    private let audiences: Set<String>
+
+    /// - Throws: what is wrong with the file, in words; see `TokenKey`.
+    package init(
+        keyFile bytes: [UInt8], maySign: Bool = true, issuers: [String] = [], audiences: [String] = []
+    ) async throws {
+        keys = try await TokenKey.read(bytes, maySign: maySign)
+        self.issuers = Set(issuers)
+        self.audiences = Set(audiences)
     }
 
-    private let keys: [Key]
-
-    /// Reads keys: a JWK set (RFC 7517 section 5) of public keys that have `kid` and `alg`, or else the bytes of a secret for HS256.
-    ///
-    /// - Throws: what is wrong with the file, in words.
-    package init(keyFile bytes: [UInt8]) async throws {
-        guard bytes.first(where: { $0 > 0x20 }) == UInt8(ascii: "{") else {
-            keys = [try await Self.secret(bytes)]
-            return
-        }
-        guard let set = Self.json(bytes), set.kind == .object, let members = set["keys"], members.kind == .array else {
-            throw TokenKeyFault("it is not a JWK set: {\"keys\":[…]}")
-        }
-        var keys: [Key] = []
-        for member in members.elements where member["use"]?.string() ?? "sig" == "sig" {
-            guard let name = member["kid"]?.string(), let algorithm = member["alg"]?.string() else {
-                throw TokenKeyFault("a key of the set has no \"kid\" or no \"alg\"")
-            }
-            guard member["d"] == nil, member["k"] == nil else { throw TokenKeyFault("the key \(name) is not a public one") }
-            guard !keys.contains(where: { $0.name == name }) else { throw TokenKeyFault("two keys are called \(name)") }
-            let collection = try await JWTKeyCollection().add(
-                jwksJSON: #"{"keys":["# + String(decoding: member.bytes, as: UTF8.self) + "]}")
-            let verifier = try await collection.getKey(for: JWKIdentifier(string: name), alg: algorithm)
-            keys.append(Key(name: name, algorithm: algorithm, verifier: verifier))
-        }
-        guard !keys.isEmpty else { throw TokenKeyFault("the set has no key") }
-        self.keys = keys
+    /// - Parameter bytes: a JWK set of public keys, as it came from a URL.
+    /// - Throws: what is wrong with it, in words; see `TokenKey`.
+    package init(fetchedSet bytes: [UInt8], issuers: [String] = [], audiences: [String] = []) async throws {
+        keys = try await TokenKey.readFetched(bytes)
+        self.issuers = Set(issuers)
+        self.audiences = Set(audiences)
     }
 
-    private static func secret(_ bytes: [UInt8]) async throws -> Key {
-        let secret = Self.trimmed(bytes)
-        // RFC 7518 section 3.2: at least as long as the hash.
-        guard secret.count >= 32 else { throw TokenKeyFault("a secret has at least 32 bytes") }
-        let collection = await JWTKeyCollection().add(hmac: HMACKey(from: Data(secret)), digestAlgorithm: .sha256)
-        return Key(name: nil, algorithm: "HS256", verifier: try await collection.getKey())
-    }
+    /// Whether who has the keys can make tokens.
+    package var mayBeMade: Bool { keys.contains { $0.algorithm.hasPrefix("HS") } }
 
-    /// Without the line break that editors put at the end.
-    static func trimmed(_ bytes: [UInt8]) -> [UInt8] {
-        Array(bytes.reversed().drop { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }.reversed())
+    /// What the keys are, without the keys: `ES256 "2026-11"`.
+    package var keyNames: [String] {
+        keys.map { key in key.algorithm + (key.name.map { " \"\($0)\"" } ?? "") }
     }
 
     package func identity(of token: String, nowMilliseconds: Int64) throws(TokenFault) -> Identity {
@@ -88,21 +75,63 @@ package struct TokenVerifier: Sendable {
         guard header["typ"].map({ ["jwt", "at+jwt"].contains($0.string()?.lowercased()) }) ?? true else { throw .invalid("its type") }
         let name = header["kid"].map { $0.string() ?? "" }
         guard let key = keys.first(where: { $0.algorithm == algorithm && ($0.name == nil || $0.name == name) }) else {
-            throw .invalid("no key for it")
+            throw .unknownKey
         }
         let signed = text.prefix(parts[0].count + 1 + parts[1].count)
         guard (try? key.verifier.verify(signature, signs: Array(signed))) == true else { throw .invalid("its signature") }
-        return try Self.identity(payload, nowMilliseconds)
+        return try identity(payload, nowMilliseconds)
     }
 
-    private static func identity(_ payload: JSONSlice, _ now: Int64) throws(TokenFault) -> Identity {
+    private func identity(_ payload: JSONSlice, _ now: Int64) throws(TokenFault) -> Identity {
         guard let subject = payload["sub"]?.string(), !subject.isEmpty else { throw .invalid("no sub") }
-        guard let expires = seconds(payload["exp"]) else { throw .invalid("no exp") }
+        guard let expires = Self.seconds(payload["exp"]) else { throw .invalid("no exp") }
+        let skew = Self.skewMilliseconds
         if let start = payload["nbf"] {
-            guard let start = seconds(start), start * 1000 <= now + skewMilliseconds else { throw .invalid("nbf") }
+            guard let start = Self.seconds(start), start * 1000 <= now + skew else { throw .invalid("nbf") }
         }
-        guard now < expires * 1000 + skewMilliseconds else { throw .expired }
-        return Identity(subject: subject, expiresMilliseconds: expires * 1000)
+        try checkParties(payload)
+        var identity = Identity(.user(subject), expiresMilliseconds: expires * 1000)
+        if let issued = payload["iat"] {
+            guard let issued = Self.seconds(issued) else { throw .invalid("iat") }
+            identity.issuedMilliseconds = issued * 1000
+        }
+        if let tokenID = payload["jti"] {
+            guard let tokenID = tokenID.string() else { throw .invalid("jti") }
+            identity.tokenID = tokenID
+        }
+        for action in ChannelAction.allCases {
+            if let claim = payload[action.rawValue] { identity.grants[action] = try Self.grants(claim, action, user: subject) }
+        }
+        guard now < expires * 1000 + skew else { throw .expired }
+        return identity
+    }
+
+    /// Who made it, and for whom.
+    private func checkParties(_ payload: JSONSlice) throws(TokenFault) {
+        if !issuers.isEmpty {
+            guard let issuer = payload["iss"]?.string(), issuers.contains(issuer) else { throw .invalid("its issuer (iss)") }
+        }
+        guard let audience = payload["aud"] else {
+            if audiences.isEmpty { return }
+            throw .invalid("no audience (aud)")
+        }
+        let named = audience.kind == .array ? audience.elements.map { $0.string() } : [audience.string()]
+        guard !named.contains(nil), named.contains(where: { audiences.contains($0 ?? "") }) else {
+            throw .invalid(audiences.isEmpty ? "it is for an audience (aud), and none is configured" : "its audience (aud)")
+        }
+    }
+
+    /// A claim that is not what it should be ends the token: what was meant to narrow it may stand there.
+    private static func grants(_ claim: JSONSlice, _ action: ChannelAction, user: String) throws(TokenFault) -> [ChannelPattern] {
+        guard claim.kind == .array else { throw .invalid("its claim \(action.rawValue) is not an array") }
+        var grants: [ChannelPattern] = []
+        for element in claim.elements {
+            guard let text = element.string(), let patterns = Grants.patterns(text, user: user) else {
+                throw .invalid("its claim \(action.rawValue) has what is no pattern of channels")
+            }
+            grants += patterns
+        }
+        return grants
     }
 
     /// A NumericDate (RFC 7519 section 2) without a fraction, before the year 9999.
@@ -112,19 +141,13 @@ package struct TokenVerifier: Sendable {
     }
 
     private static func object(_ text: ArraySlice<UInt8>) -> JSONSlice? {
-        guard let bytes = decoded(text), let value = json(bytes), value.kind == .object else { return nil }
+        guard let bytes = decoded(text), let value = TokenKey.json(bytes), value.kind == .object else { return nil }
         let names = value.members.map(\.name)
         return Set(names).count == names.count ? value : nil
     }
 
-    private static func json(_ bytes: [UInt8]) -> JSONSlice? {
-        var out: [UInt8] = []
-        let isGood = bytes.withUnsafeBytes { (try? JSONText.minify($0, into: &out)) != nil }
-        return isGood ? JSONSlice(out[...]) : nil
-    }
-
     /// Base64url without padding (RFC 7515 section 2), in its one canonical form.
-    private static func decoded(_ text: ArraySlice<UInt8>) -> [UInt8]? {
+    static func decoded(_ text: ArraySlice<UInt8>) -> [UInt8]? {
         guard text.count % 4 != 1 else { return nil }
         var out: [UInt8] = []
         out.reserveCapacity(text.count * 3 / 4)
@@ -149,37 +172,5 @@ package struct TokenVerifier: Sendable {
             }
         }
         return bits == 0 ? out : nil
-    }
-}
-
-/// Why a file has no keys that can be used.
-package struct TokenKeyFault: Error, CustomStringConvertible {
-    package let description: String
-
-    init(_ description: String) {
-        self.description = description
-    }
-}
-
-/// Makes tokens with a secret, for trials and for backends that have no library for it.
-package struct TokenMaker {
-    private struct Claims: JWTPayload {
-        var sub: String
-        var exp: Int64
-
-        func verify(using algorithm: some JWTAlgorithm) {}
-    }
-
-    private let keys: JWTKeyCollection
-
-    package init(secret bytes: [UInt8]) async throws {
-        let secret = TokenVerifier.trimmed(bytes)
-        guard secret.count >= 32 else { throw TokenKeyFault("a secret has at least 32 bytes") }
-        keys = await JWTKeyCollection().add(hmac: HMACKey(from: Data(secret)), digestAlgorithm: .sha256)
-    }
-
-    /// - Parameter expiresSeconds: since 1970.
-    package func token(subject: String, expiresSeconds: Int64) async throws -> String {
-        try await keys.sign(Claims(sub: subject, exp: expiresSeconds))
     }
 }

@@ -30,6 +30,9 @@ package struct ChannelName: Hashable, Sendable, CustomStringConvertible {
     /// Feeds whose name begins with `_` are the server's own: nobody publishes there, and no wildcard stands for them.
     package var isReserved: Bool { string.utf8.first == UInt8(ascii: "_") }
 
+    /// Where the server keeps what was taken back of tokens.
+    package static let revocations = ChannelName("_revocations")!
+
     /// The first token.
     package var feed: Substring { string.prefix { $0 != "." } }
 

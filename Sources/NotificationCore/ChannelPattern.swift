@@ -42,4 +42,37 @@ package struct ChannelPattern: Hashable, Sendable, CustomStringConvertible {
         }
         return mine.count == theirs.count
     }
+
+    /// Whether every channel that `other` matches is matched by this one as well. It errs on the side of no: `a.*` does not cover `a.>`,
+    /// not even where names could have no more tokens. No wildcard stands for the server's own feeds.
+    package func covers(_ other: ChannelPattern) -> Bool {
+        if other.isReserved, !isReserved { return false }
+        let mine = tokens
+        let theirs = other.tokens
+        for index in theirs.indices {
+            guard index < mine.count else { return false }
+            if mine[index] == ">" { return true }
+            if theirs[index] == ">" || (mine[index] != "*" && mine[index] != theirs[index]) { return false }
+        }
+        return mine.count == theirs.count
+    }
+
+    /// The channels among its own that belong to one feed.
+    ///
+    /// - Returns: as patterns whose first token is the feed's name: of `>`, for the feed `a`, `a` and `a.>`.
+    package func part(of feed: String) -> [ChannelPattern] {
+        let first = tokens[0]
+        let rest = string.dropFirst(first.utf8.count)
+        switch first {
+        case ">": return [feed, feed + ".>"].compactMap { ChannelPattern($0) }
+        case "*": return [ChannelPattern(feed + rest)].compactMap { $0 }
+        default: return first == feed ? [self] : []
+        }
+    }
+
+    /// The first token, if it is no wildcard.
+    package var feed: String? {
+        let first = tokens[0]
+        return first == "*" || first == ">" ? nil : String(first)
+    }
 }

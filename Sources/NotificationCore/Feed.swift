@@ -35,6 +35,11 @@ package struct FeedTable: Sendable {
     /// The server's own channels: what a user's devices tell each other is of interest for some days.
     private static let own = Feed(kind: nil, retention: Retention(countMax: 200, bytesMax: 1 << 20, ageSecondsMax: 7 * 86_400))
 
+    /// What was taken back of tokens is wanted as long as one of them could be good.
+    private static let revocations = Feed(
+        kind: nil, retention: Retention(countMax: 100_000, bytesMax: 64 << 20, ageSecondsMax: 31 * 86_400)
+    )
+
     package init(named: [String: Feed], other: Feed = Feed(kind: nil)) {
         self.named = named
         self.other = other
@@ -50,7 +55,7 @@ package struct FeedTable: Sendable {
     }
 
     package subscript(channel: ChannelName) -> Feed {
-        if channel.isReserved { return Self.own }
+        if channel.isReserved { return channel == .revocations ? Self.revocations : Self.own }
         return named.isEmpty ? other : named[String(channel.feed)] ?? other
     }
 }

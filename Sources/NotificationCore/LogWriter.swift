@@ -79,7 +79,7 @@ package struct LogWriter {
             }
         }
         let outcomes = request.publications.map { publication -> AppendOutcome in
-            if publication.channel.isReserved { return .refused(.reservedChannel) }
+            if publication.channel.isReserved, !request.isServers { return .refused(.reservedChannel) }
             return append(publication, nowMilliseconds: nowMilliseconds)
         }
         if let key = request.idempotencyKey, outcomes.contains(where: { $0.receipt != nil }) {

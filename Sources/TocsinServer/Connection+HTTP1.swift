@@ -91,11 +91,15 @@ extension Connection {
         fail("http1", problem.detail)
     }
 
+    private static let allowCredentials = HTTPField.Name("Access-Control-Allow-Credentials")!
     private static let exposeHeaders = HTTPField.Name("Access-Control-Expose-Headers")!
 
     /// - Parameter stream: of HTTP/2; else 0.
     func dated(_ response: HTTPResponse, stream: Int32 = 0) -> HTTPResponse {
-        Self.dated(response, date: loop.dateField, crossOrigin: crossOrigin(stream))
+        let other = crossOrigin(stream)
+        return Self.dated(
+            response, date: loop.dateField, crossOrigin: other, takesCookies: other.map { loop.server.takesCookies(of: $0) } ?? false
+        )
     }
 
     func crossOrigin(_ stream: Int32) -> String? {
@@ -106,13 +110,14 @@ extension Connection {
         }
     }
 
-    static func dated(_ response: HTTPResponse, date: String, crossOrigin: String?) -> HTTPResponse {
+    static func dated(_ response: HTTPResponse, date: String, crossOrigin: String?, takesCookies: Bool) -> HTTPResponse {
         var response = response
         response.headerFields[.date] = date
         response.headerFields[.xContentTypeOptions] = "nosniff"
         if let crossOrigin {
             response.headerFields[.accessControlAllowOrigin] = crossOrigin
             response.headerFields[exposeHeaders] = "Retry-After"
+            if takesCookies { response.headerFields[allowCredentials] = "true" }
             response.headerFields[.vary] = (response.headerFields[.vary].map { $0 + ", " } ?? "") + "Origin"
         }
         return response

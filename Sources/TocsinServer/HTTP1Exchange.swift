@@ -109,8 +109,10 @@ struct RequestHandle {
     let isHead: Bool
     /// HTTP/2: an extended CONNECT (RFC 8441).
     var isTunnel = false
-    /// Who makes the request; nil: the server takes everybody.
+    /// Who makes the request; nil: nobody in particular.
     var identity: Identity?
+    /// By a ticket, which is good once: the next request has to show something else.
+    var isOneUse = false
 
     /// The other origin whose page made the request, if it may: named in the answer.
     var crossOrigin: String? {

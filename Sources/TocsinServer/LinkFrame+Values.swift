@@ -64,6 +64,7 @@ extension [UInt8] {
     mutating func append(_ request: AppendRequest) {
         appendOptional(request.idempotencyKey?.string)
         appendVarint(request.fingerprint)
+        append(request.isServers ? 1 : 0)
         appendNumber(request.publications.count)
         for publication in request.publications { append(publication) }
     }
@@ -226,10 +227,13 @@ extension ByteReader {
     mutating func appendRequest() throws(Damage) -> AppendRequest {
         let key = try optionalField()
         let fingerprint = try varint()
+        let isServers = try byte() == 1
         let count = try count(upTo: Int(Int32.max))
         var publications: [Publication] = []
         for _ in 0..<count { publications.append(try publication()) }
-        return AppendRequest(publications, idempotencyKey: key, fingerprint: fingerprint)
+        var request = AppendRequest(publications, idempotencyKey: key, fingerprint: fingerprint)
+        request.isServers = isServers
+        return request
     }
 
     private mutating func publication() throws(Damage) -> Publication {

@@ -24,27 +24,29 @@ struct Neighbours: Sendable {
 /// What a worker says to another.
 enum NeighbourMessage {
     /// Commands for a session, the body of a request that has been checked. The reply is a `CommandReply`.
-    case commands(SessionID, subject: String?, body: [UInt8])
+    case commands(SessionID, Identity?, body: [UInt8])
     /// A poll of a session that is at home there.
     case park(SessionID, PollSession, seconds: Int)
     /// A poll that is parked there is to be answered.
     case endPoll(SessionID, ParkedPollPlace)
     /// Its figures. The reply is its text for `/metrics`.
     case metrics
+    /// A ticket that it gave out is used. The reply is whom it stands for; empty: there is no such ticket.
+    case ticket(TicketID)
 
     var bytes: [UInt8] {
         var out: [UInt8] = []
         switch self {
-        case .commands(let id, let subject, let body):
+        case .commands(let id, let identity, let body):
             out.append(0)
             out.appendLengthAndBytes(of: id.description)
-            out.appendOptional(subject)
+            out.append(identity)
             out.appendSlice(body)
         case .park(let id, let session, let seconds):
             out.append(1)
             out.appendLengthAndBytes(of: id.description)
             out.appendOptional(session.user?.string)
-            out.appendOptional(session.subject)
+            out.append(session.principal)
             out.append(ParkedPollPlace(loop: session.loop, connection: session.connection, stream: session.stream))
             out.appendNumber(seconds)
         case .endPoll(let id, let place):
@@ -52,6 +54,9 @@ enum NeighbourMessage {
             out.appendLengthAndBytes(of: id.description)
             out.append(place)
         case .metrics: out.append(3)
+        case .ticket(let id):
+            out.append(4)
+            out.appendLengthAndBytes(of: id.description)
         }
         return out
     }
@@ -59,10 +64,11 @@ enum NeighbourMessage {
     init(_ bytes: [UInt8]) throws(LinkDamage) {
         self = try bytes.read { reader throws(LinkDamage) in
             switch try reader.byte() {
-            case 0: .commands(try reader.session(), subject: try reader.optionalText(), body: [UInt8](try reader.slice()))
+            case 0: .commands(try reader.session(), try reader.optionalIdentity(), body: [UInt8](try reader.slice()))
             case 1: try Self.park(&reader)
             case 2: .endPoll(try reader.session(), try reader.place())
             case 3: .metrics
+            case 4: .ticket(try reader.ticket())
             default: throw LinkDamage()
             }
         }
@@ -70,9 +76,9 @@ enum NeighbourMessage {
 
     private static func park(_ reader: inout ByteReader) throws(LinkDamage) -> NeighbourMessage {
         let id = try reader.session()
-        let (user, subject, place) = (try reader.optionalField(), try reader.optionalText(), try reader.place())
+        let (user, principal, place) = (try reader.optionalField(), try reader.optionalPrincipal(), try reader.place())
         let session = PollSession(
-            user: user, subject: subject, loop: place.loop, connection: place.connection, stream: place.stream, expiresTick: 0
+            user: user, principal: principal, loop: place.loop, connection: place.connection, stream: place.stream, expiresTick: 0
         )
         return .park(id, session, seconds: try reader.count(upTo: 100_000))
     }
@@ -114,7 +120,7 @@ extension [UInt8] {
         appendZigzag(Int64(place.stream))
     }
 
-    fileprivate func read<Value>(_ body: (inout ByteReader) throws(LinkDamage) -> Value) throws(LinkDamage) -> Value {
+    func read<Value>(_ body: (inout ByteReader) throws(LinkDamage) -> Value) throws(LinkDamage) -> Value {
         let result: Result<Value, LinkDamage> = withUnsafeBytes { bytes in
             var reader = ByteReader(bytes)
             do throws(LinkDamage) {
@@ -132,6 +138,11 @@ extension [UInt8] {
 extension ByteReader {
     fileprivate mutating func session() throws(LinkDamage) -> SessionID {
         guard let id = SessionID(try text()) else { throw LinkDamage() }
+        return id
+    }
+
+    fileprivate mutating func ticket() throws(LinkDamage) -> TicketID {
+        guard let id = TicketID(try text()) else { throw LinkDamage() }
         return id
     }
 
@@ -158,22 +169,23 @@ extension ServerState {
         guard let message = try? NeighbourMessage(body) else { return }
         let bound = NIOLoopBound(reply, eventLoop: linkLoop)
         switch message {
-        case .commands(let id, let subject, let body):
+        case .commands(let id, let identity, let body):
             guard let reference = loop(id.loop), let said = try? ServerLoop.commands(body) else {
                 return reply(CommandReply(answer: nil, microseconds: 0).bytes)
             }
             reference.eventLoop.execute {
-                let work = SessionCommands(said.commands, of: id, subject: subject) { replies, microseconds in
+                let work = SessionCommands(said.commands, of: id, identity: identity) { replies, microseconds in
                     let answer = replies.map { ServerLoop.answer($0, isList: said.isList) }
                     linkLoop.execute { bound.value(CommandReply(answer: answer, microseconds: microseconds).bytes) }
                 }
-                reference.value.turns.add(.commands(work))
+                reference.value.begin(work)
             }
         case .park(let id, let session, let seconds):
             guard let reference = loop(id.loop) else { return }
             reference.eventLoop.execute { reference.value.keep(session, id, seconds) }
         case .endPoll(let id, let place): endPoll(place, id)
         case .metrics: ownExposition(on: linkLoop).whenSuccess { bound.value(Array($0.utf8)) }
+        case .ticket(let id): reply(take(id)?.bytes ?? [])
         }
     }
 
@@ -206,7 +218,7 @@ extension ServerState {
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
                 isStoreFailed: self.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
-            )
+            ) + self.accessExposition
         }
     }
 }
@@ -215,7 +227,7 @@ extension ServerLoop {
     /// Commands for a session of another process.
     func forward(_ id: SessionID, _ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
         guard let process = server.process(of: id), let neighbours = server.neighbours else { throw .unknownSession }
-        let message = NeighbourMessage.commands(id, subject: handle.identity?.subject, body: body)
+        let message = NeighbourMessage.commands(id, handle.identity, body: body)
         let (bound, eventLoop) = (bind((self, handle)), eventLoop)
         neighbours.log.ask(process, message.bytes) { bytes in
             let reply = bytes.flatMap { try? CommandReply($0) }
@@ -238,7 +250,7 @@ enum MetricsMerge {
     private static let shared: Set<String> = [
         "tocsin_log_head", "tocsin_log_tail_messages", "tocsin_log_tail_bytes", "tocsin_store_commits_total",
         "tocsin_store_entries_total", "tocsin_store_file_bytes", "tocsin_store_wal_bytes", "tocsin_store_failed", "tocsin_channels",
-        "tocsin_draining", "tocsin_uptime_seconds",
+        "tocsin_draining", "tocsin_uptime_seconds", "tocsin_revocations", "tocsin_token_keys_age_seconds",
     ]
 
     /// - Parameter texts: by process; nil of one that did not answer.

@@ -19,10 +19,13 @@ final class RepeatedPoll {
     let sessionText: [UInt8]
     /// Where its last answer ended; nil while it is parked, or if the next poll has to be read.
     var offset: UInt64?
+    /// Who may do what was looked up when this stood; after a change it is looked up again.
+    let accessGeneration: Int
 
-    init(_ poll: ParkedPoll, sessionText: [UInt8]) {
+    init(_ poll: ParkedPoll, sessionText: [UInt8], accessGeneration: Int) {
         self.poll = poll
         self.sessionText = sessionText
+        self.accessGeneration = accessGeneration
     }
 
     var subscriber: SubscriberID { poll.subscribers[0] }
@@ -86,6 +89,7 @@ extension Connection {
         else { return false }
         let poll = repeated.poll
         if let token = poll.token, loop.isNear(token, waitSeconds: poll.waitSeconds) { return false }
+        if repeated.accessGeneration != loop.server.accessGeneration { return false }
         repeated.offset = nil
         loop.counters.requests += 1
         exchange.serial &+= 1
@@ -173,7 +177,10 @@ extension ServerLoop {
         }
         var bytes: [UInt8] = []
         HTTP1ResponseEncoder.head(
-            Connection.dated(LongPollAnswer.response(waitSeconds: waitSeconds), date: dateField, crossOrigin: crossOrigin),
+            Connection.dated(
+                LongPollAnswer.response(waitSeconds: waitSeconds), date: dateField, crossOrigin: crossOrigin,
+                takesCookies: crossOrigin.map { server.takesCookies(of: $0) } ?? false
+            ),
             framing: .length(0), keepAlive: true, requestMinorVersion: 1, into: &bytes
         )
         // The length and two ends of lines.

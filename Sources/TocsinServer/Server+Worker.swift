@@ -55,7 +55,7 @@ extension Server {
         )
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
-            tokens: try await tokens(configuration),
+            gate: try await openGate(configuration, logger),
             neighbours: Neighbours(process: welcome.process, processes: configuration.processes, log: log)
         )
         let certificates =
@@ -67,6 +67,7 @@ extension Server {
             link.value.onQuestion = { _, body, reply in state.take(body, on: linkLoop, reply: reply) }
         }.get()
         try await log.begin()
+        try await state.readRevocations()
         return try await listen(state, group, logGroup, references, certificates)
     }
 

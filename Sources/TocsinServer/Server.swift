@@ -1,5 +1,4 @@
 import Glibc
-import Identity
 package import Logging
 import NIOCore
 import NIOPosix
@@ -48,7 +47,7 @@ package final class Server: Sendable {
         _ configuration: ServerConfiguration, _ logger: Logger, _ version: String, _ pages: [String: StaticPage],
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
-        let tokens = try await tokens(configuration)
+        let gate = try await openGate(configuration, logger)
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
         let (log, preload) = try await EmbeddedLog.open(
@@ -56,10 +55,11 @@ package final class Server: Sendable {
         )
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
-            tokens: tokens
+            gate: gate
         )
         let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let references = try await makeLoops(state, group, preload)
+        try await state.readRevocations()
         let server = try await listen(state, group, logGroup, references, certificates)
         if let certificates {
             let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
@@ -116,6 +116,7 @@ package final class Server: Sendable {
             for warning in certificates.current.warnings { state.logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
         }
         state.limitConnections()
+        state.keySource?.start { [weak state] in state?.setTokens($0) }
         return Server(
             state: state, group: group, logGroup: logGroup, channels: channels, certificates: certificates,
             port: plain.localAddress?.port ?? 0,
@@ -123,14 +124,10 @@ package final class Server: Sendable {
         )
     }
 
-    static func tokens(_ configuration: ServerConfiguration) async throws -> TokenVerifier? {
-        guard let path = configuration.tokenKeyFile else { return nil }
-        guard let bytes = SystemCall.contents(of: path) else { throw ServerStartFault(description: "cannot read \(path)") }
-        do {
-            return try await TokenVerifier(keyFile: bytes)
-        } catch {
-            throw ServerStartFault(description: "\(path) has no keys for tokens: \(error)")
-        }
+    static func openGate(_ configuration: ServerConfiguration, _ logger: Logger) async throws -> Gate? {
+        let gate = try await Gate.open(configuration.identity)
+        for warning in gate?.warnings ?? [] { logger.warning("keys", metadata: ["warning": "\(warning)"]) }
+        return gate
     }
 
     private static func listen(
@@ -174,6 +171,19 @@ package final class Server: Sendable {
     /// Reads the certificates again. If they are not good, the old ones stay and the error says why.
     package func reloadCertificates() throws {
         try certificates?.reload()
+    }
+
+    /// Reads the keys of tokens and of publishers again. If a file is not good, the old ones stay and the error says why. Streams of API
+    /// keys that are gone, or have other grants now, end; those of tokens go on until their token ends.
+    ///
+    /// - Returns: false if there are none.
+    package func reloadKeys() async throws -> Bool {
+        guard let gate = try await Self.openGate(state.configuration, state.logger) else { return false }
+        state.setGate(gate)
+        for reference in state.loops {
+            reference.eventLoop.execute { reference.value.endSessions { !gate.isCurrent($0) } }
+        }
+        return true
     }
 
     /// Serves a page from now on.
@@ -225,6 +235,8 @@ package final class Server: Sendable {
             if open == 0 { break }
             try await Task.sleep(for: .milliseconds(50))
         }
+        state.keySource?.stop()
+        await state.outgoing.shutDown()
         // What the worker still has goes to loops that run.
         try await state.worker.submit {}.get()
         await state.log.close()

@@ -54,8 +54,8 @@ package struct ServerConfiguration: Sendable {
     package var payloadBytesMax = 1 << 20
     /// WebSocket messages of clients: commands and publications.
     package var messageBytesMax = 64 << 10
-    /// Keys of the tokens that every request to `/v1` needs: a JWK set, or a secret for HS256. nil: anybody may do anything.
-    package var tokenKeyFile: String?
+    /// Without keys of either kind, anybody may do anything.
+    package var identity = IdentityConfiguration()
     /// A client is told so long before its token ends.
     package var tokenWarningSeconds = 30
     /// Whether WebSockets that offer permessage-deflate (RFC 7692) get it.

@@ -59,12 +59,16 @@ extension Connection {
 
     /// Sends a last message, if there is room for it, and ends the stream after it.
     func endEventStream(_ session: EventStreamSession, stream: Int32, _ object: [UInt8], event: String, retryMilliseconds: Int?) {
+        // It has been ended, and what its socket has not taken goes out.
+        if stream == 0, closesWhenDrained { return }
         let shape = loop.outlets[session.subscribers[0]].shape
         var out: [UInt8] = []
         shape.append(control: object, event: event, retryMilliseconds: retryMilliseconds, to: &out)
         guard stream != 0, case .http2(let exchange) = state else {
             if shape.isChunked { out.append(contentsOf: "0\r\n\r\n".utf8) }
             write(out)
+            // What the socket has not taken goes out, and nothing after it.
+            for id in session.subscribers { loop.detachLater(id, self) }
             return closeWhenDrained()
         }
         if hasRoom(stream: stream) { _ = offer(exchange, stream, out, 0..<out.count) }

@@ -1,4 +1,5 @@
 import HTTPTypes
+import Identity
 import JSONCodec
 import NIOCore
 import NotificationCore
@@ -8,6 +9,14 @@ extension ServerLoop {
     // MARK: publish
 
     func publish(
+        _ request: HTTPRequest, _ channel: ChannelName, _ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle
+    ) throws(Problem) {
+        try whenPermitted(.publish, [ChannelPattern(channel)], handle) { loop throws(Problem) in
+            try loop.publishPermitted(request, channel, items, body, handle)
+        }
+    }
+
+    private func publishPermitted(
         _ request: HTTPRequest, _ channel: ChannelName, _ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle
     ) throws(Problem) {
         var fields = PublicationReader.Fields()
@@ -56,21 +65,63 @@ extension ServerLoop {
             throw PublishBody.unsupported(other, "application/json (an array) or application/x-ndjson")
         }
         let key = try idempotencyKey(request)
+        let (gate, identity) = (server.gate, handle.identity)
+        if gate != nil, identity == nil {
+            throw .unauthorized("token-missing", "A token is wanted", "to publish, send Authorization: Bearer …")
+        }
         try parse(body, handle) { [payloadBytesMax] body throws(Problem) in
             let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
-                guard case .success(let publication) = result, publication.data.count > payloadBytesMax else { return result }
+                guard case .success(let publication) = result else { return result }
+                do throws(Problem) {
+                    try gate?.permit(.publish, ChannelPattern(publication.channel), identity)
+                } catch {
+                    return .failure(error)
+                }
+                guard publication.data.count > payloadBytesMax else { return result }
                 return .failure(Self.payloadTooLarge(publication.data.count, payloadBytesMax))
             }
-            let publications = results.compactMap { try? $0.get() }
-            let append = AppendRequest(publications, idempotencyKey: key, fingerprint: Self.fingerprint(request, body))
-            return (results: results, append: append)
+            return (results: results, fingerprint: Self.fingerprint(request, body))
         } then: { loop, batch in
-            let results = batch.results
-            if batch.append.publications.isEmpty { return loop.answerBatch(handle, results, []) }
-            let bound = loop.bind((loop, handle))
-            loop.server.log.append(batch.append, from: loop) { outcomes in
-                let (loop, handle) = bound.value
-                loop.answerBatch(handle, results, outcomes)
+            loop.askHook(batch.results, handle) { loop, results in
+                for case .failure(let problem) in results { loop.server.note(problem) }
+                let publications = results.compactMap { try? $0.get() }
+                if publications.isEmpty { return loop.answerBatch(handle, results, []) }
+                let bound = loop.bind((loop, handle))
+                let append = AppendRequest(publications, idempotencyKey: key, fingerprint: batch.fingerprint)
+                loop.server.log.append(append, from: loop) { outcomes in
+                    let (loop, handle) = bound.value
+                    loop.answerBatch(handle, results, outcomes)
+                }
+            }
+        }
+    }
+
+    private typealias BatchResults = [Result<Publication, Problem>]
+
+    /// What the hook says of each item of a batch.
+    private func askHook(_ results: BatchResults, _ handle: RequestHandle, then: @escaping (ServerLoop, BatchResults) -> Void) {
+        guard let hook = server.hook else { return then(self, results) }
+        func patterns(_ result: Result<Publication, Problem>) -> [ChannelPattern] {
+            if case .success(let publication) = result { [ChannelPattern(publication.channel)] } else { [] }
+        }
+        let identity = handle.identity
+        let questions = results.map { hook.questions(.publish, patterns($0), identity) }
+        let all = Array(Set(questions.joined()))
+        if all.isEmpty { return then(self, results) }
+        let (bound, eventLoop) = (bind((self, handle, then)), eventLoop)
+        hook.ask(all) { answers in
+            eventLoop.execute {
+                let (loop, handle, then) = bound.value
+                guard loop.isPending(handle) else { return }
+                let decided = zip(results, questions).map { result, questions -> Result<Publication, Problem> in
+                    do throws(Problem) {
+                        try hook.check(questions, answers)
+                        return result
+                    } catch {
+                        return .failure(error)
+                    }
+                }
+                then(loop, decided)
             }
         }
     }

@@ -1,4 +1,5 @@
 import HTTPTypes
+import Identity
 import JSONCodec
 import NIOCore
 import NotificationCore
@@ -130,7 +131,9 @@ extension ServerLoop {
         } then: { loop, said throws(Problem) in
             guard let user = said.user else { throw .badParameter("user", "is missing") }
             try loop.check(user, handle)
-            try loop.whenCaughtUp(handle) { loop in loop.acknowledge(user, said.acknowledgement, handle) }
+            try loop.whenPermitted(.subscribe, [ChannelPattern(said.acknowledgement.channel)], handle) { loop throws(Problem) in
+                try loop.whenCaughtUp(handle) { loop in loop.acknowledge(user, said.acknowledgement, handle) }
+            }
         }
     }
 
@@ -211,8 +214,20 @@ extension ServerLoop {
         guard let user else { throw .badParameter("user", "is missing") }
         try check(user, handle)
         if patterns.isEmpty { throw Problem("no-channel", "No channel", status: 400, detail: "name at least one channel: &channel=…") }
+        let page = InboxPage(user: user, before: before, limit: limit, isUnreadOnly: isUnreadOnly)
+        try whenPermitted(.subscribe, patterns, handle) { [patterns] loop in loop.answerInbox(page, patterns, handle) }
+    }
+
+    private struct InboxPage: Sendable {
+        var user: FieldText
+        var before: UInt64
+        var limit: Int
+        var isUnreadOnly: Bool
+    }
+
+    private func answerInbox(_ page: InboxPage, _ patterns: [ChannelPattern], _ handle: RequestHandle) {
         let channels = alertChannels(patterns)
-        let (start, count, unreadOnly) = (before, limit, isUnreadOnly)
+        let (user, start, count, unreadOnly) = (page.user, page.before, page.limit, page.isUnreadOnly)
         answer(handle) { store throws(StoreFault) in
             let now = Clock.wallMilliseconds()
             let found = try store.inbox(

@@ -1,5 +1,6 @@
 import HTTP2Session
 import HTTPTypes
+import Identity
 import NIOCore
 import NotificationCore
 import Transports
@@ -17,7 +18,7 @@ extension ServerLoop {
         counters.requests += 1
         do throws(Problem) {
             let target = RequestTarget(request.path ?? "/")
-            guard let segments = target.segments, let items = target.items else {
+            guard let segments = target.segments, var items = target.items else {
                 throw .badParameter("request target", "it is not percent-encoded UTF-8")
             }
             handle.crossOrigin = nil
@@ -25,9 +26,14 @@ extension ServerLoop {
             let isPublic = segments.first != "v1" && server.pages["/" + segments.joined(separator: "/")]?.isPublic == true
             handle.crossOrigin = isPublic ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
-            var handle = handle
-            if segments.first == "v1" { handle.identity = try identity(request) }
-            try route(request, segments, items, body, upgrade, handle)
+            guard segments.first == "v1" else { return try route(request, segments, items, body, upgrade, handle) }
+            let shown = try shownToken(request, segments, &items, handle)
+            try identify(shown, handle) { [items] loop, identity throws(Problem) in
+                var handle = handle
+                handle.identity = identity
+                handle.isOneUse = shown?.place == .ticket
+                try loop.route(request, segments, items, body, upgrade, handle)
+            }
         } catch {
             answer(handle, error)
         }
@@ -46,17 +52,18 @@ extension ServerLoop {
             let channel = try channelName(segments[2])
             switch request.method {
             case .post: try publish(request, channel, items, body, handle)
-            case .get, .head: try whenCaughtUp(handle) { loop throws(Problem) in try loop.info(channel, handle) }
+            case .get, .head:
+                try whenReadable(channel, handle) { loop throws(Problem) in try loop.info(channel, handle) }
             default: throw .methodNotAllowed("GET, POST")
             }
         case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "history":
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             let channel = try channelName(segments[2])
-            try whenCaughtUp(handle) { loop throws(Problem) in try loop.history(channel, items, handle) }
+            try whenReadable(channel, handle) { loop throws(Problem) in try loop.history(channel, items, handle) }
         case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "snapshot":
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             let channel = try channelName(segments[2])
-            try whenCaughtUp(handle) { loop throws(Problem) in try loop.snapshot(channel, handle) }
+            try whenReadable(channel, handle) { loop throws(Problem) in try loop.snapshot(channel, handle) }
         case _ where segments.count == 3 && segments[0] == "v1" && segments[1] == "sessions":
             guard request.method == .post else { throw .methodNotAllowed("POST") }
             try command(segments[2], body, handle)
@@ -66,6 +73,12 @@ extension ServerLoop {
         case ["v1", "inbox"]:
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             try whenCaughtUp(handle) { loop throws(Problem) in try loop.inbox(items, handle) }
+        case ["v1", "tickets"]:
+            guard request.method == .post else { throw .methodNotAllowed("POST") }
+            try ticket(handle)
+        case ["v1", "admin", "revocations"]:
+            guard request.method == .post else { throw .methodNotAllowed("POST") }
+            try revoke(body, handle)
         case ["healthz"]:
             try plain(request, "ok\n", handle)
         case ["readyz"]:
@@ -85,6 +98,15 @@ extension ServerLoop {
             answer(handle, status: .ok, "text/plain; charset=utf-8", Self.conformanceBody)
         default:
             try page(request, "/" + segments.joined(separator: "/"), handle)
+        }
+    }
+
+    /// A read of a channel goes on when who asks may have it, and this loop has what was stored before.
+    private func whenReadable(
+        _ channel: ChannelName, _ handle: RequestHandle, _ body: @escaping (ServerLoop) throws(Problem) -> Void
+    ) throws(Problem) {
+        try whenPermitted(.subscribe, [ChannelPattern(channel)], handle) { loop throws(Problem) in
+            try loop.whenCaughtUp(handle, body)
         }
     }
 
@@ -215,6 +237,7 @@ extension ServerLoop {
     // MARK: answers
 
     func answer(_ handle: RequestHandle, _ problem: Problem) {
+        server.note(problem)
         answer(handle, problem.response, problem.json)
     }
 

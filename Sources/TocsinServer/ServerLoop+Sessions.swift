@@ -15,8 +15,8 @@ enum SessionPlace {
 /// A client that polls: what its commands need between two polls. What it is subscribed to, each poll says anew.
 struct PollSession: Sendable {
     var user: FieldText?
-    /// Of the token that its polls have; nil: the server takes everybody.
-    var subject: String?
+    /// Of the token that its polls have; nil: they have none.
+    var principal: Identity.Principal?
     /// Where its last poll was parked, or still is: a loop as the numbers of sessions name them.
     var loop: Int
     var connection: UInt32
@@ -75,9 +75,9 @@ extension ServerLoop {
         guard let reference = server.loop(id.loop) else { throw .unknownSession }
         let bound = bind((self, handle))
         let eventLoop = eventLoop
-        let subject = handle.identity?.subject
+        let identity = handle.identity
         reference.eventLoop.execute {
-            let work = SessionCommands(commands, of: id, subject: subject) { replies, microseconds in
+            let work = SessionCommands(commands, of: id, identity: identity) { replies, microseconds in
                 let answer = replies.map { Self.answer($0, isList: isList) }
                 eventLoop.execute {
                     let (loop, handle) = bound.value
@@ -89,12 +89,30 @@ extension ServerLoop {
                     }
                 }
             }
-            reference.value.turns.add(.commands(work))
+            reference.value.begin(work)
         }
     }
 
     static func answer(_ replies: [[UInt8]], isList: Bool) -> [UInt8] {
         isList ? Array("[".utf8) + replies.joined(separator: [UInt8(ascii: ",")]) + Array("]\n".utf8) : replies[0] + [UInt8(ascii: "\n")]
+    }
+
+    /// Has them done, at their turns; when the hook has been asked about all of them, if there is one.
+    func begin(_ work: SessionCommands) {
+        let questions = Array(Set(work.good.flatMap { hookQuestions(of: $0, work.identity) }))
+        guard let hook = server.hook, !questions.isEmpty else { return turns.add(.commands(work)) }
+        if let answers = hook.known(questions) {
+            work.answers = answers
+            return turns.add(.commands(work))
+        }
+        let (bound, eventLoop) = (bind((self, work)), eventLoop)
+        hook.ask(questions) { answers in
+            eventLoop.execute {
+                let (loop, work) = bound.value
+                work.answers = answers
+                loop.turns.add(.commands(work))
+            }
+        }
     }
 
     /// Does some of them, for a slice; the others have to wait for another turn.
@@ -108,44 +126,50 @@ extension ServerLoop {
 
     private func step(_ work: SessionCommands) {
         let id = work.session
-        if id.isOfPolls, let session = pollSessions[id], session.subject == work.subject {
-            work.next { perform($0, session, id, reply: $1) }
+        if id.isOfPolls, let session = pollSessions[id], session.principal == work.identity?.principal {
+            work.next { perform($0, work.identity, session, id, work.answers, reply: $1) }
         } else if !id.isOfPolls, Int(id.place) < connections.count, let connection = connections[Int(id.place)], connection.isOpen,
-            let place = connection.place(of: id), connection.token(of: place)?.identity.subject == work.subject
+            let place = connection.place(of: id), connection.token(of: place)?.identity.principal == work.identity?.principal
         {
-            work.next { perform($0, place, connection, reply: $1) }
+            work.next { perform($0, work.identity, place, connection, work.answers, reply: $1) }
         } else {
             work.sessionIsGone()
         }
     }
 
-    private func perform(
-        _ command: SessionCommands.Command, _ place: SessionPlace, _ connection: Connection, reply: @escaping ([UInt8]) -> Void
+    /// - Parameter answers: of the hook.
+    func perform(
+        _ command: SessionCommands.Command, _ identity: Identity?, _ place: SessionPlace, _ connection: Connection,
+        _ answers: Hook.Answers, reply: @escaping ([UInt8]) -> Void
     ) {
         do throws(WebSocketCommand.Refusal) {
+            let command = try command.get()
+            try permit(command, identity, owner: connection.token(of: place)?.identity, answers)
             var actions: [CommandSession.Action] = []
             let limits = server.configuration.subscribe
             let answer: [UInt8]?
             switch place {
             case .webSocket(let session):
-                answer = try session.adapter.perform(try command.get(), hub, knownHead: server.log.head, limits, &actions)
+                answer = try session.adapter.perform(command, hub, knownHead: server.log.head, limits, &actions)
             case .eventStream(let session, _):
-                answer = try session.commands.perform(try command.get(), hub, knownHead: server.log.head, limits, &actions)
+                answer = try session.commands.perform(command, hub, knownHead: server.log.head, limits, &actions)
             }
             if let answer { reply(answer) }
             for action in actions { connection.perform(action, on: place) { _, object in reply(object) } }
         } catch {
-            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message))
+            reply(error.reply)
         }
     }
 
     // MARK: polls
 
     private func perform(
-        _ command: SessionCommands.Command, _ session: PollSession, _ id: SessionID, reply: @escaping ([UInt8]) -> Void
+        _ command: SessionCommands.Command, _ identity: Identity?, _ session: PollSession, _ id: SessionID,
+        _ answers: Hook.Answers, reply: @escaping ([UInt8]) -> Void
     ) {
         do throws(WebSocketCommand.Refusal) {
             let command = try command.get()
+            try permit(command, identity, owner: identity, answers)
             switch command.action {
             case .subscribe(let patterns, let start, _):
                 let limits = server.configuration.subscribe
@@ -176,14 +200,14 @@ extension ServerLoop {
                 for action in actions { perform(action, reply: reply) }
             }
         } catch {
-            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message))
+            reply(error.reply)
         }
     }
 
     /// A poll has come: its session is known at home from now on, for some time after it.
     func park(_ id: SessionID, _ wanted: SubscribeRequest, _ handle: RequestHandle) {
         let session = PollSession(
-            user: wanted.user, subject: handle.identity?.subject, loop: server.firstLoop + number, connection: handle.connection.index,
+            user: wanted.user, principal: handle.identity?.principal, loop: server.firstLoop + number, connection: handle.connection.index,
             stream: handle.stream,
             expiresTick: 0
         )
@@ -197,7 +221,7 @@ extension ServerLoop {
     /// The same, of one that is at home here and was parked on that connection before.
     func keep(_ id: SessionID, _ poll: ParkedPoll, _ connection: Connection) {
         let session = PollSession(
-            user: nil, subject: poll.token?.identity.subject, loop: server.firstLoop + number, connection: connection.index, stream: 0,
+            user: nil, principal: poll.token?.identity.principal, loop: server.firstLoop + number, connection: connection.index, stream: 0,
             expiresTick: 0
         )
         keep(session, id, poll.waitSeconds + Self.pollSessionSeconds)
@@ -205,7 +229,9 @@ extension ServerLoop {
 
     func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
         let known = pollSessions[id]
-        guard known != nil || pollSessions.count < Self.pollSessionsMax, known == nil || known?.subject == session.subject else { return }
+        guard known != nil || pollSessions.count < Self.pollSessionsMax, known == nil || known?.principal == session.principal else {
+            return
+        }
         pollSessions[id] = session
         pollSessions[id]?.expiresTick = tick + ticks(seconds: seconds)
     }
@@ -257,7 +283,7 @@ extension Connection {
     func place(of id: SessionID) -> SessionPlace? {
         switch state {
         case .webSocket(let session) where session.id == id && !session.isClosed: return .webSocket(session)
-        case .eventStream(let session) where session.id == id: return .eventStream(session, stream: 0)
+        case .eventStream(let session) where session.id == id && !closesWhenDrained: return .eventStream(session, stream: 0)
         case .http2(let exchange):
             for (number, stream) in exchange.streams {
                 if let session = stream.webSocket, session.id == id, !session.isClosed { return .webSocket(session) }
@@ -303,7 +329,7 @@ extension Connection {
             if let owner = loop.unreadOwners[id], loop.hub.isCurrent(owner) { noteUnread(place, owner) }
             loop.detach(id)
         case .pace(let id, let rate): pace(id, rate)
-        case .refresh(let id, let text): reply(self, refresh(place, id, text))
+        case .refresh(let id, let text): refresh(place, id, text, reply: reply)
         case .acknowledge, .publish, .path: loop.perform(action) { [self] object in reply(self, object) }
         }
     }
@@ -346,6 +372,11 @@ extension Connection {
         let (session, _) = session(place)
         loop.unreadSessions[first]?.patterns = session.subscribers.flatMap { loop.hub.patterns(of: $0) }.filter { !$0.isReserved }
         loop.unreadDirty.insert(first)
+    }
+
+    /// All that a session is subscribed to, but for what it did not ask for.
+    func patterns(of place: SessionPlace) -> [ChannelPattern] {
+        session(place).0.subscribers.flatMap { loop.hub.patterns(of: $0) }.filter { !$0.isReserved }
     }
 
     func hasRoom(for place: SessionPlace) -> Bool { hasRoom(stream: session(place).stream) }

@@ -46,6 +46,15 @@ extension ServerLoop {
         }
         let handshake = transport == .webSocket ? try webSocketHandshake(request, body, upgrade, handle) : nil
         try check(wanted.user, handle)
+        try whenPermitted(wanted, transport, handle) { loop throws(Problem) in
+            try loop.admit(wanted, transport, handshake, handle)
+        }
+    }
+
+    /// Who asks may have it.
+    private func admit(
+        _ wanted: SubscribeRequest, _ transport: Transport, _ handshake: WebSocketHandshake.Request?, _ handle: RequestHandle
+    ) throws(Problem) {
         var paced = wanted
         for index in paced.subscriptions.indices {
             paced.subscriptions[index].rate = rate(paced.subscriptions[index].rate, paced.subscriptions[index].patterns)
@@ -74,6 +83,8 @@ extension ServerLoop {
         _ wanted: SubscribeRequest, _ transport: Transport, _ handshake: WebSocketHandshake.Request?, unread: Int?,
         _ handle: RequestHandle
     ) {
+        // What was taken back meanwhile has ended what was open, and this was not yet.
+        if let identity = handle.identity, isTakenBack(identity) { return answer(handle, .tokenTakenBack) }
         switch transport {
         case .webSocket: openWebSocket(handshake!, wanted, unread, handle)
         case .eventStream: openEventStream(wanted, unread, handle)
@@ -187,7 +198,7 @@ extension ServerLoop {
         )
         guard let session else { return leave(ids) }
         adapter.shape.append(control: hello(id, connection, wanted, positions, unread), event: "hello", to: &out)
-        session.token = handle.identity.map { SessionToken(identity: $0) }
+        session.token = handle.identity.map { SessionToken($0) }
         begin(ids, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
         connection.look(at: connection.lookAtToken(.webSocket(session)))
         if wanted.isProbing { probe(.webSocket(session), connection) }
@@ -257,7 +268,7 @@ extension ServerLoop {
             retryMilliseconds: Self.retryMilliseconds, to: &out
         )
         if wanted.paddingBytes > 0 { shape.appendHeartbeat(paddingBytes: wanted.paddingBytes, to: &out) }
-        session.token = handle.identity.map { SessionToken(identity: $0) }
+        session.token = handle.identity.map { SessionToken($0) }
         begin(ids, connection, stream: handle.stream, shape: shape, out, wanted, unread)
         connection.look(at: connection.lookAtToken(.eventStream(session, stream: handle.stream)))
         if wanted.isProbing { probe(.eventStream(session, stream: handle.stream), connection) }
@@ -344,7 +355,7 @@ extension ServerLoop {
             case .new: newSession(nil)
             case .known(let id): id.isOfPolls ? id : newSession(nil)
             }
-        let token = handle.identity.map { SessionToken(identity: $0) }
+        let token = handle.identity.map { SessionToken($0) }
         let hasRate = wanted.subscriptions.contains { $0.rate != nil }
         let isTokenNear = token.map { isNear($0, waitSeconds: wanted.waitSeconds) } ?? false
         let isReading = wanted.user != nil || hasRate || wanted.isList || isTokenNear
@@ -359,7 +370,7 @@ extension ServerLoop {
         switch connection.state {
         case .http1(let exchange):
             exchange.poll = parked
-            if !isReading { expectAgain(parked, exchange, connection) }
+            if !isReading, !handle.isOneUse, server.hook == nil { expectAgain(parked, exchange, connection) }
             exchange.keepPollHead()
         case .http2(let exchange):
             exchange.streams[handle.stream]?.poll = parked
@@ -392,7 +403,9 @@ extension ServerLoop {
             poll.session.map({ $0.loop == server.firstLoop + number }) ?? true,
             poll.room.bytes != LongPollAnswer.roomOfFirst.bytes
         else { return }
-        exchange.repeated = RepeatedPoll(poll, sessionText: connection.sessionText(poll.session))
+        exchange.repeated = RepeatedPoll(
+            poll, sessionText: connection.sessionText(poll.session), accessGeneration: server.accessGeneration
+        )
     }
 
     /// Answers a poll as soon as there is something, else lets it wait.

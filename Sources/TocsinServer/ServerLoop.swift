@@ -333,6 +333,7 @@ package final class ServerLoop: LogFollower {
         self.framed = sink.finish()
         if !unreadSessions.isEmpty { noteExpiry(batch.notifications) }
         finishFanOut()
+        if server.configuration.identity.isClosed { takeBack(batch.notifications) }
         if !readsAhead.isEmpty { resumeReads() }
     }
 

@@ -3,6 +3,7 @@ package import Logging
 import NIOCore
 import Synchronization
 import TLSEngine
+import Transports
 
 /// What all loops of a server share. Nothing in it changes often.
 package final class ServerState: Sendable {
@@ -29,18 +30,40 @@ package final class ServerState: Sendable {
     private let connectionsMax: Atomic<Int>
     private let loopsBox = Mutex<[LoopReference]>([])
 
-    /// Checks tokens; nil: none are wanted.
-    let tokens: TokenVerifier?
+    /// Says who somebody is and what they may do; nil: everybody may do everything.
+    var gate: Gate? { gateBox.withLock { $0 } }
+
+    let gateBox: Mutex<Gate?>
+    /// One for all loops: a ticket may be used at another than the one that gave it out.
+    let tickets = Mutex(TicketTable())
+    let revocationsBox = Mutex(Revocations())
+    let generation = Atomic<Int>(0)
+    let refusals = Mutex(RefusalLog())
+    let outgoing: OutgoingHTTP
+    /// Where keys of tokens are fetched from; nil: from no URL.
+    let keySource: KeySource?
+    /// Asked about what somebody wants to do; nil: nobody is.
+    let hook: Hook?
+
+    /// Whether pages of another origin may send a cookie along: only of one that is configured by its name.
+    func takesCookies(of origin: String) -> Bool {
+        configuration.identity.cookie != nil && origin != "*" && configuration.allowedOrigins.contains(origin)
+    }
+
     /// The other processes of this server; nil: this is the only one.
     let neighbours: Neighbours?
 
     init(
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], tokens: TokenVerifier? = nil, neighbours: Neighbours? = nil
+        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil
     ) {
         self.neighbours = neighbours
         self.worker = worker
-        self.tokens = tokens
+        gateBox = Mutex(gate)
+        let outgoing = OutgoingHTTP(authorityFile: configuration.identity.authorityFile)
+        self.outgoing = outgoing
+        keySource = configuration.identity.keysURL.map { KeySource($0, configuration.identity, http: outgoing, logger: logger) }
+        hook = configuration.identity.hook.map { Hook($0, http: outgoing, logger: logger) }
         self.configuration = configuration
         self.log = log
         self.logger = logger

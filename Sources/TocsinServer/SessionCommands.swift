@@ -1,3 +1,4 @@
+import Identity
 import Transports
 
 /// The commands of one request, at the loop of their session: done one after the other, at turns; some replies come later than others.
@@ -5,8 +6,10 @@ final class SessionCommands {
     typealias Command = Result<WebSocketCommand, WebSocketCommand.Refusal>
 
     let session: SessionID
-    /// Of the request's token; a session obeys its own user only.
-    let subject: String?
+    /// Who says them; a session obeys its own user only.
+    let identity: Identity?
+    /// Of the hook, to all that the commands ask of it.
+    var answers: Hook.Answers = [:]
     private let commands: [Command]
     private var isAtWork = false
     /// What they have cost the loop.
@@ -18,18 +21,21 @@ final class SessionCommands {
 
     /// - Parameter completion: gets the replies in order, nil if there is no such session; and what they have cost, in microseconds.
     init(
-        _ commands: [Command], of session: SessionID, subject: String?,
+        _ commands: [Command], of session: SessionID, identity: Identity?,
         completion: @escaping @Sendable (_ replies: [[UInt8]]?, _ microseconds: UInt32) -> Void
     ) {
         self.commands = commands
         self.session = session
-        self.subject = subject
+        self.identity = identity
         self.completion = completion
         replies = Array(repeating: nil, count: commands.count)
         missing = commands.count
     }
 
     var isDone: Bool { done == commands.count }
+
+    /// Those that are commands at all.
+    var good: [WebSocketCommand] { commands.compactMap { try? $0.get() } }
 
     /// Has the next one done, if there is one.
     func next(_ perform: (Command, _ reply: @escaping ([UInt8]) -> Void) -> Void) {

@@ -82,6 +82,12 @@ enum SystemCall {
         return nil
     }
 
+    /// Whether everybody on this host may read a file; true if that cannot be told.
+    static func isReadableByAll(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) != 0 || status.st_mode & S_IROTH != 0
+    }
+
     /// Of the calling thread (on Linux a priority is a thread's): others of this process go before it.
     static func lowerPriority() {
         _ = Glibc.setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0) + 5)

@@ -26,6 +26,9 @@ final class WebSocketSession {
     var budgetTick: UInt32
     /// Frames that the stream has not taken yet: its window is shut. (A connection has the channel for that.)
     var waiting: [UInt8] = []
+    /// Commands in their order, the first of which the hook is being asked about.
+    var undecided: [WebSocketCommand] = []
+    static let undecidedMax = 100
     /// Nothing is sent any more.
     var isClosed = false
     /// Nothing is read any more either.
@@ -103,17 +106,57 @@ extension Connection {
         session.receivedTick = loop.tick
         session.refill(tick: loop.tick, perSecond: configuration.controlFramesPerSecond, max: configuration.controlFramesBurst)
         var out: [UInt8] = []
+        var waits = !session.undecided.isEmpty
         let actions = session.adapter.receive(
             bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: configuration.subscribe,
-            controlBudget: &session.controlBudget, out: &out
+            controlBudget: &session.controlBudget,
+            permit: { command throws(WebSocketCommand.Refusal) in
+                // Whatever follows one that waits for the hook, waits behind it.
+                if waits { return false }
+                let isDecided = try loop.permit(command, of: session)
+                waits = !isDecided
+                return isDecided
+            }, out: &out
         )
         send(session, out)
         for action in actions {
             switch action {
             case .command(let action):
                 perform(action, on: .webSocket(session)) { connection, object in connection.reply(session, object) }
+            case .undecided(let command): hold(session, command)
             case .pong(let payload): notePong(session, payload)
             case .close(let awaitsPeer): close(session, awaitsPeer: awaitsPeer)
+            }
+        }
+    }
+
+    // MARK: commands that the hook decides
+
+    private func hold(_ session: WebSocketSession, _ command: WebSocketCommand) {
+        guard session.undecided.count < WebSocketSession.undecidedMax else {
+            return reply(
+                session,
+                WebSocketReply.refused(
+                    command.id, code: "unavailable", message: "too many commands wait for a decision", rule: Problem.hookRule)
+            )
+        }
+        session.undecided.append(command)
+        if session.undecided.count == 1 { decideNext(session) }
+    }
+
+    private func decideNext(_ session: WebSocketSession) {
+        guard let hook = loop.server.hook, let command = session.undecided.first else { return }
+        let (bound, eventLoop) = (loop.bind((self, session)), loop.eventLoop)
+        hook.ask(loop.hookQuestions(of: command, session.token?.identity)) { answers in
+            eventLoop.execute {
+                let (connection, session) = bound.value
+                guard connection.isOpen, !session.isClosed, !session.undecided.isEmpty else { return }
+                let command = session.undecided.removeFirst()
+                let place = SessionPlace.webSocket(session)
+                connection.loop.perform(.success(command), session.token?.identity, place, connection, answers) { object in
+                    connection.reply(session, object)
+                }
+                connection.decideNext(session)
             }
         }
     }
@@ -251,5 +294,20 @@ extension Connection {
             return loop.tick + interval
         }
         return quietSince + interval
+    }
+}
+
+extension ServerLoop {
+    /// - Returns: false if the hook has to be asked first.
+    fileprivate func permit(_ command: WebSocketCommand, of session: WebSocketSession) throws(WebSocketCommand.Refusal) -> Bool {
+        let identity = session.token?.identity
+        var answers: Hook.Answers = [:]
+        let questions = hookQuestions(of: command, identity)
+        if let hook = server.hook, !questions.isEmpty {
+            guard let known = hook.known(questions) else { return false }
+            answers = known
+        }
+        try permit(command, identity, owner: identity, answers)
+        return true
     }
 }

@@ -42,6 +42,14 @@ package enum ControlObject {
         Array(#"{"type":"going-away","retry_after_ms":\#(retryAfterMilliseconds)}"#.utf8)
     }
 
+    /// The token that a stream has now does not cover these channels of it: its client comes back at once, without them.
+    package static func noLongerGranted(_ patterns: [ChannelPattern], retryAfterMilliseconds: Int) -> [UInt8] {
+        let list = patterns.map { "\"\($0)\"" }.joined(separator: ",")
+        return Array(
+            #"{"type":"going-away","retry_after_ms":\#(retryAfterMilliseconds),"reason":"not-granted","channels":[\#(list)]}"#.utf8
+        )
+    }
+
     package static func tokenExpiring(milliseconds: Int) -> [UInt8] {
         Array(#"{"type":"token-expiring","in_ms":\#(milliseconds)}"#.utf8)
     }

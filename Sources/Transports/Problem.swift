@@ -13,6 +13,8 @@ package struct Problem: Error, Hashable, Sendable {
     package var configurationKey: String?
     /// The part of the request's JSON that it is about, a URI fragment (RFC 6901 section 6).
     package var pointer: String?
+    /// What stands in the log in place of `detail`: what the client is not told.
+    package var reason: String?
     /// Goes into `Retry-After`.
     package var retryAfterSeconds: Int?
     /// Goes into `Allow`, with 405.

@@ -39,6 +39,13 @@ package struct QueryItems {
     /// The first of that name.
     package subscript(name: String) -> String? { pairs.first { $0.name == name }?.value }
 
+    /// Takes out all of that name.
+    package mutating func take(_ name: String) -> [String] {
+        let taken = all(name)
+        if !taken.isEmpty { pairs.removeAll { $0.name == name } }
+        return taken
+    }
+
     package func all(_ name: String) -> [String] { pairs.filter { $0.name == name }.map(\.value) }
 
     /// - Returns: nil for a broken escape or what is not UTF-8 then.

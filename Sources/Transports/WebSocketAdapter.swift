@@ -11,11 +11,16 @@ package import WebSocketCodec
 package struct WebSocketAdapter {
     package enum Action {
         case command(CommandSession.Action)
+        /// One that is not decided yet.
+        case undecided(WebSocketCommand)
         /// The answer to a ping, with what that carried.
         case pong([UInt8])
         /// The connection is to be closed once `out` has been sent; if the peer's close is awaited, after that, or a moment later.
         case close(awaitsPeer: Bool)
     }
+
+    /// Whether a command is done now; false: it is handed back, and comes again through `perform`.
+    package typealias Permit = (WebSocketCommand) throws(WebSocketCommand.Refusal) -> Bool
 
     package private(set) var commands: CommandSession
     /// In which form it gets its messages, and replies.
@@ -64,9 +69,10 @@ package struct WebSocketAdapter {
     /// - Parameters:
     ///   - input: unmasked in place.
     ///   - controlBudget: how many control frames may come; counts down.
+    ///   - permit: throws the refusal of a command that the client may not give.
     package mutating func receive(
         _ input: UnsafeMutableRawBufferPointer, hub: Hub, knownHead: UInt64, limits: SubscribeLimits, controlBudget: inout Int,
-        out: inout [UInt8]
+        permit: Permit, out: inout [UInt8]
     ) -> [Action] {
         var actions: [Action] = []
         var consumed = 0
@@ -88,7 +94,7 @@ package struct WebSocketAdapter {
                     close(.policyViolation, "too many control frames", &out)
                     continue
                 }
-                handle(event, hub, knownHead, limits, &actions, &out)
+                handle(event, hub, knownHead, limits, permit, &actions, &out)
             } catch {
                 // There is nothing more to be read of it (section 7.1.7).
                 close(error.closeCode, error.reason, &out)
@@ -111,8 +117,8 @@ package struct WebSocketAdapter {
     }
 
     private mutating func handle(
-        _ event: WebSocketEvent, _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action],
-        _ out: inout [UInt8]
+        _ event: WebSocketEvent, _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ permit: Permit,
+        _ actions: inout [Action], _ out: inout [UInt8]
     ) {
         switch event {
         case .text(let text) where isEcho:
@@ -121,14 +127,14 @@ package struct WebSocketAdapter {
             shape.append(message: bytes, .binary, compression, to: &out)
         case .text(let text):
             guard !shape.isBinary else { return close(.unsupportedData, "tocsin.v1.cbor is binary", &out) }
-            handle(command: text, hub, knownHead, limits, &actions, &out)
+            handle(command: text, hub, knownHead, limits, permit, &actions, &out)
         case .binary(let bytes):
             guard shape.isBinary else { return close(.unsupportedData, "tocsin.v1 is text", &out) }
             do throws(CBORFault) {
                 let text = try bytes.withUnsafeBufferPointer { bytes throws(CBORFault) in
                     try CBORDecoder.json(UnsafeRawBufferPointer(bytes), limits: CBORLimits(outputBytesMax: 2 * messageBytesMax))
                 }
-                handle(command: text, hub, knownHead, limits, &actions, &out)
+                handle(command: text, hub, knownHead, limits, permit, &actions, &out)
             } catch {
                 close(.invalidPayload, "not CBOR: \(error.description)", &out)
             }
@@ -143,15 +149,17 @@ package struct WebSocketAdapter {
     }
 
     private mutating func handle(
-        command text: [UInt8], _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action], _ out: inout [UInt8]
+        command text: [UInt8], _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ permit: Permit, _ actions: inout [Action],
+        _ out: inout [UInt8]
     ) {
         do throws(WebSocketCommand.Refusal) {
             guard let command = try WebSocketCommand.read(text) else { return close(.invalidPayload, "not JSON", &out) }
+            guard try permit(command) else { return actions.append(.undecided(command)) }
             var done: [CommandSession.Action] = []
             if let answer = try commands.perform(command, hub, knownHead: knownHead, limits, &done) { reply(answer, &out) }
             actions += done.map { .command($0) }
         } catch {
-            reply(WebSocketReply.refused(error.id, code: error.code, message: error.message), &out)
+            reply(error.reply, &out)
         }
     }
 }

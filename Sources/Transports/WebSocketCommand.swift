@@ -20,11 +20,20 @@ package struct WebSocketCommand: Sendable {
         package var id: CommandID?
         package var code: String
         package var message: String
+        /// What decided it, and where that is configured.
+        package var rule: String?
+        package var configurationKey: String?
 
-        package init(id: CommandID?, code: String, message: String) {
+        package init(id: CommandID?, code: String, message: String, rule: String? = nil, configurationKey: String? = nil) {
             self.id = id
             self.code = code
             self.message = message
+            self.rule = rule
+            self.configurationKey = configurationKey
+        }
+
+        package var reply: [UInt8] {
+            WebSocketReply.refused(id, code: code, message: message, rule: rule, configurationKey: configurationKey)
         }
     }
 
@@ -143,12 +152,19 @@ package enum WebSocketReply {
         begin(id) + Array(",\"expires_in_ms\":\(expiresInMilliseconds)}".utf8)
     }
 
-    package static func refused(_ id: CommandID?, code: String, message: String) -> [UInt8] {
+    package static func refused(
+        _ id: CommandID?, code: String, message: String, rule: String? = nil, configurationKey: String? = nil
+    ) -> [UInt8] {
         var out = begin(id)
         out.append(contentsOf: #","error":{"code":"#.utf8)
         JSONText.appendString(code, into: &out)
         out.append(contentsOf: #","message":"#.utf8)
         JSONText.appendString(message, into: &out)
+        for (name, value) in [("rule", rule), ("configuration_key", configurationKey)] {
+            guard let value else { continue }
+            out.append(contentsOf: ",\"\(name)\":".utf8)
+            JSONText.appendString(value, into: &out)
+        }
         out.append(contentsOf: "}}".utf8)
         return out
     }

@@ -67,14 +67,13 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "Seconds after which a dashboard's value without a successor is marked stale.")
     var maxAge: Int?
 
-    @Option(help: "A file with the keys of the tokens that every request needs: a JWK set, or a secret for HS256.")
-    var tokenKey: String?
-
     @Option(help: "Seconds given to clients to leave when the server goes down.")
     var drain = 5
 
     @Flag(inversion: .prefixedNo, help: "Compress messages for WebSockets that offer permessage-deflate.")
     var compression = true
+
+    @OptionGroup(title: "Who may do what") var access: AccessOptions
 
     @OptionGroup(title: "Deadlines") var deadlines: DeadlineOptions
 
@@ -95,7 +94,7 @@ struct ServeOptions: ParsableArguments {
         }
     }
 
-    func makeConfiguration(coreCount: Int) -> ServerConfiguration {
+    func makeConfiguration(coreCount: Int) throws -> ServerConfiguration {
         var configuration = ServerConfiguration()
         configuration.host = host
         configuration.port = port
@@ -125,7 +124,7 @@ struct ServeOptions: ParsableArguments {
         for name in configuration.log.feeds.named.keys { keep(&configuration.log.feeds.named[name]!) }
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
-        configuration.tokenKeyFile = tokenKey
+        configuration.identity = try access.configuration()
         configuration.drainSeconds = drain
         configuration.compresses = compression
         deadlines.apply(to: &configuration)

@@ -6,7 +6,7 @@ import ServiceLifecycle
 import TocsinServer
 import UnixSignals
 
-/// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads the certificates again.
+/// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads certificates and keys again.
 struct ServerRun {
     let options: ServeOptions
     let processes: Int
@@ -35,16 +35,16 @@ struct ServerRun {
         self.logger = logger
     }
 
-    private var configuration: ServerConfiguration {
+    private func makeConfiguration() throws -> ServerConfiguration {
         let cores = ProcessInfo.processInfo.activeProcessorCount
-        var configuration = options.makeConfiguration(coreCount: max(1, cores / processes))
+        var configuration = try options.makeConfiguration(coreCount: max(1, cores / processes))
         configuration.processes = processes
         configuration.isConformanceDoorOpen = isConformanceDoorOpen
         return configuration
     }
 
     func run() async throws {
-        let configuration = configuration
+        let configuration = try makeConfiguration()
         let server: Server
         do {
             server = try await Server.start(configuration, logger: logger, version: Tocsin.version, pages: pages)
@@ -57,7 +57,7 @@ struct ServerRun {
 
     /// The main process of several.
     func runProcesses(arguments: [String]) async throws {
-        let configuration = configuration
+        let configuration = try makeConfiguration()
         let server: ProcessServer
         do {
             server = try await ProcessServer.start(configuration, arguments: arguments, logger: logger)
@@ -72,7 +72,8 @@ struct ServerRun {
     func runWorker(_ number: Int) async throws {
         var logger = logger
         logger[metadataKey: "process"] = "\(number)"
-        let (server, directions) = try await Server.startWorker(configuration, logger: logger, version: Tocsin.version, pages: pages)
+        let (server, directions) = try await Server.startWorker(
+            try makeConfiguration(), logger: logger, version: Tocsin.version, pages: pages)
         try await serve(WorkerService(server: server, directions: directions, logger: logger), signals: [.sigterm])
     }
 
@@ -99,8 +100,10 @@ struct ServerRun {
                 "durability": "\(configuration.durability.rawValue)", "version": "\(Tocsin.version)",
             ]
         )
-        if configuration.tokenKeyFile != nil {
-            logger.info("every request needs a token")
+        if configuration.identity.isClosed {
+            logger.info(
+                configuration.identity.access.hasPublic ? "feeds that are not public need a token" : "every request needs a token"
+            )
         } else if configuration.host != "127.0.0.1" && configuration.host != "::1" && configuration.host != "localhost" {
             logger.warning("anyone who can reach this address may publish and subscribe")
         } else {
@@ -118,7 +121,7 @@ private struct ServerService: Service {
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask {
-                    for await _ in await UnixSignalsSequence(trapping: .sighup) { reload() }
+                    for await _ in await UnixSignalsSequence(trapping: .sighup) { await reload() }
                 }
                 if let beside {
                     group.addTask {
@@ -139,16 +142,21 @@ private struct ServerService: Service {
         logger.info("stopped")
     }
 
-    private func reload() { server.reload(logger) }
+    private func reload() async { await server.reload(logger) }
 }
 
 extension Server {
-    fileprivate func reload(_ logger: Logger) {
+    fileprivate func reload(_ logger: Logger) async {
         do {
             try reloadCertificates()
             logger.info("certificates read again")
         } catch {
             logger.error("the new certificates are not good, the old ones stay", metadata: ["error": "\(error)"])
+        }
+        do {
+            if try await reloadKeys() { logger.info("keys read again") }
+        } catch {
+            logger.error("the new keys are not good, the old ones stay", metadata: ["error": "\(error)"])
         }
     }
 }
@@ -179,7 +187,7 @@ private struct WorkerService: Service {
             for await direction in directions {
                 switch direction {
                 case .ticketKeys(let keys): server.setTicketKeys(keys)
-                case .reload: server.reload(logger)
+                case .reload: await server.reload(logger)
                 case .drain: return
                 case .mainProcessEnded:
                     logger.error("the main process has ended")

@@ -12,7 +12,8 @@ struct Tocsin: AsyncParsableCommand {
             """,
         version: version,
         subcommands: [
-            Serve.self, Publish.self, Subscribe.self, Replay.self, LogCommand.self, Token.self, Bench.self, Compare.self, Demo.self,
+            Serve.self, Publish.self, Subscribe.self, Replay.self, LogCommand.self, Token.self, Key.self, Explain.self, Bench.self,
+            Compare.self, Demo.self,
             Version.self,
         ]
     )

@@ -226,7 +226,7 @@ const base64 = value => Buffer.from(value).toString("base64url")
 
 function token(secret, subject, seconds) {
     const text = base64(JSON.stringify({ alg: "HS256", typ: "JWT" })) + "." + base64(JSON.stringify({
-        sub: subject, exp: Math.floor(Date.now() / 1000) + seconds, jti: randomBytes(8).toString("hex"),
+        sub: subject, exp: Math.floor(Date.now() / 1000) + seconds, jti: randomBytes(8).toString("hex"), publish: [">"],
     }))
     return text + "." + createHmac("sha256", secret).update(text).digest("base64url")
 }

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import JWTKit
+import NotificationCore
 import Testing
 
 @testable import Identity
@@ -28,7 +29,7 @@ private func signed(_ header: String, _ payload: String) async throws -> String 
     func accepted() async throws {
         let verifier = try await TokenVerifier(keyFile: secret)
         let identity = try verifier.identity(of: try await signed(header, good), nowMilliseconds: now)
-        #expect(identity == Identity(subject: "anna", expiresMilliseconds: 1_800_000_100_000))
+        #expect(identity == Identity(.user("anna"), expiresMilliseconds: 1_800_000_100_000))
         let made = try await TokenMaker(secret: secret).token(subject: "anna", expiresSeconds: 1_800_000_100)
         #expect(try verifier.identity(of: made, nowMilliseconds: now) == identity)
     }
@@ -57,6 +58,15 @@ private func signed(_ header: String, _ payload: String) async throws -> String 
             (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":-1}"#), (#"{"alg":"HS256"}"#, #"{"sub":7,"exp":1800000100}"#),
             (#"{"alg":"HS256"}"#, #"{"sub":"a","sub":"b","exp":1800000100}"#), (#"{"alg":"HS256"}"#, #"["a"]"#),
             (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"nbf":"x"}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"iat":"x"}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"jti":7}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"aud":"tocsin"}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"subscribe":"a.b"}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"subscribe":["a.b",7]}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"publish":["a..b"]}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"publish":["a-{sub}"]}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"publish":["{sub}.>.b"]}"#),
+            (#"{"alg":"HS256"}"#, #"{"sub":"a","exp":1800000100,"presence":null}"#),
         ])
     func refused(_ header: String, _ payload: String) async throws {
         let verifier = try await TokenVerifier(keyFile: secret)
@@ -116,7 +126,64 @@ private func signed(_ header: String, _ payload: String) async throws -> String 
         #expect(throws: TokenFault.self) { try verifier.identity(of: token, nowMilliseconds: now) }
     }
 
-    @Test("a file that has no usable keys is refused", arguments: ["short", "{}", #"{"keys":[]}"#, #"{"keys":[{"kty":"EC"}]}"#, "{"])
+    @Test(
+        "a token is for those whom it names, and from those who may make it",
+        arguments: [
+            (#""aud":"here""#, false, true), (#""aud":["there","here"]"#, false, true), (#""aud":"there""#, false, false),
+            (#""aud":[]"#, false, false), (#""aud":["here",7]"#, false, false), (#""x":1"#, false, false), (#""aud":"Here""#, false, false),
+            (#""aud":"here","iss":"us""#, true, true), (#""aud":"here","iss":"them""#, true, false), (#""aud":"here""#, true, false),
+            (#""aud":"here","iss":["us"]"#, true, false),
+        ])
+    func parties(_ members: String, _ wantsIssuer: Bool, _ isGood: Bool) async throws {
+        let verifier = try await TokenVerifier(keyFile: secret, issuers: wantsIssuer ? ["us"] : [], audiences: ["here", "also"])
+        let token = try await signed(header, #"{"sub":"anna","exp":1800000100,\#(members)}"#)
+        #expect(((try? verifier.identity(of: token, nowMilliseconds: now)) != nil) == isGood)
+    }
+
+    @Test("claims are grants, and {sub} stands for the user")
+    func claims() async throws {
+        let verifier = try await TokenVerifier(keyFile: secret)
+        let token = try await signed(
+            header, #"{"sub":"anna","exp":1800000100,"iat":1799999999,"jti":"t1","subscribe":["users.{sub}.>","scores.*"],"publish":[]}"#
+        )
+        let identity = try verifier.identity(of: token, nowMilliseconds: now)
+        #expect(identity.grants.subscribe?.map(\.string) == ["users.anna.>", "scores.*"])
+        #expect(identity.grants.publish == [])
+        #expect(identity.grants.presence == nil)
+        #expect(identity.tokenID == "t1")
+        #expect(identity.issuedMilliseconds == 1_799_999_999_000)
+        for name in ["a.b", "*", ">", "a b", "é", "{sub}", String(repeating: "a", count: 256)] {
+            let other = try await signed(header, #"{"sub":"\#(name)","exp":1800000100,"subscribe":["{sub}","u.{sub}.>"]}"#)
+            #expect(try verifier.identity(of: other, nowMilliseconds: now).grants.subscribe == [])
+        }
+    }
+
+    @Test("a set may hold secrets, but not where others can read it")
+    func secretsOfSets() async throws {
+        let url = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
+        let set = Array(#"{"keys":[{"kty":"oct","kid":"one","alg":"HS256","k":"\#(url)"}]}"#.utf8)
+        let verifier = try await TokenVerifier(keyFile: set, maySign: true)
+        #expect(verifier.keyNames == [#"HS256 "one""#])
+        let token = try await signed(#"{"alg":"HS256","kid":"one"}"#, good)
+        #expect(try verifier.identity(of: token, nowMilliseconds: now).subject == "anna")
+        let nameless = try await signed(#"{"alg":"HS256"}"#, good)
+        #expect(throws: TokenFault.self) { try verifier.identity(of: nameless, nowMilliseconds: now) }
+        await #expect(throws: TokenKeyFault.self) { try await TokenVerifier(keyFile: set, maySign: false) }
+    }
+
+    @Test(
+        "a file that has no usable keys is refused",
+        arguments: [
+            "short", "{}", #"{"keys":[]}"#, #"{"keys":[{"kty":"EC"}]}"#, "{", #"{"keys":[7]}"#,
+            // The word for the algorithm does not fit the key.
+            #"{"keys":[{"kty":"oct","kid":"a","alg":"RS256","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#,
+            #"{"keys":[{"kty":"oct","kid":"a","alg":"HS512","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#,
+            #"{"keys":[{"kty":"oct","kid":"a","alg":"none","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#,
+            #"{"keys":[{"kty":"oct","kid":"","alg":"HS256","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#,
+            #"{"keys":[{"kty":"EC","crv":"P-384","kid":"a","alg":"ES256","x":"AA","y":"AA"}]}"#,
+            #"{"keys":[{"kty":"EC","crv":"P-256","kid":"a","alg":"ES256","x":"AA","y":"AA"}]}"#,
+            #"{"keys":[{"kty":"RSA","kid":"a","alg":"RS256","n":"AQAB","e":"AQAB"}]}"#,
+        ])
     func badFiles(_ text: String) async {
         await #expect(throws: (any Error).self) { try await TokenVerifier(keyFile: Array(text.utf8)) }
     }

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import h2.connection
@@ -160,6 +161,55 @@ class Server:
             assert answer.status_code == 201, answer.text
             info = client.get(f"{self.url}/v1/channels/alerts.alive").json()
             assert info["sequence"] >= answer.json()["sequence"]
+
+
+class Endpoint:
+    """Something on this host that the server asks over HTTP; `answer` gets method, path, fields and body, and says status, fields, body."""
+
+    def __init__(self, answer, context=None, port=0):
+        self.asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(handler):
+                self._serve(handler, answer)
+
+            do_POST = do_GET
+
+            def log_message(handler, *_):
+                pass
+
+        self.listener = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.listener.daemon_threads = True
+        if context:
+            self.listener.socket = context.wrap_socket(self.listener.socket, server_side=True)
+        self.port = self.listener.server_address[1]
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
+        self.thread = threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self.thread.start()
+
+    def _serve(self, handler, answer):
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        self.asked.append((handler.command, handler.path, dict(handler.headers), body))
+        status, fields, content = answer(*self.asked[-1])
+        with contextlib.suppress(OSError):
+            handler.send_response(status)
+            for name, value in {**fields, "Content-Length": str(len(content))}.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            handler.wfile.write(content)
+
+    def close(self):
+        self.listener.shutdown()
+        self.listener.server_close()
+        self.thread.join(5)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def http(version="1.1", **options):

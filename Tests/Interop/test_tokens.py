@@ -23,7 +23,7 @@ def token(subject="anna", seconds=3600, secret=SECRET, **claims):
     def part(data):
         return base64.urlsafe_b64encode(data).rstrip(b"=")
 
-    payload = {"sub": subject, "exp": int(time.time()) + seconds, **claims}
+    payload = {"sub": subject, "exp": int(time.time()) + seconds, "publish": [">"], **claims}
     text = part(json.dumps({"alg": "HS256", "typ": "JWT"}).encode()) + b"." + part(json.dumps(payload).encode())
     return (text + b"." + part(hmac.new(secret, text, hashlib.sha256).digest())).decode()
 
@@ -60,7 +60,9 @@ def post(server, headers, data=1, channel="plain.a"):
 def test_everything_needs_a_token(guarded):
     with http() as client:
         for method, path in [("GET", "/v1/subscribe?channel=a"), ("POST", "/v1/channels/a"), ("POST", "/v1/publish"), ("GET", "/v1/inbox"),
-                             ("POST", "/v1/acks"), ("GET", "/v1/channels/a"), ("POST", f"/v1/sessions/{'0' * 40}"), ("GET", "/v1/nothing")]:
+                             ("POST", "/v1/acks"), ("GET", "/v1/channels/a"), ("POST", f"/v1/sessions/{'0' * 40}"), ("GET", "/v1/nothing"),
+                             ("POST", "/v1/tickets"), ("POST", "/v1/admin/revocations"), ("GET", "/v1/channels/a/history"),
+                             ("GET", "/v1/channels/a/snapshot")]:
             answer = client.request(method, guarded.url + path, content=b"{}" if method == "POST" else None)
             assert_problem(answer, 401, "token-missing")
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -156,7 +158,8 @@ def test_a_poll_ends_with_its_token(guarded):
 
 def test_tokens_are_made_by_hand(guarded, key):
     made = subprocess.run(
-        [binary(), "token", "make", "--key", str(key), "--subject", "anna"], check=True, capture_output=True, text=True, timeout=30
+        [binary(), "token", "make", "--key", str(key), "--subject", "anna", "--publish", ">"], check=True, capture_output=True, text=True,
+        timeout=30
     ).stdout.strip()
     assert post(guarded, {"Authorization": f"Bearer {made}"}).status_code == 201
 

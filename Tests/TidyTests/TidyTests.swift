@@ -53,6 +53,7 @@ import Testing
         let below: [String: Set<String>] = [
             "JSONCodec": [], "WebSocketCodec": [], "EventStreamCodec": [], "HTTP1Codec": [], "HTTP2Session": ["CNghttp2"],
             "TLSEngine": ["COpenSSL"], "NotificationCore": ["JSONCodec"],
+            "Identity": ["NotificationCore", "JSONCodec"],
             "Transports": ["NotificationCore", "JSONCodec", "WebSocketCodec", "EventStreamCodec"],
             "LoadGenerator": ["CEpoll", "JSONCodec", "TLSEngine"],
         ]

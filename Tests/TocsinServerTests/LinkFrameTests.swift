@@ -1,3 +1,4 @@
+import Identity
 import JSONCodec
 import NotificationCore
 import NotificationStore
@@ -45,6 +46,8 @@ import Transports
             channel: ChannelName("a.b")!, data: Array("1".utf8), event: FieldText("e"), priority: .low, ttlSeconds: 9)
         publication.kind = .acknowledgement
         publication.staleSinceMilliseconds = -1
+        var servers = AppendRequest([Publication(channel: .revocations, data: Array("{}".utf8))])
+        servers.isServers = true
         var statistics = StoreStatistics()
         (statistics.commits, statistics.walBytes, statistics.cachedBytes) = (1, 1 << 40, 3)
         let refusals: [AppendRefusal] = [
@@ -71,6 +74,7 @@ import Transports
                 AppendRequest(
                     [publication, Publication(channel: ChannelName("x")!, data: [], change: .merge)],
                     idempotencyKey: FieldText("key"), fingerprint: .max)),
+            .append(number: 10, servers),
             .acknowledge(
                 number: 9,
                 LinkFrame.Acknowledge(
@@ -153,10 +157,22 @@ import Transports
     func neighbours() throws {
         let id = SessionID(random: (1, 2), loop: 5, place: 3)
         let place = ParkedPollPlace(loop: 5, connection: .max, stream: -1)
-        let session = PollSession(user: FieldText("u"), subject: nil, loop: 5, connection: .max, stream: -1, expiresTick: 0)
+        var grants = Grants()
+        grants.subscribe = [ChannelPattern("a.*")!, ChannelPattern(">")!]
+        grants.publish = []
+        var anna = Identity(.user("anna"), expiresMilliseconds: 1 << 40, grants: grants)
+        (anna.issuedMilliseconds, anna.tokenID) = (1 << 39, "é")
+        var backend = Identity(.key("backend"))
+        backend.isAdministrator = true
+        let session = PollSession(user: FieldText("u"), principal: nil, loop: 5, connection: .max, stream: -1, expiresTick: 0)
+        var ofAnna = session
+        ofAnna.principal = .user("anna")
         let messages: [NeighbourMessage] = [
-            .commands(id, subject: "s", body: Array("[]".utf8)), .park(id, session, seconds: 85), .endPoll(id, place), .metrics,
+            .commands(id, anna, body: Array("[]".utf8)), .commands(id, backend, body: []), .commands(id, nil, body: [1]),
+            .park(id, session, seconds: 85), .park(id, ofAnna, seconds: 0), .endPoll(id, place), .metrics,
+            .ticket(TicketID(random: (1 << 20, 2), process: 63)),
         ]
+        for identity in [anna, backend] { #expect(try Identity(identity.bytes) == identity) }
         for bytes in messages.map(\.bytes) {
             #expect(try NeighbourMessage(bytes).bytes == bytes)
             for cut in 0..<bytes.count { #expect(throws: LinkDamage.self) { try NeighbourMessage(Array(bytes[..<cut])) } }

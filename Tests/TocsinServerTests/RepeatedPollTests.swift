@@ -149,7 +149,7 @@ import Testing
             ParkedPoll(
                 subscribers: [], isList: false, session: nil, waitSeconds: 1, dueTick: 0, isImmediate: false, closes: false,
                 room: Hub.Room(notifications: 1, bytes: 1), token: nil
-            ), sessionText: []
+            ), sessionText: [], accessGeneration: 0
         )
         let bytes = Array("GET \(target) HTTP/1.1\r\nHost: after=000000000abc.7\r\n\r\n".utf8)
         #expect(bytes.withUnsafeBytes { repeated.remember($0, epoch: LogEpoch(random: 0xabc)) } == isFound)

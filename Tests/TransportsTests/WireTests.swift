@@ -180,7 +180,8 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
         var input = frames
         var controlBudget = 1000
         let actions = input.withUnsafeMutableBytes {
-            adapter.receive($0, hub: hub, knownHead: 0, limits: SubscribeLimits(), controlBudget: &controlBudget, out: &out)
+            adapter.receive(
+                $0, hub: hub, knownHead: 0, limits: SubscribeLimits(), controlBudget: &controlBudget, permit: { _ in true }, out: &out)
         }
         var decoder = WebSocketDecoder(role: .client, limits: WebSocketLimits(messageBytesMax: 1 << 20))
         var texts: [String] = []
