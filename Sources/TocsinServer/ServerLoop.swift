@@ -2,6 +2,7 @@ import HTTP2Session
 package import NIOCore
 package import NotificationCore
 import NotificationStore
+import TLSEngine
 import Transports
 
 /// One event loop of the server, and all that belongs to it: its follower of the log, its connections and their timers. Nothing here
@@ -29,6 +30,8 @@ package final class ServerLoop: LogFollower {
     /// Where an answer to a poll is put together.
     let answerMemory = UnsafeMutableRawBufferPointer.allocate(byteCount: 20 << 10, alignment: 16)
     var lastPollHead = PollHead()
+    /// Of all its TLS sessions.
+    let sealer = RecordSealer()
     /// Lent to the fan-out while it runs.
     private var framed: FramedBatch?
     private(set) var isFanningOut = false
