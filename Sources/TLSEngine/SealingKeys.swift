@@ -66,6 +66,13 @@ struct SealingKeys {
         withUnsafeBytes(of: bytes) { $0.reduce(0) { $0 << 8 | UInt64($1) } }
     }
 
+    /// Nothing of them stays in memory. They are of no use afterwards.
+    mutating func wipe() {
+        withUnsafeMutableBytes(of: &key) { OPENSSL_cleanse($0.baseAddress, $0.count) }
+        withUnsafeMutableBytes(of: &iv) { OPENSSL_cleanse($0.baseAddress, $0.count) }
+        withUnsafeMutableBytes(of: &secret) { OPENSSL_cleanse($0.baseAddress, $0.count) }
+    }
+
     /// Appends records with some bytes: one for each 16 KB.
     ///
     /// - Returns: how many records.
