@@ -69,6 +69,19 @@ enum SealingSuite: UInt8, CaseIterable {
     case aes256GCM
     case chaCha20Poly1305
 
+    /// - Parameter kernelNumber: as <linux/tls.h> has it.
+    init?(kernelNumber: Int32) {
+        switch kernelNumber {
+        case TLS_CIPHER_AES_GCM_128: self = .aes128GCM
+        case TLS_CIPHER_AES_GCM_256: self = .aes256GCM
+        case TLS_CIPHER_CHACHA20_POLY1305: self = .chaCha20Poly1305
+        default: return nil
+        }
+    }
+
+    /// What <linux/tls.h> calls the salt: the beginning of the nonce.
+    var saltBytes: Int { self == .chaCha20Poly1305 ? 0 : 4 }
+
     var keyBytes: Int { self == .aes128GCM ? 16 : 32 }
 
     /// Of the hash, and so of the secrets.

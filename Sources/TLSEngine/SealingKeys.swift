@@ -6,7 +6,6 @@ import COpenSSL
 /// which come through the session's BIO with their content type.
 struct SealingKeys {
     static let nonceBytes = 12
-    private static let secretBytesMax = 48
 
     let suite: SealingSuite
     /// Of the key: no other has the same with this sealer.
@@ -23,47 +22,32 @@ struct SealingKeys {
     /// - Returns: nil for what is not sealed here: TLS 1.2, other suites.
     init?(_ info: UnsafeRawPointer, secret: [UInt8], sealer: RecordSealer) {
         let head = info.loadUnaligned(as: tls_crypto_info.self)
-        guard head.version == UInt16(TLS1_3_VERSION) else { return nil }
+        guard head.version == UInt16(TLS1_3_VERSION), let suite = SealingSuite(kernelNumber: Int32(head.cipher_type)),
+            secret.count == suite.secretBytes
+        else { return nil }
+        self.suite = suite
         key = InlineArray(repeating: 0)
         iv = InlineArray(repeating: 0)
         self.secret = InlineArray(repeating: 0)
-        let number: UInt64
-        switch Int32(head.cipher_type) {
-        case TLS_CIPHER_AES_GCM_128:
-            suite = .aes128GCM
-            let all = info.loadUnaligned(as: tls12_crypto_info_aes_gcm_128.self)
-            Self.copy(all.key, to: &key, at: 0)
-            Self.copy(all.salt, to: &iv, at: 0)
-            Self.copy(all.iv, to: &iv, at: 4)
-            number = Self.number(all.rec_seq)
-        case TLS_CIPHER_AES_GCM_256:
-            suite = .aes256GCM
-            let all = info.loadUnaligned(as: tls12_crypto_info_aes_gcm_256.self)
-            Self.copy(all.key, to: &key, at: 0)
-            Self.copy(all.salt, to: &iv, at: 0)
-            Self.copy(all.iv, to: &iv, at: 4)
-            number = Self.number(all.rec_seq)
-        case TLS_CIPHER_CHACHA20_POLY1305:
-            suite = .chaCha20Poly1305
-            let all = info.loadUnaligned(as: tls12_crypto_info_chacha20_poly1305.self)
-            Self.copy(all.key, to: &key, at: 0)
-            Self.copy(all.iv, to: &iv, at: 0)
-            number = Self.number(all.rec_seq)
-        default:
-            return nil
-        }
-        guard secret.count == suite.secretBytes else { return nil }
         for (index, byte) in secret.enumerated() { self.secret[index] = byte }
-        sequence = number
+        // Behind the head all of them have `iv`, `key`, `salt`, `rec_seq`, which are bytes; the salt stands before the rest of the nonce.
+        let ivBytes = Self.nonceBytes - suite.saltBytes
+        let bytes = UnsafeRawBufferPointer(
+            start: info + MemoryLayout<tls_crypto_info>.size, count: Self.nonceBytes + suite.keyBytes + MemoryLayout<UInt64>.size
+        )
+        let saltStart = ivBytes + suite.keyBytes
+        for index in 0..<ivBytes { iv[suite.saltBytes + index] = bytes[index] }
+        for index in 0..<suite.keyBytes { key[index] = bytes[ivBytes + index] }
+        for index in 0..<suite.saltBytes { iv[index] = bytes[saltStart + index] }
+        sequence = bytes[(saltStart + suite.saltBytes)...].reduce(0) { $0 << 8 | UInt64($1) }
         serial = sealer.newSerial()
     }
 
-    private static func copy<Bytes, let count: Int>(_ bytes: Bytes, to array: inout InlineArray<count, UInt8>, at start: Int) {
-        withUnsafeBytes(of: bytes) { for (index, byte) in $0.enumerated() { array[start + index] = byte } }
-    }
-
-    private static func number<Bytes>(_ bytes: Bytes) -> UInt64 {
-        withUnsafeBytes(of: bytes) { $0.reduce(0) { $0 << 8 | UInt64($1) } }
+    /// Nothing of them stays in memory. They are of no use afterwards.
+    mutating func wipe() {
+        withUnsafeMutableBytes(of: &key) { OPENSSL_cleanse($0.baseAddress, $0.count) }
+        withUnsafeMutableBytes(of: &iv) { OPENSSL_cleanse($0.baseAddress, $0.count) }
+        withUnsafeMutableBytes(of: &secret) { OPENSSL_cleanse($0.baseAddress, $0.count) }
     }
 
     /// Appends records with some bytes: one for each 16 KB.

@@ -106,6 +106,8 @@ package final class TLSEngine {
     }
 
     deinit {
+        sealingKeys?.wipe()
+        wipeTrafficSecret()
         SSL_free(session)
     }
 
@@ -339,7 +341,7 @@ package final class TLSEngine {
             guard number != 0, let pointer, let sealer else { return false }
             // Without the secret there is no way from one key to the next.
             sealingKeys = SealingKeys(pointer, secret: trafficSecret, sealer: sealer)
-            trafficSecret = []
+            wipeTrafficSecret()
             return sealingKeys != nil
         case .hasBegun: return sealingKeys != nil
         case .setContentType:
@@ -355,6 +357,11 @@ package final class TLSEngine {
         guard words.count == 3, words[0].elementsEqual("SERVER_TRAFFIC_SECRET_0".utf8.map { CChar($0) }) else { return }
         let digits = words[2].map { UInt8(bitPattern: $0) }
         trafficSecret = stride(from: 0, to: digits.count - 1, by: 2).map { Self.nibble(digits[$0]) << 4 | Self.nibble(digits[$0 + 1]) }
+    }
+
+    private func wipeTrafficSecret() {
+        trafficSecret.withUnsafeMutableBytes { OPENSSL_cleanse($0.baseAddress, $0.count) }
+        trafficSecret = []
     }
 
     private static func nibble(_ digit: UInt8) -> UInt8 {

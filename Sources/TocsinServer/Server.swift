@@ -107,8 +107,10 @@ package final class Server: Sendable {
         // Who is behind, or sends large bodies, waits for those who are live.
         for loop in Array(logGroup.makeIterator())[1...] { loop.execute { SystemCall.lowerPriority() } }
         let acceptGroup = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let admission = Admission(eventLoop: acceptGroup.next(), loops: references.count)
+        for reference in references { try await reference.eventLoop.submit { reference.value.admission = admission }.get() }
         let bootstrap = { (certificates: TLSContexts?) in
-            Self.bootstrap(acceptGroup, group, state, references, certificates)
+            Self.bootstrap(acceptGroup, group, state, admission, references, certificates)
         }
         var channels: [any Channel] = []
         do {
@@ -150,13 +152,13 @@ package final class Server: Sendable {
     private static let notSentBytes = 128 << 10
 
     private static func bootstrap(
-        _ acceptGroup: MultiThreadedEventLoopGroup, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ loops: [LoopReference],
-        _ certificates: TLSContexts?
+        _ acceptGroup: MultiThreadedEventLoopGroup, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ admission: Admission,
+        _ loops: [LoopReference], _ certificates: TLSContexts?
     ) -> ServerBootstrap {
         ServerBootstrap(group: acceptGroup, childGroup: group)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state))
+                    try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state, admission: admission))
                 }
             }
             .serverChannelOption(.backlog, value: 4096)
@@ -164,18 +166,21 @@ package final class Server: Sendable {
             .serverChannelOption(.maxMessagesPerRead, value: 32)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
-            // What a slow reader has not been sent waits in the log, not in the kernel.
-            .childChannelOption(.tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: Self.notSentBytes)
             // Each idle connection keeps this buffer: larger reads go on in the loop's own.
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))
             .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let loop = loops.first { $0.eventLoop === channel.eventLoop }!.value
+                let loop = loops.first { $0.eventLoop === channel.eventLoop }!.value
+                return loop.enter().assumeIsolated().flatMapThrowing {
                     try channel.pipeline.syncOperations.addHandler(Connection(loop: loop, tls: certificates?.current))
-                }
+                    // The kernel may refuse, if the peer has gone.
+                    try? channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
+                    // What a slow reader has not been sent waits in the log, not in the kernel.
+                    try? channel.syncOptions?.setOption(
+                        .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: Self.notSentBytes
+                    )
+                }.nonisolated()
             }
     }
 

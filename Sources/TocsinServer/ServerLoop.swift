@@ -35,6 +35,9 @@ package final class ServerLoop: LogFollower {
     /// Lent to the fan-out while it runs.
     private var framed: FramedBatch?
     private(set) var isFanningOut = false
+    /// Where new connections come from; nil in tests.
+    var admission: Admission?
+    private var entries = EntryQueue()
     /// Memory for frames of HTTP/2, from one connection to the next.
     private var spareBytes: [UInt8] = []
     /// What has to wait until the fan-out is through.
@@ -114,6 +117,7 @@ package final class ServerLoop: LogFollower {
         for group in paceGroups.values { group.task?.cancel() }
         paceGroups = [:]
         turns.removeAll()
+        for promise in entries.takeAll() { promise.fail(ChannelError.ioOnClosedChannel) }
     }
 
     private func onTick() {
@@ -319,7 +323,23 @@ package final class ServerLoop: LogFollower {
             readOn(id)
         case .readsAhead: resumeReads()
         case .commands(let commands): perform(commands)
+        case .entries: takeEntries()
         }
+    }
+
+    /// A connection that was accepted may enter when the future has come.
+    func enter() -> EventLoopFuture<Void> {
+        let promise = eventLoop.makePromise(of: Void.self)
+        if entries.isEmpty { turns.add(.entries, isNewcomer: true) }
+        entries.append(promise)
+        return promise.futureResult
+    }
+
+    private func takeEntries() {
+        let now = entries.take()
+        if !entries.isEmpty { turns.add(.entries, isNewcomer: true) }
+        admission?.entered(now.count)
+        for promise in now { promise.succeed() }
     }
 
     // MARK: the fan-out

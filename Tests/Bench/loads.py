@@ -179,7 +179,7 @@ class Tocsin(Server):
 
 
 def bench(binary, server, cpus, *, transport, is_tls=False, rate=20, messages=0, **options):
-    """One run of the load generator on `cpus`; answers its report. Each of `options` is an option of `tocsin bench`; True and False: a flag."""
+    """One run of the load generator on `cpus`; answers its report. Each of `options` is an option of `tocsin bench`, or a flag."""
     command = [
         binary, "bench", "--url", server.url(transport == "sse-h2", is_tls), "--publish-url", server.url(False, False),
         "--profile", server.profile, "--transport", transport, "--rate", rate, "--messages", messages, "--json", "-",
