@@ -4,8 +4,8 @@ package struct AppendRequest: Sendable {
     package var idempotencyKey: FieldText?
     /// Of the whole request, to notice a key that is used again for something else.
     package var fingerprint: UInt64
-    /// It comes from the server itself, and may go to the server's own channels.
-    package var isServers = false
+    /// The server's own: for one of its channels that nobody else may publish on.
+    package var isOwn = false
 
     package init(_ publications: [Publication], idempotencyKey: FieldText? = nil, fingerprint: UInt64 = 0) {
         self.publications = publications

@@ -35,9 +35,9 @@ package struct FeedTable: Sendable {
     /// The server's own channels: what a user's devices tell each other is of interest for some days.
     private static let own = Feed(kind: nil, retention: Retention(countMax: 200, bytesMax: 1 << 20, ageSecondsMax: 7 * 86_400))
 
-    /// What was taken back of tokens is wanted as long as one of them could be good.
+    /// What was taken back of tokens is wanted as long as one of them could be good: for a year, so often as one takes back.
     private static let revocations = Feed(
-        kind: nil, retention: Retention(countMax: 100_000, bytesMax: 64 << 20, ageSecondsMax: 31 * 86_400)
+        kind: nil, retention: Retention(countMax: 1_000_000, bytesMax: 1 << 30, ageSecondsMax: 366 * 86_400)
     )
 
     package init(named: [String: Feed], other: Feed = Feed(kind: nil)) {

@@ -72,14 +72,15 @@ package struct LogWriter {
         if let key = request.idempotencyKey {
             switch idempotency.look(key, fingerprint: request.fingerprint, nowMilliseconds: nowMilliseconds) {
             case .new: break
-            case .repeated(let receipts):
+            case .repeated(let receipts) where receipts.map(\.channel) == request.publications.map(\.channel):
                 return receipts.map { $0.sequence == 0 ? .refused(.refusedBefore) : .repeated($0) }
-            case .otherRequest:
+            // Also where the same body came from somebody who may publish other parts of it: nobody is told of what is not his.
+            case .repeated, .otherRequest:
                 return request.publications.map { _ in .refused(.idempotencyKeyReused) }
             }
         }
         let outcomes = request.publications.map { publication -> AppendOutcome in
-            if publication.channel.isReserved, !request.isServers { return .refused(.reservedChannel) }
+            if publication.channel.isReserved, !request.isOwn { return .refused(.reservedChannel) }
             return append(publication, nowMilliseconds: nowMilliseconds)
         }
         if let key = request.idempotencyKey, outcomes.contains(where: { $0.receipt != nil }) {
@@ -98,7 +99,7 @@ package struct LogWriter {
 
     private mutating func append(_ publication: Publication, nowMilliseconds: Int64) -> AppendOutcome {
         let known = indices[publication.channel]
-        if known == nil, channels.count >= limits.channelsMax { return .refused(.tooManyChannels) }
+        if known == nil, channels.count >= limits.channelsMax, publication.channel != .revocations { return .refused(.tooManyChannels) }
         let feed = known.map { channels[Int($0)].feed } ?? limits.feeds[publication.channel]
         var document: JSONDocument?
         do throws(RefusalError) {

@@ -101,11 +101,12 @@ final class Hook: Sendable {
         let now = Clock.monotonicMilliseconds()
         var answers: Answers = [:]
         var missing: [HookAction: [Question]] = [:]
+        var seen: Set<Question> = []
         let kept = state.withLock { state in questions.map { state.kept[$0] } }
         for (question, kept) in zip(questions, kept) {
             if let kept, kept.untilMilliseconds > now {
                 answers[question] = kept.isAllowed ? .allowed : .refused
-            } else if missing[question.action]?.contains(question) != true {
+            } else if seen.insert(question).inserted {
                 missing[question.action, default: []].append(question)
             }
         }
@@ -278,8 +279,9 @@ final class Hook: Sendable {
                 "not-granted", "Not granted", status: 403, detail: "the product that this server belongs to does not allow it",
                 rule: Problem.hookRule, configurationKey: "hook (--hook)"
             )
+        case .unanswered where configuration.allowsWhenDown: return nil
+        // Without an answer because it was not asked: what is wanted has changed meanwhile.
         case .unanswered, nil:
-            if configuration.allowsWhenDown { return nil }
             return Problem(
                 "hook-unavailable", "Cannot be decided", status: 503, detail: "what decides whether it is allowed does not answer",
                 rule: Problem.hookRule, configurationKey: "hook_down (--hook-down)", retryAfterSeconds: 2

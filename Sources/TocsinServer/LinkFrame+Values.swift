@@ -64,7 +64,7 @@ extension [UInt8] {
     mutating func append(_ request: AppendRequest) {
         appendOptional(request.idempotencyKey?.string)
         appendVarint(request.fingerprint)
-        append(request.isServers ? 1 : 0)
+        append(request.isOwn ? 1 : 0)
         appendNumber(request.publications.count)
         for publication in request.publications { append(publication) }
     }
@@ -227,12 +227,12 @@ extension ByteReader {
     mutating func appendRequest() throws(Damage) -> AppendRequest {
         let key = try optionalField()
         let fingerprint = try varint()
-        let isServers = try byte() == 1
+        let isOwn = try byte() == 1
         let count = try count(upTo: Int(Int32.max))
         var publications: [Publication] = []
         for _ in 0..<count { publications.append(try publication()) }
         var request = AppendRequest(publications, idempotencyKey: key, fingerprint: fingerprint)
-        request.isServers = isServers
+        request.isOwn = isOwn
         return request
     }
 

@@ -197,7 +197,11 @@ package final class Server: Sendable {
         guard let gate = try await Self.openGate(state.configuration, state.logger) else { return false }
         state.setGate(gate)
         for reference in state.loops {
-            reference.eventLoop.execute { reference.value.endSessions { !gate.isCurrent($0) } }
+            reference.eventLoop.execute {
+                reference.value.endSessions { !gate.isCurrent($0) }
+                // A poll may have come between the two.
+                reference.value.server.noteAccessChange()
+            }
         }
         return true
     }

@@ -157,9 +157,10 @@ extension ServerLoop {
     private func checkOrigin(ofCookie request: HTTPRequest, _ handle: RequestHandle) throws(Problem) {
         let isOurs: Bool
         if let other = handle.crossOrigin {
-            isOurs = server.configuration.allowedOrigins.contains(other)
-        } else if request.headerFields[.origin] != nil {
-            isOurs = true
+            isOurs = server.takesCookies(of: other)
+        } else if let origin = request.headerFields[.origin] {
+            // Over TLS, a page of the same host without TLS is nobody's in particular: whoever is on the way may have made it.
+            isOurs = handle.connection.tls == nil || origin.hasPrefix("https://")
         } else {
             // Browsers name the origin of a handshake and of all that changes something, and mostly say where else a request is from.
             let site = request.headerFields[Self.fetchSite]
@@ -234,6 +235,7 @@ extension ServerLoop {
                 let (loop, handle, body) = bound.value
                 guard loop.isPending(handle) else { return }
                 do throws(Problem) {
+                    try loop.checkStillGood(handle)
                     try hook.check(questions, answers)
                     try body(loop)
                 } catch {
@@ -241,6 +243,11 @@ extension ServerLoop {
                 }
             }
         }
+    }
+
+    /// What was good when a request came may have been taken back while it waited.
+    func checkStillGood(_ handle: RequestHandle) throws(Problem) {
+        if let identity = handle.identity, isTakenBack(identity) { throw .tokenTakenBack }
     }
 
     /// A command, whichever way it came.

@@ -113,17 +113,31 @@ extension ServerLoop {
             eventLoop.execute {
                 let (loop, handle, then) = bound.value
                 guard loop.isPending(handle) else { return }
-                let decided = zip(results, questions).map { result, questions -> Result<Publication, Problem> in
-                    do throws(Problem) {
-                        try hook.check(questions, answers)
-                        return result
-                    } catch {
-                        return .failure(error)
-                    }
+                do throws(Problem) {
+                    try loop.checkStillGood(handle)
+                    then(loop, try loop.decided(results, questions, answers))
+                } catch {
+                    loop.answer(handle, error)
                 }
-                then(loop, decided)
             }
         }
+    }
+
+    /// - Throws: if something is not decided: nothing of the batch is stored then, so that all of it can be tried again.
+    private func decided(
+        _ results: BatchResults, _ questions: [[Hook.Question]], _ answers: Hook.Answers
+    ) throws(Problem) -> BatchResults {
+        guard let hook = server.hook else { return results }
+        var decided = results
+        for (index, questions) in questions.enumerated() {
+            do throws(Problem) {
+                try hook.check(questions, answers)
+            } catch {
+                if error.status == 503 { throw error }
+                decided[index] = .failure(error)
+            }
+        }
+        return decided
     }
 
     private func answerBatch(_ handle: RequestHandle, _ results: [Result<Publication, Problem>], _ outcomes: [AppendOutcome]) {

@@ -12,6 +12,8 @@ import Transports
 extension ServerLoop {
     /// Tokens are seldom good for longer.
     private static let keptMilliseconds: Int64 = 30 * 86_400_000
+    /// As long as the log keeps them.
+    private static let keptMillisecondsMax: Int64 = 365 * 86_400_000
 
     func revoke(_ body: [UInt8], _ handle: RequestHandle) throws(Problem) {
         guard server.gate != nil else { throw .notFound("this server takes no tokens") }
@@ -32,7 +34,7 @@ extension ServerLoop {
             )
         }
         var request = AppendRequest([Publication(channel: .revocations, data: revocation.json)])
-        request.isServers = true
+        request.isOwn = true
         let bound = bind((self, handle))
         server.log.append(request, from: self) { outcomes in
             let (loop, handle) = bound.value
@@ -79,7 +81,9 @@ extension ServerLoop {
                 }
                 subjects.append(name == "user" ? .principal(.user(text)) : .token(text))
             case "before": before = try seconds(name, value)
-            case "until": until = try seconds(name, value)
+            case "until":
+                until = try seconds(name, value)
+                guard until <= now + keptMillisecondsMax else { throw .badParameter(name, "at most a year from now is wanted") }
             default: throw .badParameter(name, "is not known here; known are token_id, user, before, until")
             }
         }
@@ -117,7 +121,7 @@ extension Connection {
             loop.answerPoll(poll, [], self, 0)
         case .http2(let exchange):
             var count = 0
-            for (number, stream) in exchange.streams {
+            for (number, stream) in exchange.streams where isOpen && exchange.streams[number] != nil {
                 if let session = stream.webSocket, !session.isClosed, isOf(session.token) {
                     end(.webSocket(session))
                 } else if let session = stream.eventStream, isOf(session.token) {

@@ -109,6 +109,8 @@ extension ServerLoop {
         hook.ask(questions) { answers in
             eventLoop.execute {
                 let (loop, work) = bound.value
+                // Its session has ended with it.
+                if let identity = work.identity, loop.isTakenBack(identity) { return work.sessionIsGone() }
                 work.answers = answers
                 loop.turns.add(.commands(work))
             }

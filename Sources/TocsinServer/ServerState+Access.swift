@@ -11,16 +11,18 @@ extension ServerState {
     /// Moves on when somebody who was let in might not be any more.
     var accessGeneration: Int { generation.load(ordering: .relaxed) }
 
+    func noteAccessChange() { generation.add(1, ordering: .relaxed) }
+
     /// - Parameter new: with what its files say; keys that come from a URL stay.
     func setGate(_ new: Gate) {
         gateBox.withLock { $0 = $0.map { new.keepingFetchedKeys(of: $0) } ?? new }
-        generation.add(1, ordering: .relaxed)
+        noteAccessChange()
     }
 
     /// Keys of tokens that came from a URL.
     func setTokens(_ tokens: TokenVerifier) {
         gateBox.withLock { $0?.tokens = tokens }
-        generation.add(1, ordering: .relaxed)
+        noteAccessChange()
     }
 
     // MARK: what was taken back
@@ -37,9 +39,13 @@ extension ServerState {
     func revoke(_ revocations: [Revocation]) {
         let now = Clock.wallMilliseconds()
         let isWhole = revocationsBox.withLock { box in
-            revocations.allSatisfy { $0.until <= now || box.add($0, nowMilliseconds: now) }
+            var isWhole = true
+            for revocation in revocations where revocation.until > now {
+                if !box.add(revocation, nowMilliseconds: now) { isWhole = false }
+            }
+            return isWhole
         }
-        generation.add(1, ordering: .relaxed)
+        noteAccessChange()
         if !isWhole { logger.error("there are too many revocations", metadata: ["max": "\(Revocations.countMax)"]) }
     }
 

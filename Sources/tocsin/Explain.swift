@@ -38,8 +38,11 @@ struct Explain: AsyncParsableCommand {
     }
 
     func run() async throws {
-        guard let gate = try await Gate.open(try access.configuration(), isFetching: true) else {
-            return print("yes: without --token-key, --jwks-url and --api-keys everybody may do everything")
+        let configuration = try access.configuration()
+        let isAsked = configuration.hook?.actions.contains(action == .publish ? .publish : .subscribe) ?? false
+        guard let gate = try await Gate.open(configuration, isFetching: true) else {
+            let words = "yes: without --token-key, --jwks-url and --api-keys everybody may do everything"
+            return print(words + (isAsked ? ", if --hook allows it" : ""))
         }
         let identity = try token.map { try Identity.read($0, gate) }
         if let identity { print(identity.words + "\n") }
@@ -47,7 +50,7 @@ struct Explain: AsyncParsableCommand {
         for text in channel {
             guard let pattern = ChannelPattern(text) else { continue }
             guard let refusal = gate.access.refusal(action == .publish ? .publish : .subscribe, pattern, identity) else {
-                print("yes: \(action.rawValue) \(text)")
+                print("yes: \(action.rawValue) \(text)" + (isAsked ? ", if --hook allows it" : ""))
                 continue
             }
             isRefused = true

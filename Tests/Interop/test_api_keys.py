@@ -242,8 +242,11 @@ def test_who_may_take_back_and_what(guarded, keys):
     with http() as client:
         answer = client.post(f"{guarded.url}/v1/admin/revocations", json={"user": "anna"}, headers=bearer("admin", admin=True))
         assert_problem(answer, 403, "not-granted")
-    for what in [{}, {"user": ""}, {"user": 7}, {"user": "a", "token_id": "b"}, {"who": "a"}, {"before": "now"}, {"before": -1}]:
+    for what in [{}, {"user": ""}, {"user": 7}, {"user": "a", "token_id": "b"}, {"who": "a"}, {"before": "now"}, {"before": -1},
+                 {"user": "anna", "until": int(time.time()) + 366 * 86_400}]:
         revoke(guarded, keys, status=400, **what)
+    until = int(time.time()) + 364 * 86_400
+    assert revoke(guarded, keys, user="anna", until=until)["until_ms"] == until * 1000
 
 
 def test_tokens_made_later_are_good(guarded, keys):

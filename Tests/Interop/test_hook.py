@@ -8,6 +8,7 @@ import pytest
 import websockets.exceptions
 
 from support import Endpoint, assert_problem, eventually, http
+from test_api_keys import keys, revoke  # noqa: F401
 from test_permissions import commands_of
 from test_sessions import Events, listed
 from test_tokens import bearer, key, open_websocket  # noqa: F401
@@ -21,11 +22,13 @@ class Product(Endpoint):
     """Refuses what a test has put on its list; can be slow, or answer something else."""
 
     def __init__(self, port=0):
-        self.refused, self.delay, self.fault = set(), 0, None
+        self.refused, self.delay, self.fault, self.held = set(), 0, None, None
         super().__init__(self._decide, port=port)
 
     def _decide(self, method, path, fields, body):
         time.sleep(self.delay)
+        if self.held:
+            self.held.wait(10)
         if self.fault is not None:
             return self.fault
         question = json.loads(body)
@@ -126,6 +129,62 @@ def test_publishes_are_refused_each_by_itself(hooked, product):
         results = client.post(f"{server.url}/v1/publish", json=batch, headers=bearer()).json()["results"]
     assert [result.get("error", {}).get("type") for result in results] == [None, "/problems/not-granted", None, None]
     assert [result.get("sequence") for result in results] == [2, None, 1, 3]
+
+
+def test_of_a_batch_that_is_not_decided_nothing_is_stored(hooked, product):
+    server = hooked("--hook-cache", "30")
+    assert put(server, "plain.a").status_code == 201
+    product.fault = (500, {}, b"")
+    batch = [{"channel": channel, "data": 1} for channel in ("plain.a", "plain.b")]
+    headers = {**bearer(), "Idempotency-Key": "k"}
+    with http() as client:
+        problem = assert_problem(client.post(f"{server.url}/v1/publish", json=batch, headers=headers), 503, "hook-unavailable")
+        assert problem["rule"] == "hook"
+        product.fault = None
+
+        def again():
+            answer = client.post(f"{server.url}/v1/publish", json=batch, headers=headers)
+            return answer if answer.status_code != 503 else None
+
+        answer = eventually(again, "the hook is asked again", every=0.3)
+        assert answer.status_code == 201
+        assert [result["sequence"] for result in answer.json()["results"]] == [2, 1]
+        assert client.post(f"{server.url}/v1/publish", json=batch, headers=headers).status_code == 200
+
+
+def test_who_is_taken_back_while_the_hook_is_asked_is_out(start_server, product, key, keys):  # noqa: F811
+    server = start_server(arguments=["--token-key", str(key), "--api-keys", str(keys[0]), "--hook", product.url, "--hook-timeout", "10000"])
+    claims = {"iat": int(time.time()) - 10}
+    wanted = listed({"channels": ["plain.a"], "after": "latest"})
+    with Events(server, "1.1", wanted, headers=bearer(jti="another", iat=int(time.time()) + 60)) as events:
+        session = events.hello["session"]
+        product.held = threading.Event()
+        answers = {}
+
+        def ask(name, method, path, **options):
+            with http() as client:
+                answers[name] = client.request(method, server.url + path, headers=bearer(**claims), **options)
+
+        asks = {"publish": ("POST", "/v1/channels/plain.a", {"json": 1}),
+                "batch": ("POST", "/v1/publish", {"json": [{"channel": "plain.b", "data": 1}]}),
+                "poll": ("GET", "/v1/subscribe?channel=plain.c&wait=0", {}), "read": ("GET", "/v1/channels/plain.d", {}),
+                "command": ("POST", f"/v1/sessions/{session}", {"json": {"type": "publish", "channel": "plain.e", "data": 1}})}
+        threads = [threading.Thread(target=ask, args=(name, method, path), kwargs=options)
+                   for name, (method, path, options) in asks.items()]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len([1 for question in product.questions if "token_id" not in question]) >= 6, "the hook is asked")
+        revoke(server, keys, user="anna", before=int(time.time()) - 1)
+        product.held.set()
+        for thread in threads:
+            thread.join(15)
+        assert {name: answer.status_code for name, answer in answers.items()} == {
+            "publish": 401, "batch": 401, "poll": 401, "read": 401, "command": 404}
+        # The stream has a token that was made later.
+        with http() as client:
+            later = bearer("otto", iat=int(time.time()) + 60)
+            client.post(f"{server.url}/v1/channels/plain.a", json="later", headers=later).raise_for_status()
+        assert events.wait("notification")["data"] == "later"
 
 
 def test_what_is_not_granted_is_not_asked(hooked, product):

@@ -164,6 +164,27 @@ def test_publishing_needs_a_grant(guarded, version):
         assert answer.status_code == 400
 
 
+def test_an_idempotency_key_answers_nobody_for_what_is_not_his(guarded):
+    batch = [{"channel": channel, "data": 1} for channel in ("plain.a", "plain.b")]
+
+    def put(name, *patterns):
+        with http() as client:
+            return client.post(f"{guarded.url}/v1/publish", json=batch, headers={**bearer(publish=list(patterns)), "Idempotency-Key": name})
+
+    for name, first, then in [("wide first", ["plain.*"], ["plain.b"]), ("narrow first", ["plain.b"], ["plain.*"]),
+                              ("one and the other", ["plain.a"], ["plain.b"])]:
+        answer = put(name, *first)
+        assert answer.status_code == 201
+        answer = put(name, *then)
+        assert_problem(answer, 409, "idempotency-key-reused")
+        assert "sequence" not in answer.text
+        answer = put(name, *first)
+        assert answer.status_code == 200
+    with http() as client:
+        assert client.get(f"{guarded.url}/v1/channels/plain.a", headers=bearer()).json()["sequence"] == 2
+        assert client.get(f"{guarded.url}/v1/channels/plain.b", headers=bearer()).json()["sequence"] == 2
+
+
 @each_version
 def test_public_feeds_need_no_token_and_nothing_else_is_public(guarded, version):
     assert post(guarded, bearer(), channel="news.a", data="n").status_code == 201

@@ -18,10 +18,10 @@ SHOP = "https://shop.example"
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
+def guarded(tmp_path_factory, certificate):
     path = tmp_path_factory.mktemp("keys") / "secret"
     path.write_bytes(b"0123456789abcdef0123456789abcdef\n")
-    server = Server(arguments=["--token-key", str(path), "--token-cookie", "session", "--allow-origin", SHOP])
+    server = Server(certificate=certificate, arguments=["--token-key", str(path), "--token-cookie", "session", "--allow-origin", SHOP])
     yield server
     assert server.stop() == 0
 
@@ -85,8 +85,18 @@ def test_a_websocket_with_a_cookie_names_its_origin(guarded):
             assert refused.response.status_code == status, origin
 
 
+@each_version
+def test_over_tls_a_page_without_tls_is_another(guarded, version):
+    with http(version) as client:
+        for origin, status in [(guarded.tls_url, 200), (guarded.tls_url.replace("https:", "http:"), 403)]:
+            answer = client.get(f"{guarded.tls_url}/v1/subscribe?channel=plain.a&wait=0", headers=cookie(Origin=origin))
+            assert answer.status_code == status, origin
+
+
 def test_no_credentials_for_every_origin(open_to_all):
     with http() as client:
+        assert_problem(client.get(f"{open_to_all.url}/v1/subscribe?channel=plain.a&wait=0", headers=cookie(Origin="*")), 403,
+                       "origin-not-allowed")
         url = f"{open_to_all.url}/v1/subscribe?channel=plain.a&wait=0"
         answer = client.get(url, headers=cookie(Origin="https://evil.example"))
         assert_problem(answer, 403, "origin-not-allowed")

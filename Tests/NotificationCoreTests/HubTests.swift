@@ -205,4 +205,30 @@ import Testing
         #expect(second.map(\.receipt) == first.map(\.receipt))
         #expect(second[1] == .refused(.refusedBefore))
     }
+
+    @Test(
+        "a key answers for the channels that it was used for, and for no others",
+        arguments: [["b", "a"], ["a"], ["b"], ["a", "b", "b"], []])
+    func idempotentChannels(_ others: [String]) {
+        var world = World()
+        func request(_ channels: [String]) -> AppendRequest {
+            AppendRequest(
+                channels.map { Publication(channel: ChannelName($0)!, data: Array("1".utf8)) }, idempotencyKey: FieldText("k"), fingerprint: 1
+            )
+        }
+        _ = world.writer.append(request(["a", "b"]), nowMilliseconds: 0)
+        let outcomes = world.writer.append(request(others), nowMilliseconds: 0)
+        #expect(outcomes == others.map { _ in .refused(.idempotencyKeyReused) })
+        #expect(world.writer.head == 2)
+    }
+
+    @Test("what is taken back of tokens has its place among any number of channels; nobody else puts anything there")
+    func revocations() {
+        var world = World(limits: LogLimits(channelsMax: 1))
+        _ = world.publish([Publication(channel: ChannelName("a")!, data: Array("1".utf8))])
+        var request = AppendRequest([Publication(channel: .revocations, data: Array("{}".utf8))])
+        #expect(world.writer.append(request, nowMilliseconds: 0) == [.refused(.reservedChannel)])
+        request.isOwn = true
+        #expect(world.writer.append(request, nowMilliseconds: 0)[0].receipt?.sequence == 1)
+    }
 }

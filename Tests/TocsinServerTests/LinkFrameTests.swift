@@ -47,7 +47,7 @@ import Transports
         publication.kind = .acknowledgement
         publication.staleSinceMilliseconds = -1
         var servers = AppendRequest([Publication(channel: .revocations, data: Array("{}".utf8))])
-        servers.isServers = true
+        servers.isOwn = true
         var statistics = StoreStatistics()
         (statistics.commits, statistics.walBytes, statistics.cachedBytes) = (1, 1 << 40, 3)
         let refusals: [AppendRefusal] = [
