@@ -213,7 +213,8 @@ import Testing
         var world = World()
         func request(_ channels: [String]) -> AppendRequest {
             AppendRequest(
-                channels.map { Publication(channel: ChannelName($0)!, data: Array("1".utf8)) }, idempotencyKey: FieldText("k"), fingerprint: 1
+                channels.map { Publication(channel: ChannelName($0)!, data: Array("1".utf8)) }, idempotencyKey: FieldText("k"),
+                fingerprint: 1
             )
         }
         _ = world.writer.append(request(["a", "b"]), nowMilliseconds: 0)
