@@ -100,7 +100,8 @@ def test_the_dashboard_is_one_that_grafana_can_import():
         taken |= cells
 
 
-def test_the_page_explains_each_metric_that_the_server_has(server):
+def test_the_page_explains_each_metric_that_the_server_has(start_server):
+    server = start_server(canary=True)
     page = (OPERATIONS / "README.md").read_text()
     with http() as client:
         text = client.get(f"{server.url}/metrics").text
@@ -109,7 +110,8 @@ def test_the_page_explains_each_metric_that_the_server_has(server):
         assert explained, f"README.md does not explain {name}"
 
 
-def test_promtool_finds_nothing_wrong_with_the_metrics(server):
+def test_promtool_finds_nothing_wrong_with_the_metrics(start_server):
+    server = start_server(canary=True)
     with http() as client:
         text = client.get(f"{server.url}/metrics").text
     answer = promtool("check", "metrics", input=text)
@@ -213,7 +215,7 @@ def work(server, seconds):
 
 
 def test_each_query_of_the_rules_and_the_dashboard_has_a_result(start_server, tmp_path):
-    one, several = start_server(), start_server(arguments=("--processes", "2", "--loops", "1"))
+    one, several = start_server(canary=True), start_server(canary=True, arguments=("--processes", "2", "--loops", "1"))
     with prometheus(tmp_path, [one.port, several.port]) as ask:
         for server in (one, several):
             work(server, 2)
@@ -246,7 +248,7 @@ def test_each_query_of_the_rules_and_the_dashboard_has_a_result(start_server, tm
 # What the figures say.
 
 def test_the_time_from_publishing_to_writing_is_known_by_transport_and_kind(start_server):
-    server = start_server()
+    server = start_server(canary=True)
     time.sleep(1.5)
 
     def count(transport, kind, name="count"):
@@ -267,7 +269,7 @@ def test_the_time_from_publishing_to_writing_is_known_by_transport_and_kind(star
 
 
 def test_a_slow_reader_is_counted_as_congested_and_behind(start_server):
-    server = start_server()
+    server = start_server(canary=True)
     channel = "news.slow"
     with connect(server.port, receive_buffer=4096) as slow:
         slow.sendall(f"GET /v1/subscribe?channel={channel} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
@@ -292,7 +294,7 @@ def test_a_slow_reader_is_counted_as_congested_and_behind(start_server):
 
 
 def test_connections_are_counted_by_what_they_are(start_server):
-    server = start_server()
+    server = start_server(canary=True)
 
     def states():
         found = re.compile(r'tocsin_connection_states\{state="(\w+)",tls="(\w+)"\}')
@@ -333,7 +335,7 @@ def test_connections_are_counted_by_what_they_are(start_server):
 
 
 def test_feeds_have_figures_and_cannot_make_them_grow(start_server):
-    server = start_server()
+    server = start_server(canary=True)
     publish(server, "scores.a", {"x": 1})
     publish(server, "scores.b", {"x": 1})
     found = figures(server)
@@ -357,7 +359,7 @@ def test_feeds_have_figures_and_cannot_make_them_grow(start_server):
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_the_figures_are_those_of_all_processes(start_server, processes):
-    server = start_server(arguments=("--processes", str(processes), "--loops", "1"))
+    server = start_server(canary=True, arguments=("--processes", str(processes), "--loops", "1"))
     channel = "scores.all"
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(websockets.sync.client.connect(
