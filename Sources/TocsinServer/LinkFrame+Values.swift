@@ -187,7 +187,7 @@ extension ByteReader {
 
     private mutating func notification(name: (ChannelID) -> ChannelName?) throws(Damage) -> Notification {
         let flags = try varint()
-        guard flags < 64 else { throw Damage() }
+        guard flags < 32 else { throw Damage() }
         let (offset, sequence) = (try varint(), try varint())
         let channel = ChannelID(try count(upTo: Int(ChannelID.max)))
         let channelName: ChannelName
@@ -243,7 +243,7 @@ extension ByteReader {
     private mutating func publication() throws(Damage) -> Publication {
         let channel = try channelName()
         let flags = try varint()
-        guard flags < 32 else { throw Damage() }
+        guard flags < 64 else { throw Damage() }
         let (event, key, replaces) = (try optionalField(), try optionalField(), try optionalField())
         let priority = Int(try byte())
         guard Priority.allCases.indices.contains(priority) else { throw Damage() }
