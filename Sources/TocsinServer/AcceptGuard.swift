@@ -1,9 +1,10 @@
 import Glibc
 import NIOCore
 
-/// Stands at a listener: when the process has no descriptor left for a new connection, it ends that connection with one kept in reserve.
+/// Stands at a listener. It lets connections in as `Admission` has room; and when the process has no descriptor left for a new
+/// connection, it ends that connection with one kept in reserve.
 ///
-/// Else the connection would stay in the listener's queue, the listener would be ready again at once, and its loop would spin.
+/// Else that connection would stay in the listener's queue, the listener would be ready again at once, and its loop would spin.
 final class AcceptGuard: ChannelInboundHandler {
     typealias InboundIn = Channel
 
@@ -11,14 +12,31 @@ final class AcceptGuard: ChannelInboundHandler {
     private static let closedMax = 64
 
     private let server: ServerState
+    private let admission: Admission
+    private var isClosed = false
     private var reserve = SystemCall.openNothing()
 
-    init(server: ServerState) {
+    init(server: ServerState, admission: Admission) {
         self.server = server
+        self.admission = admission
     }
 
     deinit {
         if reserve >= 0 { SystemCall.close(reserve) }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let hasRoom = admission.take { [self] in
+            if isClosed { unwrapInboundIn(data).close(promise: nil) } else { context.fireChannelRead(data) }
+        }
+        if hasRoom { return }
+        try? context.channel.syncOptions?.setOption(.autoRead, value: false)
+        admission.whenRoom { [channel = context.channel] in try? channel.syncOptions?.setOption(.autoRead, value: true) }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        isClosed = true
+        context.fireChannelInactive()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {

@@ -27,7 +27,8 @@ extension Connection {
 
     /// Goes on with what is held, if something kept it from that: an answer that was not there, or a full socket.
     func resume() {
-        guard isOpen, !isAtWork, !isWaitingForTurn, canGoOn else { return }
+        guard isOpen, !isAtWork, !isWaitingForTurn else { return }
+        guard canGoOn else { return leaveIfDone() }
         if isCostly || loop.turns.isAtWork { settle() } else { serve(nil) }
     }
 
@@ -57,9 +58,21 @@ extension Connection {
         if !isOpen { dropHeld() }
         if isOpen, canGoOn, !isWaitingForTurn {
             isWaitingForTurn = true
-            loop.turns.add(.connection(self))
+            loop.turns.add(.connection(self), isNewcomer: isNewcomer)
         }
         updateReading()
+        leaveIfDone()
+    }
+
+    /// Ends the connection of a peer that says no more, when what it said has been done and answered. Who only listened is gone: a peer
+    /// that has left cannot be told from one that has ended its half.
+    func leaveIfDone() {
+        guard isInputClosed, isOpen, !isAtWork, !isWaitingForTurn, !closesWhenDrained else { return }
+        switch state {
+        case .http1(let exchange) where exchange.poll == nil && (exchange.isAnswering || isHolding): break
+        case .lingering: close()
+        default: closeWhenDrained()
+        }
     }
 
     /// What a slice adds to a connection's cost, in microseconds.
@@ -74,6 +87,11 @@ extension Connection {
     private var isCostly: Bool { costNow > Self.costlyMicroseconds }
 
     private var costNow: UInt32 { cost >> min(31, loop.tick - costTick) }
+
+    /// It has not said yet what it wants.
+    private var isNewcomer: Bool {
+        if case .sniffing = state { true } else { tls?.isEstablished == false }
+    }
 
     // MARK: what is held
 
@@ -199,6 +217,6 @@ extension Connection {
             heldPlain.append(contentsOf: plain[taken...])
         }
         if let fault { return fail("tls", "\(fault)") }
-        if tls.peerClosed { closeWhenDrained() }
+        if tls.peerClosed { isInputClosed = true }
     }
 }

@@ -33,6 +33,10 @@ final class Connection: ChannelInboundHandler {
 
     /// How long a peer may take to end its half after we have ended ours.
     static let lingerSeconds = 2
+    /// How long it may take nothing of what is sent to it before we end.
+    static let drainSeconds = 5
+    /// Of what waits in the channel: when so many have gone, the peer has got on.
+    private static let progressBytes = 16 << 10
 
     // The small ones stand together: there is one of these for each connection.
     unowned(unsafe) let loop: ServerLoop
@@ -61,6 +65,8 @@ final class Connection: ChannelInboundHandler {
     private var isPlaced = false
     /// Close when everything has been sent.
     private(set) var closesWhenDrained = false
+    /// The peer has ended its half, and may still read.
+    var isInputClosed = false
     /// The channel is writing. If the socket refuses for good, it reads what is left inside that call, only to close then.
     private var isChannelWriting = false
     private(set) var isReadPaused = false
@@ -73,7 +79,7 @@ final class Connection: ChannelInboundHandler {
 
     init(loop: ServerLoop, tls: TLSContext?) {
         self.loop = loop
-        self.tls = tls.map { TLSEngine(server: $0) }
+        self.tls = tls.map { TLSEngine(server: $0, sealer: loop.sealer) }
     }
 
     var isOpen: Bool {
@@ -128,6 +134,12 @@ final class Connection: ChannelInboundHandler {
         let count = SystemCall.receive(descriptor, UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[start...]))
         // The channel sees an end or an error itself.
         receive(UnsafeMutableRawBufferPointer(rebasing: loop.receiveBuffer[..<(start + max(0, count))]))
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard let event = event as? ChannelEvent, event == .inputClosed else { return }
+        isInputClosed = true
+        leaveIfDone()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -236,16 +248,20 @@ final class Connection: ChannelInboundHandler {
     func enqueue(_ bytes: [UInt8]) {
         guard let context, !bytes.isEmpty else { return }
         if pendingBytes == 0 { progressTick = loop.tick }
-        let count = bytes.count
-        pendingBytes += count
-        let promise = context.eventLoop.makePromise(of: Void.self)
-        promise.futureResult.assumeIsolated().whenComplete { [self] result in
-            pendingBytes -= count
-            progressTick = loop.tick
-            if pendingBytes == 0, case .success = result { loop.afterFanOut { self.onDrained() } }
-        }
+        pendingBytes += bytes.count
+        var buffer = context.channel.allocator.buffer(bytes: bytes)
         isChannelWriting = true
-        context.writeAndFlush(NIOAny(context.channel.allocator.buffer(bytes: bytes)), promise: promise)
+        while let part = buffer.readSlice(length: min(Self.progressBytes, buffer.readableBytes)), part.readableBytes > 0 {
+            let count = part.readableBytes
+            let promise = context.eventLoop.makePromise(of: Void.self)
+            promise.futureResult.assumeIsolated().whenComplete { [self] result in
+                pendingBytes -= count
+                progressTick = loop.tick
+                if pendingBytes == 0, case .success = result { loop.afterFanOut { self.onDrained() } }
+            }
+            context.write(NIOAny(part), promise: promise)
+        }
+        context.flush()
         isChannelWriting = false
         updateReading()
         // They may be gone already.
@@ -333,7 +349,10 @@ final class Connection: ChannelInboundHandler {
     }
 
     private func onDeadline() {
-        if closesWhenDrained { return close() }
+        if closesWhenDrained {
+            let isReading = loop.tick - progressTick < loop.ticks(seconds: Self.drainSeconds)
+            return isReading ? setDeadline(seconds: Self.drainSeconds) : close()
+        }
         switch state {
         case .http1(let exchange): onHTTP1Deadline(exchange)
         case .http2(let exchange): onHTTP2Idle(exchange)
@@ -365,7 +384,7 @@ final class Connection: ChannelInboundHandler {
     func closeWhenDrained() {
         guard isOpen else { return }
         closesWhenDrained = true
-        if pendingBytes == 0 { finishClose() } else { setDeadline(seconds: 5) }
+        if pendingBytes == 0 { finishClose() } else { setDeadline(seconds: Self.drainSeconds) }
     }
 
     /// All has been sent: ends our half, and gives the peer a moment to read before the rest is thrown away (RFC 9112, section 9.6).
@@ -377,7 +396,7 @@ final class Connection: ChannelInboundHandler {
             tls.close(outgoing: &outgoing)
             transmit(outgoing)
         }
-        guard descriptor >= 0, pendingBytes == 0 else { return close() }
+        guard descriptor >= 0, pendingBytes == 0, !isInputClosed else { return close() }
         state = .lingering
         SystemCall.shutDownWriting(descriptor)
         updateReading()

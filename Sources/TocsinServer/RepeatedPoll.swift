@@ -155,7 +155,7 @@ extension Connection {
             exchange.repeated = nil
             loop.detachLater(repeated.subscriber, self)
         }
-        if heldBytes > 0 { loop.afterFanOut { self.resume() } }
+        if heldBytes > 0 || isInputClosed { loop.afterFanOut { self.resume() } }
     }
 }
 

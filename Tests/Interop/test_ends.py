@@ -10,7 +10,7 @@ import h2.config
 import h2.connection
 import h2.events
 
-from support import connect, http, publish
+from support import RawAnswer, connect, http, publish, read_to_end
 from test_sessions import Events, listed, say
 from test_websockets import command, receive, websocket
 
@@ -43,6 +43,43 @@ def test_a_reset_behind_commands(server):
         raw.sendall(masked * 50)
         reset(raw)
     server.answers()
+
+
+def test_a_half_close_behind_requests_that_are_being_answered(server):
+    """Whoever says that nothing more comes still reads: all that was asked is answered."""
+    one = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for number in range(400):
+        count = 2 + number % 30
+        with connect(server.port) as raw:
+            raw.sendall(one * count)
+            raw.shutdown(socket.SHUT_WR)
+            received, closed = read_to_end(raw)
+        assert closed and received.count(b"HTTP/1.1 200 ") == count
+
+
+def test_a_half_close_behind_a_publish_and_behind_a_poll(server, channel):
+    for _ in range(20):
+        with connect(server.port) as raw:
+            raw.sendall(f"POST /v1/channels/{channel} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\n1".encode())
+            raw.shutdown(socket.SHUT_WR)
+            received, closed = read_to_end(raw)
+        assert closed and RawAnswer(received).status_code == 201
+    poll = f"GET /v1/subscribe?channel={channel}&after=earliest HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    with connect(server.port) as raw:
+        raw.sendall(poll)
+        raw.shutdown(socket.SHUT_WR)
+        received, closed = read_to_end(raw)
+    assert closed and RawAnswer(received).status_code == 200 and received.count(b'"sequence":') == 20
+
+
+def test_a_half_close_behind_a_poll_that_waits_ends_it(server, channel):
+    position = publish(server, channel, 1)["position"]
+    with connect(server.port) as raw:
+        raw.sendall(f"GET /v1/subscribe?channel={channel}&after={position}&wait=30 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        time.sleep(0.1)
+        raw.shutdown(socket.SHUT_WR)
+        received, closed = read_to_end(raw, 5)
+    assert closed and not received
 
 
 class HTTP2:
