@@ -21,6 +21,10 @@ import NotificationCore
 //     [ttl] [± stale since, less time] [stateBytes] [trace: length and bytes]
 //     data            length and bytes
 //
+// The bit for a trace came later than the others. An entry without one is as it was before: what an earlier version wrote is read, and
+// written again it has the same bytes (Fixtures/Store). To an earlier version an entry with a trace is damage, as any bit that it does not
+// know; it can import an export.
+//
 // A text is its place in the list of texts so far; the place behind the last one means a new text, which follows: length and bytes.
 // The messages of a run tend to have the same events and keys, so most texts take one byte.
 //

@@ -126,7 +126,7 @@ package final class Server: Sendable {
             for warning in certificates.current.warnings { state.logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
         }
         state.limitConnections()
-        if let canary = state.canary, let address = plain.localAddress { canary.start(at: address, state) }
+        if let canary = state.canary, let address = channels[0].localAddress { canary.start(at: address, state) }
         return Server(
             state: state, group: group, logGroup: logGroup, acceptGroup: acceptGroup, channels: channels, certificates: certificates,
             port: channels[0].localAddress?.port ?? 0,
