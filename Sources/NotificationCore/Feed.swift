@@ -40,6 +40,9 @@ package struct FeedTable: Sendable {
         kind: nil, retention: Retention(countMax: 1_000_000, bytesMax: 1 << 30, ageSecondsMax: 366 * 86_400)
     )
 
+    /// What has come back is of no more use.
+    private static let canary = Feed(kind: nil, retention: Retention(countMax: 4, bytesMax: 64 << 10, ageSecondsMax: 3600))
+
     package init(named: [String: Feed], other: Feed = Feed(kind: nil)) {
         self.named = named
         self.other = other
@@ -55,7 +58,7 @@ package struct FeedTable: Sendable {
     }
 
     package subscript(channel: ChannelName) -> Feed {
-        if channel.isReserved { return channel == .revocations ? Self.revocations : Self.own }
+        if channel.isReserved { return channel.isCanary ? Self.canary : channel == .revocations ? Self.revocations : Self.own }
         return named.isEmpty ? other : named[String(channel.feed)] ?? other
     }
 }

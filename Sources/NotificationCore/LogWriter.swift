@@ -99,7 +99,8 @@ package struct LogWriter {
 
     private mutating func append(_ publication: Publication, nowMilliseconds: Int64) -> AppendOutcome {
         let known = indices[publication.channel]
-        if known == nil, channels.count >= limits.channelsMax, publication.channel != .revocations { return .refused(.tooManyChannels) }
+        let isLimited = !publication.channel.isCanary && publication.channel != .revocations
+        if known == nil, channels.count >= limits.channelsMax, isLimited { return .refused(.tooManyChannels) }
         let feed = known.map { channels[Int($0)].feed } ?? limits.feeds[publication.channel]
         var document: JSONDocument?
         do throws(RefusalError) {
@@ -243,6 +244,7 @@ package struct LogWriter {
             while let entry = popStale(id, nowMilliseconds, maxAge) {
                 var publication = entry.publication
                 publication.staleSinceMilliseconds = entry.timeMilliseconds
+                publication.trace = nil
                 _ = append(publication, nowMilliseconds: nowMilliseconds)
             }
         }
@@ -387,6 +389,8 @@ package struct LogBatch: Sendable {
     package var notifications: [Notification]
     /// Scores: the state after the notification of this index, for the last one of each channel. Shared, not copied.
     package var documents: [(index: Int, document: JSONDocument)] = []
+    /// When the oldest of them was taken from its publisher, by the machine's monotonic clock; 0: not known.
+    package var takenNanoseconds: Int64 = 0
 
     package init(notifications: [Notification]) {
         self.notifications = notifications

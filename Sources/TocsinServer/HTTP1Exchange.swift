@@ -113,6 +113,8 @@ struct RequestHandle {
     var identity: Identity?
     /// By a ticket, which is good once: the next request has to show something else.
     var isOneUse = false
+    /// What its lines in the log have in common; nil: nothing of it is logged.
+    var trace: RequestTrace?
 
     /// The other origin whose page made the request, if it may: named in the answer.
     var crossOrigin: String? {

@@ -127,6 +127,7 @@ package final class Server: Sendable {
         }
         state.limitConnections()
         state.keySource?.start { [weak state] in state?.setTokens($0) }
+        if let canary = state.canary, let address = channels[0].localAddress { canary.start(at: address, state) }
         return Server(
             state: state, group: group, logGroup: logGroup, acceptGroup: acceptGroup, channels: channels, certificates: certificates,
             port: channels[0].localAddress?.port ?? 0,
@@ -243,6 +244,7 @@ package final class Server: Sendable {
     /// Goes down in order: takes nobody new, asks everybody to come back in a slot of their own, waits for what is under way, closes.
     package func shutDown() async throws {
         state.beginDraining()
+        await state.canary?.stop()
         for channel in channels { try? await channel.close() }
         let spread = state.configuration.drainSeconds * 1000
         for reference in state.loops {

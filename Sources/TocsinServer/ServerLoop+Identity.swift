@@ -83,6 +83,7 @@ extension ServerLoop {
             identity = try gate.identity(of: shown.text, mayBeKey: shown.place == .field, nowMilliseconds: now)
             if server.isRevoked(identity) { throw .invalid("it was revoked") }
         } catch {
+            handle.trace?.log("token refused", ["reason": error.words], to: server.logger)
             if error == .unknownKey, mayWait, waitForKeys(shown, handle, then: then) { return }
             if gate.lacksKeys, error == .unknownKey { throw .keysUnavailable }
             throw error == .expired

@@ -21,10 +21,11 @@ extension ServerLoop {
     ) throws(Problem) {
         var fields = PublicationReader.Fields()
         for (name, value) in items.pairs {
-            guard try fields.take(name, value) else {
+            guard name != "traceparent", try fields.take(name, value) else {
                 throw .badParameter(name, "is not known here; known are event, key, priority, ttl, replaces, change")
             }
         }
+        fields.trace = Self.trace(request)
         let key = try idempotencyKey(request)
         try parse(body, handle) { [fields, payloadBytesMax] body throws(Problem) in
             var fields = fields
@@ -69,16 +70,20 @@ extension ServerLoop {
         if gate != nil, identity == nil {
             throw .unauthorized("token-missing", "A token is wanted", "to publish, send Authorization: Bearer …")
         }
+        let trace = Self.trace(request)
         try parse(body, handle) { [payloadBytesMax] body throws(Problem) in
             let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
-                guard case .success(let publication) = result else { return result }
+                guard case .success(var publication) = result else { return result }
                 do throws(Problem) {
                     try gate?.permit(.publish, ChannelPattern(publication.channel), identity)
                 } catch {
                     return .failure(error)
                 }
-                guard publication.data.count > payloadBytesMax else { return result }
-                return .failure(Self.payloadTooLarge(publication.data.count, payloadBytesMax))
+                if publication.data.count > payloadBytesMax {
+                    return .failure(Self.payloadTooLarge(publication.data.count, payloadBytesMax))
+                }
+                publication.trace = publication.trace ?? trace
+                return .success(publication)
             }
             return (results: results, fingerprint: Self.fingerprint(request, body))
         } then: { loop, batch in
@@ -187,6 +192,12 @@ extension ServerLoop {
             detail: "the payload has \(count) bytes, \(max) are allowed", rule: "bytes of a payload",
             configurationKey: "payload_bytes_max"
         )
+    }
+
+    /// One that is not well-formed is as good as none (W3C Trace Context, section 3.2.2).
+    private static func trace(_ request: HTTPRequest) -> TraceParent? {
+        let values = request.headerFields[values: .traceparent]
+        return values.count == 1 ? TraceParent(values[0]) : nil
     }
 
     private func idempotencyKey(_ request: HTTPRequest) throws(Problem) -> FieldText? {

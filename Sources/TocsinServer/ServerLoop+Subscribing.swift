@@ -31,9 +31,10 @@ extension ServerLoop {
         }
     }
 
-    private func subscribe(
+    /// - Parameter isOwn: it is the server's own subscriber: it may have what nobody else may.
+    func subscribe(
         _ request: HTTPRequest, _ wanted: SubscribeRequest, _ body: [UInt8], _ upgrade: String?, _ isWebSocket: Bool,
-        _ handle: RequestHandle
+        _ handle: RequestHandle, isOwn: Bool = false
     ) throws(Problem) {
         let transport = SubscribeRequest.transport(of: request, isUpgradeToWebSocket: isWebSocket)
         if wanted.patterns.isEmpty, transport != .webSocket, !wanted.isList {
@@ -45,6 +46,7 @@ extension ServerLoop {
             )
         }
         let handshake = transport == .webSocket ? try webSocketHandshake(request, body, upgrade, handle) : nil
+        if isOwn { return try admit(wanted, transport, handshake, handle) }
         try check(wanted.user, handle)
         try whenPermitted(wanted, transport, handle) { loop throws(Problem) in
             try loop.admit(wanted, transport, handshake, handle)
@@ -85,6 +87,10 @@ extension ServerLoop {
     ) {
         // What was taken back meanwhile has ended what was open, and this was not yet.
         if let identity = handle.identity, isTakenBack(identity) { return answer(handle, .tokenTakenBack) }
+        if let trace = handle.trace {
+            let channels = String(wanted.patterns.map(\.string).joined(separator: " ").prefix(500))
+            trace.log("subscribed", ["transport": transport.rawValue, "channels": channels], to: server.logger)
+        }
         switch transport {
         case .webSocket: openWebSocket(handshake!, wanted, unread, handle)
         case .eventStream: openEventStream(wanted, unread, handle)

@@ -12,6 +12,8 @@ package final class ServerState: Sendable {
     /// A thread of its own, of low priority, for what takes long: large bodies. One, so that what it has been given comes out in order.
     let worker: any EventLoop
     package let logger: Logger
+    /// Whether each request has lines in the log.
+    let logsRequests: Bool
     package let version: String
     /// Further pages, by path: the demo's.
     var pages: [String: StaticPage] {
@@ -52,12 +54,15 @@ package final class ServerState: Sendable {
 
     /// The other processes of this server; nil: this is the only one.
     let neighbours: Neighbours?
+    /// Shows that messages are delivered; nil: it is turned off.
+    let canary: Canary?
 
     init(
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
         pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil
     ) {
         self.neighbours = neighbours
+        canary = configuration.hasCanary ? Canary(process: neighbours?.process ?? 0) : nil
         self.worker = worker
         gateBox = Mutex(gate)
         let outgoing = OutgoingHTTP(authorityFile: configuration.identity.authorityFile)
@@ -67,6 +72,7 @@ package final class ServerState: Sendable {
         self.configuration = configuration
         self.log = log
         self.logger = logger
+        logsRequests = logger.logLevel <= .debug
         self.version = version
         pagesBox = Mutex(pages)
         connectionsMax = Atomic(configuration.connectionsMax)

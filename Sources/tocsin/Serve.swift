@@ -75,6 +75,12 @@ struct ServeOptions: ParsableArguments {
 
     @OptionGroup(title: "Who may do what") var access: AccessOptions
 
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Send a message through the log and over each transport once a second; /readyz says whether it has come back."
+    )
+    var canary = true
+
     @OptionGroup(title: "Deadlines") var deadlines: DeadlineOptions
 
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
@@ -127,6 +133,7 @@ struct ServeOptions: ParsableArguments {
         configuration.identity = try access.configuration()
         configuration.drainSeconds = drain
         configuration.compresses = compression
+        configuration.hasCanary = canary
         deadlines.apply(to: &configuration)
         return configuration
     }
