@@ -111,6 +111,8 @@ struct RequestHandle {
     var isTunnel = false
     /// Who makes the request; nil: the server takes everybody.
     var identity: Identity?
+    /// What its lines in the log have in common; nil: nothing of it is logged.
+    var trace: RequestTrace?
 
     /// The other origin whose page made the request, if it may: named in the answer.
     var crossOrigin: String? {

@@ -31,7 +31,7 @@ extension ServerLoop {
         }
     }
 
-    private func subscribe(
+    func subscribe(
         _ request: HTTPRequest, _ wanted: SubscribeRequest, _ body: [UInt8], _ upgrade: String?, _ isWebSocket: Bool,
         _ handle: RequestHandle
     ) throws(Problem) {
@@ -74,6 +74,10 @@ extension ServerLoop {
         _ wanted: SubscribeRequest, _ transport: Transport, _ handshake: WebSocketHandshake.Request?, unread: Int?,
         _ handle: RequestHandle
     ) {
+        if let trace = handle.trace {
+            let channels = String(wanted.patterns.map(\.string).joined(separator: " ").prefix(500))
+            trace.log("subscribed", ["transport": transport.rawValue, "channels": channels], to: server.logger)
+        }
         switch transport {
         case .webSocket: openWebSocket(handshake!, wanted, unread, handle)
         case .eventStream: openEventStream(wanted, unread, handle)
