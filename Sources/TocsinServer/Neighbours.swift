@@ -16,6 +16,13 @@ struct Neighbours: Sendable {
         log.tell(process, NeighbourMessage.park(id, session, seconds: seconds).bytes)
     }
 
+    /// The same for all of them. nil: they take clients again.
+    func drain(overMilliseconds milliseconds: Int?) {
+        for other in 0..<processes where other != process {
+            log.tell(other, NeighbourMessage.drain(overMilliseconds: milliseconds).bytes)
+        }
+    }
+
     func endPoll(_ place: ParkedPollPlace, _ id: SessionID, process: Int) {
         log.tell(process, NeighbourMessage.endPoll(id, place).bytes)
     }
@@ -31,6 +38,8 @@ enum NeighbourMessage {
     case endPoll(SessionID, ParkedPollPlace)
     /// Its figures. The reply is its text for `/metrics`.
     case metrics
+    /// Its clients are to go, and come back within a time; nil: it takes clients again.
+    case drain(overMilliseconds: Int?)
 
     var bytes: [UInt8] {
         var out: [UInt8] = []
@@ -52,6 +61,9 @@ enum NeighbourMessage {
             out.appendLengthAndBytes(of: id.description)
             out.append(place)
         case .metrics: out.append(3)
+        case .drain(let milliseconds):
+            out.append(4)
+            out.appendNumber(milliseconds.map { $0 + 1 } ?? 0)
         }
         return out
     }
@@ -63,6 +75,7 @@ enum NeighbourMessage {
             case 1: try Self.park(&reader)
             case 2: .endPoll(try reader.session(), try reader.place())
             case 3: .metrics
+            case 4: .drain(overMilliseconds: try reader.drain())
             default: throw LinkDamage()
             }
         }
@@ -135,6 +148,11 @@ extension ByteReader {
         return id
     }
 
+    fileprivate mutating func drain() throws(LinkDamage) -> Int? {
+        let number = try count(upTo: 1 << 40)
+        return number == 0 ? nil : number - 1
+    }
+
     fileprivate mutating func place() throws(LinkDamage) -> ParkedPollPlace {
         let loop = try count(upTo: 255)
         let connection = UInt32(try count(upTo: Int(UInt32.max)))
@@ -173,6 +191,7 @@ extension ServerState {
             guard let reference = loop(id.loop) else { return }
             reference.eventLoop.execute { reference.value.keep(session, id, seconds) }
         case .endPoll(let id, let place): endPoll(place, id)
+        case .drain(let milliseconds): drain(overMilliseconds: milliseconds)
         case .metrics: ownExposition(on: linkLoop).whenSuccess { bound.value(Array($0.utf8)) }
         }
     }
@@ -206,7 +225,7 @@ extension ServerState {
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
                 isStoreFailed: self.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
-            )
+            ) + self.limits.exposition
         }
     }
 }

@@ -150,7 +150,7 @@ package final class Server: Sendable {
         ServerBootstrap(group: group)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state))
+                    try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state, isTLS: certificates != nil))
                 }
             }
             .serverChannelOption(.backlog, value: 4096)
@@ -212,7 +212,7 @@ package final class Server: Sendable {
 
     /// Goes down in order: takes nobody new, asks everybody to come back in a slot of their own, waits for what is under way, closes.
     package func shutDown() async throws {
-        state.beginDraining()
+        state.beginDraining(overMilliseconds: state.configuration.drainSeconds * 1000)
         for channel in channels { try? await channel.close() }
         let spread = state.configuration.drainSeconds * 1000
         for reference in state.loops {

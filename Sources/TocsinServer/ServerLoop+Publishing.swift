@@ -17,6 +17,7 @@ extension ServerLoop {
             }
         }
         let key = try idempotencyKey(request)
+        try spend(.publishes, 1, handle)
         try parse(body, handle) { [fields, payloadBytesMax] body throws(Problem) in
             var fields = fields
             let payload = try PublishBody.payload(request, body)
@@ -64,8 +65,9 @@ extension ServerLoop {
             let publications = results.compactMap { try? $0.get() }
             let append = AppendRequest(publications, idempotencyKey: key, fingerprint: Self.fingerprint(request, body))
             return (results: results, append: append)
-        } then: { loop, batch in
+        } then: { loop, batch throws(Problem) in
             let results = batch.results
+            try loop.spend(.publishes, batch.append.publications.count, handle)
             if batch.append.publications.isEmpty { return loop.answerBatch(handle, results, []) }
             let bound = loop.bind((loop, handle))
             loop.server.log.append(batch.append, from: loop) { outcomes in

@@ -74,3 +74,9 @@ final class SessionCommands {
         completion = nil
     }
 }
+
+extension SessionCommands.Command {
+    var isPublish: Bool {
+        if case .success(let command) = self, case .publish = command.action { true } else { false }
+    }
+}

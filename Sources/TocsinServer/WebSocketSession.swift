@@ -12,6 +12,8 @@ import WebSocketCodec
 final class WebSocketSession {
     let id: SessionID
     var token: SessionToken?
+    /// In the counts of its user.
+    var place: CountedPlace?
     var adapter: WebSocketAdapter
     /// Of HTTP/2; else 0.
     let stream: Int32
@@ -103,11 +105,13 @@ extension Connection {
         session.receivedTick = loop.tick
         session.refill(tick: loop.tick, perSecond: configuration.controlFramesPerSecond, max: configuration.controlFramesBurst)
         var out: [UInt8] = []
+        let messages = session.adapter.messageCount
         let actions = session.adapter.receive(
             bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: configuration.subscribe,
             controlBudget: &session.controlBudget, out: &out
         )
         send(session, out)
+        guard spend(session, messages: session.adapter.messageCount - messages, actions) else { return }
         for action in actions {
             switch action {
             case .command(let action):

@@ -25,6 +25,8 @@ package struct WebSocketAdapter {
     private let isEcho: Bool
     private let messageBytesMax: Int
     private var phase = Phase.open
+    /// Commands that have come.
+    package private(set) var messageCount = 0
 
     private enum Phase {
         case open
@@ -145,6 +147,7 @@ package struct WebSocketAdapter {
     private mutating func handle(
         command text: [UInt8], _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ actions: inout [Action], _ out: inout [UInt8]
     ) {
+        messageCount += 1
         do throws(WebSocketCommand.Refusal) {
             guard let command = try WebSocketCommand.read(text) else { return close(.invalidPayload, "not JSON", &out) }
             var done: [CommandSession.Action] = []

@@ -78,6 +78,8 @@ struct ServeOptions: ParsableArguments {
 
     @OptionGroup(title: "Deadlines") var deadlines: DeadlineOptions
 
+    @OptionGroup(title: "Limits") var limits: LimitOptions
+
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel = "info"
 
@@ -129,6 +131,7 @@ struct ServeOptions: ParsableArguments {
         configuration.drainSeconds = drain
         configuration.compresses = compression
         deadlines.apply(to: &configuration)
+        limits.apply(to: &configuration)
         return configuration
     }
 }
