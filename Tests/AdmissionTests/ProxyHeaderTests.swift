@@ -3,21 +3,22 @@ import Testing
 
 @testable import Admission
 
-@Suite struct ProxyHeaderTests {
-    private static let signature: [UInt8] = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]
-    private static let addresses4: [UInt8] = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0, 80]
-    private static let addresses6: [UInt8] = [0x20, 1, 0xd, 0xb8] + Array(repeating: 0, count: 11) + [1] + Array(repeating: 9, count: 20)
+/// Headers, good and bad.
+private enum Cases {
+    static let signature: [UInt8] = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]
+    static let addresses4: [UInt8] = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0, 80]
+    static let addresses6: [UInt8] = [0x20, 1, 0xd, 0xb8] + Array(repeating: 0, count: 11) + [1] + Array(repeating: 9, count: 20)
 
-    private static func binary(_ command: UInt8, _ family: UInt8, _ block: [UInt8], length: Int? = nil) -> [UInt8] {
+    static func binary(_ command: UInt8, _ family: UInt8, _ block: [UInt8], length: Int? = nil) -> [UInt8] {
         let length = length ?? block.count
         return signature + [command, family, UInt8(length >> 8), UInt8(length & 0xff)] + block
     }
 
-    private static func value(_ type: UInt8, _ bytes: [UInt8]) -> [UInt8] {
+    static func value(_ type: UInt8, _ bytes: [UInt8]) -> [UInt8] {
         [type, UInt8(bytes.count >> 8), UInt8(bytes.count & 0xff)] + bytes
     }
 
-    private static let withChecksum: [UInt8] = {
+    static let withChecksum: [UInt8] = {
         var header = binary(0x21, 0x11, addresses4 + value(0x01, Array("h2".utf8)) + value(0x03, [0, 0, 0, 0]))
         let sum = CRC32C.of(header)
         for index in 0..<4 { header[header.count - 4 + index] = UInt8(truncatingIfNeeded: sum >> UInt32(24 - 8 * index)) }
@@ -40,16 +41,6 @@ import Testing
         ("version 2, values", binary(0x21, 0x11, addresses4 + value(0x01, Array("h2".utf8)) + value(0xe0, [])), "192.0.2.7"),
         ("version 2, a checksum", withChecksum, "192.0.2.7"),
     ]
-
-    @Test("good headers, whole, byte by byte, and with what follows them", arguments: good.indices)
-    func good(_ index: Int) throws {
-        let (name, bytes, source) = Self.good[index]
-        for rest in [[], Array("GET / HTTP/1.1\r\n".utf8), [0x16, 3, 1]] {
-            let found = try #require(try ProxyHeader.parse(bytes + rest), "\(name)")
-            #expect(found.header.source?.description == source && found.length == bytes.count, "\(name)")
-        }
-        for count in bytes.indices { #expect(try ProxyHeader.parse(Array(bytes[..<count])) == nil, "\(name), \(count) bytes of it") }
-    }
 
     static let bad: [(name: String, bytes: [UInt8])] = [
         ("a request", Array("GET / HTTP/1.1\r\n".utf8)), ("a TLS handshake", [0x16, 3, 1, 2, 0]), ("lower case", Array("proxy TCP4".utf8)),
@@ -86,10 +77,22 @@ import Testing
         ("version 2: a checksum of 3 bytes", binary(0x21, 0x11, addresses4 + [3, 0, 3, 1, 2, 3])),
         ("version 2: a wrong checksum", withChecksum.dropLast() + [withChecksum.last! ^ 1]),
     ]
+}
 
-    @Test("malformed headers are refused", arguments: bad.indices)
+@Suite struct ProxyHeaderTests {
+    @Test("good headers, whole, byte by byte, and with what follows them", arguments: Cases.good.indices)
+    func good(_ index: Int) throws {
+        let (name, bytes, source) = Cases.good[index]
+        for rest in [[], Array("GET / HTTP/1.1\r\n".utf8), [0x16, 3, 1]] {
+            let found = try #require(try ProxyHeader.parse(bytes + rest), "\(name)")
+            #expect(found.header.source?.description == source && found.length == bytes.count, "\(name)")
+        }
+        for count in bytes.indices { #expect(try ProxyHeader.parse(Array(bytes[..<count])) == nil, "\(name), \(count) bytes of it") }
+    }
+
+    @Test("malformed headers are refused", arguments: Cases.bad.indices)
     func bad(_ index: Int) {
-        let (name, bytes) = Self.bad[index]
+        let (name, bytes) = Cases.bad[index]
         #expect(throws: ProxyHeaderFault.self, "\(name)") { _ = try ProxyHeader.parse(bytes) }
         // Nor does more of it help.
         #expect(throws: ProxyHeaderFault.self, "\(name)") { _ = try ProxyHeader.parse(bytes + Array(repeating: 0, count: 300)) }
@@ -105,7 +108,7 @@ import Testing
     func anything() {
         var random = SeededRandom(seed: 11)
         for _ in 0..<50_000 {
-            var bytes = Self.good.randomElement(using: &random)!.bytes
+            var bytes = Cases.good.randomElement(using: &random)!.bytes
             for _ in 0..<Int.random(in: 0...3, using: &random) {
                 let at = Int.random(in: 0..<bytes.count, using: &random)
                 switch Int.random(in: 0..<4, using: &random) {

@@ -172,7 +172,7 @@ import Testing
     func noHeader() throws {
         let bench = Self.proxied()
         let silent = try bench.connect(from: "10.0.0.1")
-        try? silent.writeInbound(ByteBuffer(string: Self.request))
+        _ = try? silent.writeInbound(ByteBuffer(string: Self.request))
         #expect(try Bench.output(silent) == "" && !silent.isActive)
         #expect(bench.loop.counters.faults["proxy"] == 1)
         let other = try bench.connect(from: "192.0.2.66")
@@ -188,7 +188,7 @@ import Testing
         let bench = Self.proxied { $0.connectionsPerAddressMax = 1 }
         func connect(_ address: String) throws -> String {
             let channel = try bench.connect(from: "10.0.0.1")
-            try? channel.writeInbound(ByteBuffer(string: "PROXY TCP4 \(address) 10.0.0.1 4711 80\r\n" + Self.request))
+            _ = try? channel.writeInbound(ByteBuffer(string: "PROXY TCP4 \(address) 10.0.0.1 4711 80\r\n" + Self.request))
             bench.drain()
             return try Bench.output(channel)
         }
