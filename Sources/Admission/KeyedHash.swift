@@ -1,5 +1,5 @@
-/// SipHash-1-3 over words of 64 bits (Aumasson and Bernstein, "SipHash: a fast short-input PRF"; the variant with one and three rounds). With a key that nobody
-/// outside knows, nobody can choose names that fall together.
+/// SipHash-1-3 over words of 64 bits (Aumasson and Bernstein, "SipHash: a fast short-input PRF"; the variant with one and three rounds).
+/// With a key that nobody outside knows, nobody can choose names that fall together.
 package struct KeyedHash: Sendable {
     private let first: UInt64
     private let second: UInt64

@@ -148,8 +148,11 @@ extension Connection {
         }
         do throws(Problem) {
             try checkBytes()
-            try limits.spend(.commands, messages, self, user: user)
-            try limits.spend(.publishes, publications, self, user: user)
+            // One by one: they came one by one.
+            if limits.hasRates {
+                for _ in 0..<messages { try limits.spend(.commands, 1, self, user: user) }
+                for _ in 0..<publications { try limits.spend(.publishes, 1, self, user: user) }
+            }
             return true
         } catch {
             end(session, milliseconds: 1000 * (error.retryAfterSeconds ?? 1), .policyViolation, error.type)

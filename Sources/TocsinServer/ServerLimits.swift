@@ -16,6 +16,8 @@ final class ServerLimits: Sendable {
     /// Whether anything is asked of a connection when it is accepted.
     let isAskedAtAccept: Bool
     private let countsConnections: Bool
+    /// Whether publications or commands have one.
+    let hasRates: Bool
     private let notes = Mutex(Notes())
     private let gates: Mutex<Gates>
     private let overload = Atomic<Int>(OverloadGauge.State.calm.rawValue)
@@ -65,6 +67,9 @@ final class ServerLimits: Sendable {
         countsConnections =
             configuration.connectionsMax != nil || configuration.connectionsPerAddressMax != nil
             || configuration.connectionsPerNetworkMax != nil
+        hasRates =
+            configuration.publishesPerConnection != nil || configuration.publishesPerUser != nil
+            || configuration.commandsPerConnection != nil || configuration.commandsPerUser != nil
         let hasMarks =
             configuration.residentBytesMark != nil || configuration.descriptorPercentMark != nil
             || configuration.lagMillisecondsMark != nil
