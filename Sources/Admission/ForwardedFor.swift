@@ -20,7 +20,7 @@ package enum ForwardedFor: String, Sendable, CaseIterable {
         guard let nodes = self == .forwarded ? Self.nodes(forwarded: lines) : Self.nodes(list: lines) else { return peer }
         var client = peer
         for node in nodes.suffix(Self.hopsMax).reversed() {
-            guard let address = node else { break }
+            guard let address = node, address != .unknown else { break }
             client = address
             if !trusted.contains(address) { break }
         }
