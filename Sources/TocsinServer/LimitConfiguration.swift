@@ -1,4 +1,6 @@
 package import Admission
+import HTTP2Session
+import Transports
 
 /// How much of the server one client, address or user may have, and when nobody new is taken. nil: there is no such bound.
 package struct LimitConfiguration: Sendable {
@@ -42,6 +44,14 @@ package struct LimitConfiguration: Sendable {
     package var returnsPerSecond = 100
 
     package init() {}
+}
+
+extension ServerConfiguration {
+    /// Bounds that the protocols have.
+    package mutating func setLimits(streamsPerConnection: Int, channelsPerSubscriber: Int) {
+        http2.concurrentStreamsMax = UInt32(streamsPerConnection)
+        subscribe.channelsMax = channelsPerSubscriber
+    }
 }
 
 /// A limit that a client may meet.

@@ -85,8 +85,7 @@ struct LimitOptions: ParsableArguments {
     }
 
     func apply(to configuration: inout ServerConfiguration) {
-        configuration.http2.concurrentStreamsMax = UInt32(streamsPerConnection)
-        configuration.subscribe.channelsMax = channelsPerSubscriber
+        configuration.setLimits(streamsPerConnection: streamsPerConnection, channelsPerSubscriber: channelsPerSubscriber)
         var limits = LimitConfiguration()
         limits.connectionsMax = connections
         limits.connectionsPerAddressMax = connectionsPerAddress
