@@ -156,6 +156,7 @@ import Transports
         let session = PollSession(user: FieldText("u"), subject: nil, loop: 5, connection: .max, stream: -1, expiresTick: 0)
         let messages: [NeighbourMessage] = [
             .commands(id, subject: "s", body: Array("[]".utf8)), .park(id, session, seconds: 85), .endPoll(id, place), .metrics,
+            .drain(overMilliseconds: 60_000), .drain(overMilliseconds: 0), .drain(overMilliseconds: nil),
         ]
         for bytes in messages.map(\.bytes) {
             #expect(try NeighbourMessage(bytes).bytes == bytes)
