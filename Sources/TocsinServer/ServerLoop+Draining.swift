@@ -52,12 +52,12 @@ extension Connection {
             endEventStream(session, stream: 0, goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds)
         case .http1(let exchange):
             if let poll = exchange.poll {
-                answerLeaving(poll, stream: 0, retryAfterMilliseconds)
+                leave(poll, retryAfterMilliseconds)
             } else if exchange.head == nil, heldBytes == 0 {
                 closeWhenDrained()
             }
         case .http2(let exchange):
-            leaveStreams(exchange, goingAway, retryAfterMilliseconds, code)
+            leaveHTTP2(exchange, retryAfterMilliseconds, code)
         case .sniffing:
             close()
         case .lingering, .closed:
@@ -71,15 +71,18 @@ extension Connection {
 
     /// `Retry-After` is in whole seconds: what is left of the slot passes before the answer, so that clients come back as evenly as over
     /// the other transports.
-    private func answerLeaving(_ poll: ParkedPoll, stream: Int32, _ retryAfterMilliseconds: Int) {
-        let seconds = max(1, retryAfterMilliseconds / 1000)
-        let rest = max(0, retryAfterMilliseconds - 1000 * seconds)
-        // A quarter of a second is what the wheel can tell apart; that is done by a timer of its own.
-        if rest == 0 { return answer(leaving: poll, stream: stream, seconds) }
+    private static func parts(of milliseconds: Int) -> (seconds: Int, rest: Int) {
+        let seconds = max(1, milliseconds / 1000)
+        return (seconds, max(0, milliseconds - 1000 * seconds))
+    }
+
+    private func leave(_ poll: ParkedPoll, _ milliseconds: Int) {
+        let (seconds, rest) = Self.parts(of: milliseconds)
+        if rest == 0 { return answer(leaving: poll, stream: 0, seconds) }
         let bound = loop.bind((self, poll))
         loop.eventLoop.scheduleTask(in: .milliseconds(Int64(rest))) {
             let (connection, poll) = bound.value
-            connection.answer(leaving: poll, stream: stream, seconds)
+            connection.answer(leaving: poll, stream: 0, seconds)
         }
     }
 
@@ -97,7 +100,6 @@ extension Connection {
             for id in poll.subscribers { loop.detachLater(id, self) }
             exchange.streams[stream]?.poll = nil
             respond(stream, exchange, problem.response, problem.json)
-            flushHTTP2()
         default: break
         }
     }
@@ -120,16 +122,28 @@ extension Connection {
         if loop.isFanningOut { wantFlush(exchange) } else { flushHTTP2() }
     }
 
-    private func leaveStreams(
-        _ exchange: HTTP2Exchange, _ goingAway: [UInt8], _ retryAfterMilliseconds: Int, _ code: WebSocketCloseCode
-    ) {
+    private func leaveHTTP2(_ exchange: HTTP2Exchange, _ milliseconds: Int, _ code: WebSocketCloseCode) {
+        let (seconds, rest) = Self.parts(of: milliseconds)
+        guard rest > 0, exchange.streams.values.contains(where: { $0.poll != nil }) else {
+            return leaveStreams(exchange, milliseconds, code)
+        }
+        // All of them together, since what is answered behind the goodbye is lost to some clients.
+        let bound = loop.bind((self, exchange))
+        loop.eventLoop.scheduleTask(in: .milliseconds(Int64(rest))) {
+            let (connection, exchange) = bound.value
+            if connection.isOpen { connection.leaveStreams(exchange, 1000 * seconds, code) }
+        }
+    }
+
+    private func leaveStreams(_ exchange: HTTP2Exchange, _ milliseconds: Int, _ code: WebSocketCloseCode) {
+        let goingAway = ControlObject.goingAway(retryAfterMilliseconds: milliseconds)
         for (number, stream) in exchange.streams {
             if let session = stream.eventStream {
-                endEventStream(session, stream: number, goingAway, event: "going-away", retryMilliseconds: retryAfterMilliseconds)
+                endEventStream(session, stream: number, goingAway, event: "going-away", retryMilliseconds: milliseconds)
             } else if let session = stream.webSocket {
-                end(session, milliseconds: retryAfterMilliseconds, code, Self.reason(code))
+                end(session, milliseconds: milliseconds, code, Self.reason(code))
             } else if let poll = stream.poll {
-                answerLeaving(poll, stream: number, retryAfterMilliseconds)
+                answer(leaving: poll, stream: number, max(1, milliseconds / 1000))
             }
         }
         leaveHTTP2(exchange)
