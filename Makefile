@@ -109,7 +109,7 @@ conformance-quick: release setup-test ## The same with a part of Autobahn's case
 	$(SWIFT) build --product HTTP1Oracle -j $(JOBS)
 	bash Tests/Conformance/run $(RELEASE) .build/debug/HTTP1Oracle --quick
 
-attacks: release setup-test ## What hostile peers try, while others are served; about ten minutes
+attacks: release setup-test ## What hostile peers try, while others are served; half an hour
 	TOCSIN_BINARY=$(CURDIR)/$(RELEASE) bash Tests/Attacks/run --long
 
 attacks-quick: release setup-test ## The same for some seconds each

@@ -19,6 +19,8 @@ class Link {
     private(set) var connectStart: Int64 = 0
     private var phase = Phase.closed
     private var tls: TLSEngine?
+    /// Of an earlier connection of this client, for its next one.
+    var ticket: TLSTicket?
     /// What the socket did not take yet, from `waitingStart` on.
     private var waiting: [UInt8] = []
     private var waitingStart = 0
@@ -89,6 +91,7 @@ class Link {
         phase = .closed
         Glibc.close(descriptor)
         descriptor = -1
+        ticket = loop.keepsTickets ? tls?.endForTicket() : nil
         tls = nil
         waiting = []
     }
@@ -114,6 +117,8 @@ class Link {
         }
         phase = .handshaking
         let engine = TLSEngine(client: context, serverName: loop.target.host)
+        if let ticket { engine.resume(ticket) }
+        ticket = nil
         tls = engine
         loop.outgoing.removeAll(keepingCapacity: true)
         do throws(TLSFault) {
@@ -205,6 +210,8 @@ final class LinkLoop {
 
     let target: Target
     let tlsContext: TLSContext?
+    /// Whether clients come back with the tickets of their TLS sessions, as browsers do.
+    let keepsTickets: Bool
     /// What is read lies here until it is used up; all links share it.
     let buffer: UnsafeMutableRawBufferPointer
     var plaintext: [UInt8] = []
@@ -214,9 +221,10 @@ final class LinkLoop {
     private let epoll: Int32
     private let events: UnsafeMutableBufferPointer<epoll_event>
 
-    init(target: Target, tlsContext: TLSContext?) {
+    init(target: Target, tlsContext: TLSContext?, keepsTickets: Bool = false) {
         self.target = target
         self.tlsContext = tlsContext
+        self.keepsTickets = keepsTickets
         buffer = .allocate(byteCount: Self.bufferBytes, alignment: 64)
         events = .allocate(capacity: Self.eventsMax)
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))

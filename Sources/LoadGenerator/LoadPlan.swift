@@ -60,6 +60,11 @@ package struct LoadPlan: Sendable {
     package var idleSeconds = 0.0
     /// Messages that are published while all connections are cut, at the end; 0: none is cut.
     package var cutMessages = 0
+    /// Who comes back makes a full TLS handshake, and does not resume the session of before.
+    package var fullHandshakes = false
+
+    /// Whether connections are cut.
+    var isComingBack: Bool { resumes || cutMessages > 0 }
 
     package init(
         target: Target, publishTarget: Target, profile: Profile, transport: Transport, subscribers: Int, rate: Double, messages: Int

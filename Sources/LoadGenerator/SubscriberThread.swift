@@ -49,7 +49,7 @@ struct SubscriberThread {
                 subscribers: subscribers.count, channels: plan.channels, missed: plan.missed, position: plan.profile.resume!.position
             ) : nil
         let group = SubscriberGroup(tally: tally, prefix: MarkerPrefix(run: run), cutBook: cutBook)
-        let loop = LinkLoop(target: plan.target, tlsContext: tlsContext)
+        let loop = LinkLoop(target: plan.target, tlsContext: tlsContext, keepsTickets: plan.isComingBack && !plan.fullHandshakes)
         var links = connections.map { makeLink(number: $0, loop: loop, group: group) }
         gauge.arrive(at: .subscribing)
         if plan.transport == .shortPoll { _ = tocsin_set_timer_slack(1) }
@@ -101,6 +101,7 @@ struct SubscriberThread {
                         cutBook?.position(of: place) ?? before[number - connections.lowerBound].position
                     }
                 }
+                for (link, earlier) in zip(links, before) { link.ticket = earlier.ticket }
                 connected = links.count
             case .resuming:
                 group.ready = 0

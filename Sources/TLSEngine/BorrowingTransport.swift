@@ -1,4 +1,5 @@
 import COpenSSL
+import Glibc
 import Synchronization
 
 /// What OpenSSL reads from and writes to: a BIO that keeps no bytes.
@@ -10,6 +11,8 @@ import Synchronization
 struct BorrowingTransport {
     private var input: UnsafeRawBufferPointer
     private let output: UnsafeMutablePointer<[UInt8]>
+    /// Whose session it is, if that may seal its records itself.
+    private let sealing: Unmanaged<TLSEngine>?
     /// How many more bytes OpenSSL is given; behind them it has to wait.
     var allowance = Int.max
     /// How many more records OpenSSL may begin to read; then it is given no more bytes.
@@ -20,9 +23,10 @@ struct BorrowingTransport {
     /// How many bytes OpenSSL has not read yet.
     var inputLeft: Int { input.count }
 
-    private init(input: UnsafeRawBufferPointer, output: UnsafeMutablePointer<[UInt8]>) {
+    private init(input: UnsafeRawBufferPointer, output: UnsafeMutablePointer<[UInt8]>, sealing: Unmanaged<TLSEngine>?) {
         self.input = input
         self.output = output
+        self.sealing = sealing
     }
 
     private mutating func take(_ destination: UnsafeMutableRawPointer, _ count: Int) -> Int {
@@ -41,15 +45,24 @@ struct BorrowingTransport {
         }
     }
 
+    /// What OpenSSL writes: records, or what is to be sealed as one.
+    private func put(_ bytes: UnsafeRawBufferPointer) {
+        if let sealing { return sealing._withUnsafeGuaranteedRef { $0.put(bytes, to: &output.pointee) } }
+        output.pointee.append(contentsOf: bytes)
+    }
+
     /// Lends `input` and `output` to `bio` while `body` runs.
+    ///
+    /// - Parameter sealing: gets what is written, as well as the commands that say what it is.
     static func lend<Result>(
         _ input: UnsafeRawBufferPointer,
         _ output: inout [UInt8],
         to bio: OpaquePointer,
+        sealing: TLSEngine?,
         _ body: (UnsafeMutablePointer<BorrowingTransport>) -> Result
     ) -> Result {
         withUnsafeMutablePointer(to: &output) { output in
-            var transport = BorrowingTransport(input: input, output: output)
+            var transport = BorrowingTransport(input: input, output: output, sealing: sealing.map { .passUnretained($0) })
             return withUnsafeMutablePointer(to: &transport) { transport in
                 BIO_set_data(bio, transport)
                 defer { BIO_set_data(bio, nil) }
@@ -62,6 +75,16 @@ struct BorrowingTransport {
     static func makeBIO() -> OpaquePointer {
         guard let bio = BIO_new(method) else { preconditionFailure("out of memory") }
         return bio
+    }
+
+    /// Makes servers' sessions of `context` learn the secret of their application data, from which the keys after the first ones come.
+    static func learnSecrets(in context: OpaquePointer) {
+        SSL_CTX_set_keylog_callback(context) { session, line in
+            guard let session, let line, let bio = SSL_get_rbio(session), let sealing = BorrowingTransport.of(bio)?.pointee.sealing else {
+                return
+            }
+            sealing._withUnsafeGuaranteedRef { $0.onSecret(UnsafeBufferPointer(start: line, count: strlen(line))) }
+        }
     }
 
     /// Makes sessions of `context` count the records that they write, and those that they read against `recordAllowance`: OpenSSL itself
@@ -114,14 +137,30 @@ struct BorrowingTransport {
             guard let bio, let source, let done else { return 0 }
             COpenSSL_BIO_clear_retry_flags(bio)
             guard let transport = BorrowingTransport.of(bio) else { return 0 }
-            transport.pointee.output.pointee.append(contentsOf: UnsafeRawBufferPointer(start: source, count: count))
+            transport.pointee.put(UnsafeRawBufferPointer(start: source, count: count))
             done.pointee = count
             return 1
         }
-        // Flushing has nothing to do and succeeds; all else is answered with 0, also "end of file?".
-        BIO_meth_set_ctrl(method) { _, command, _, _ in
-            command == BIO_CTRL_FLUSH ? 1 : 0
+        // Flushing has nothing to do and succeeds; what is not known is answered with 0, also "end of file?".
+        BIO_meth_set_ctrl(method) { bio, command, number, pointer in
+            if command == BIO_CTRL_FLUSH { return 1 }
+            guard let command = SealingCommand(rawValue: command), let bio, let sealing = BorrowingTransport.of(bio)?.pointee.sealing else {
+                return 0
+            }
+            return sealing._withUnsafeGuaranteedRef { $0.onCommand(command, number, pointer) } ? 1 : 0
         }
         return method
     }()
+}
+
+/// What OpenSSL tells the BIO of a session whose records something else seals: a kernel, or `SealingKeys`. The numbers are in
+/// <openssl/bio.h>; two of them only in its comments.
+enum SealingCommand: Int32 {
+    /// Begins; with the keys (`tls_crypto_info`), and not 0 if they are for what is sent.
+    case begin = 72
+    /// Has it begun?
+    case hasBegun = 73
+    /// What is written next is of that content type, and no application data.
+    case setContentType = 74
+    case clearContentType = 75
 }

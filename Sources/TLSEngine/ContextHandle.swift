@@ -55,6 +55,7 @@ final class ContextHandle {
         // Resumption is by tickets, which the client keeps; the cache would keep sessions here, up to 20,480 of them.
         COpenSSL_SSL_CTX_set_session_cache_mode(context, Int(SSL_SESS_CACHE_OFF))
         BorrowingTransport.countRecords(in: context)
+        if isServer { BorrowingTransport.learnSecrets(in: context) }
     }
 
     /// Session tickets: for so many seconds, one for each full handshake and each resumption of TLS 1.3. 0: none.

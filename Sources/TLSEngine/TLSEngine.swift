@@ -51,14 +51,24 @@ package final class TLSEngine {
     private var uselessRecordsLeft: Int32
     /// Records that were sent with the present key.
     private var recordsOfKey = 0
+    /// Seals our records in place of OpenSSL, once that has given the keys away.
+    private let sealer: RecordSealer?
+    private var sealingKeys: SealingKeys?
+    /// Of what OpenSSL writes next, in records that are sealed here.
+    private var contentType = UInt8(SSL3_RT_HANDSHAKE)
+    /// Until the keys are given away.
+    private var trafficSecret: [UInt8] = []
     /// Whether the peer sent close_notify: nothing more will come, and nothing is missing.
     package private(set) var peerClosed = false
 
     /// The server's end of a new session.
-    package convenience init(server context: TLSContext) {
+    ///
+    /// - Parameter sealer: of the event loop; seals the records of TLS 1.3. nil: OpenSSL does.
+    package convenience init(server context: TLSContext, sealer: RecordSealer? = nil) {
         precondition(context.isServer, "the context is a client's")
-        self.init(context: context)
+        self.init(context: context, sealer: sealer)
         SSL_set_accept_state(session)
+        if sealer != nil { SSL_set_options(session, COpenSSL_OP_ENABLE_KTLS) }
     }
 
     /// The client's end of a new session. `startHandshake` begins it.
@@ -66,7 +76,7 @@ package final class TLSEngine {
     /// - Parameter serverName: the DNS name or IP address that the certificate must have; a DNS name is also sent (SNI).
     package convenience init(client context: TLSContext, serverName: String) {
         precondition(!context.isServer, "the context is a server's")
-        self.init(context: context)
+        self.init(context: context, sealer: nil)
         SSL_set_connect_state(session)
         OpenSSLErrors.clear()
         // RFC 6066 section 3: an address is not sent as a name. The function says whether the text is an address.
@@ -83,9 +93,10 @@ package final class TLSEngine {
         OpenSSLErrors.clear()
     }
 
-    private init(context: TLSContext) {
+    private init(context: TLSContext, sealer: RecordSealer?) {
         guard let session = SSL_new(context.pointer) else { preconditionFailure("out of memory") }
         self.context = context
+        self.sealer = sealer
         self.session = session
         handshakeBytesLeft = Int32(clamping: context.limits.handshakeBytesMax)
         uselessRecordsLeft = Int32(context.limits.recordsUntilData)
@@ -95,6 +106,8 @@ package final class TLSEngine {
     }
 
     deinit {
+        sealingKeys?.wipe()
+        wipeTrafficSecret()
         SSL_free(session)
     }
 
@@ -133,7 +146,7 @@ package final class TLSEngine {
         let outgoingBefore = outgoing.count
         OpenSSLErrors.clear()
         var limit: TLSFault?
-        let result = BorrowingTransport.lend(ciphertext, &outgoing, to: bio) { transport in
+        let result = lend(ciphertext, &outgoing) { transport in
             let stop = advance(transport, plaintext: &plaintext)
             limit = stop == SSL_ERROR_WANT_READ ? exceededLimit(transport) : nil
             // "Wants more" while there is more would lose bytes. It cannot be, with SSL_MODE_AUTO_RETRY, which is on by default.
@@ -171,10 +184,11 @@ package final class TLSEngine {
         precondition(phase != .handshaking, "nothing can be sent before the handshake is done")
         guard phase == .established else { throw .ended }
         guard !plaintext.isEmpty else { return }
+        if sealingKeys != nil { return try seal(plaintext, &outgoing) }
         OpenSSLErrors.clear()
         changeWornKey()
         var sent = 0
-        let isSent = BorrowingTransport.lend(UnsafeRawBufferPointer(start: nil, count: 0), &outgoing, to: bio) { transport in
+        let isSent = lend(nil, &outgoing) { transport in
             defer { recordsOfKey += transport.pointee.recordsWritten }
             // Without SSL_MODE_ENABLE_PARTIAL_WRITE, and with a transport that takes everything, one call writes all records.
             return SSL_write_ex(session, plaintext.baseAddress, plaintext.count, &sent) == 1
@@ -195,9 +209,7 @@ package final class TLSEngine {
         case .established:
             OpenSSLErrors.clear()
             phase = .closed
-            _ = BorrowingTransport.lend(UnsafeRawBufferPointer(start: nil, count: 0), &outgoing, to: bio) { _ in
-                SSL_shutdown(session)
-            }
+            _ = lend(nil, &outgoing) { _ in SSL_shutdown(session) }
             OpenSSLErrors.clear()
         case .closed, .ended:
             break
@@ -286,7 +298,84 @@ package final class TLSEngine {
         recordsOfKey = 0
     }
 
+    // MARK: - Records that are sealed here
+
+    /// Whether OpenSSL has given the keys of what is sent away.
+    package var isSealing: Bool { sealingKeys != nil }
+
+    private func seal(_ plaintext: UnsafeRawBufferPointer, _ outgoing: inout [UInt8]) throws(TLSFault) {
+        if recordsOfKey >= context.limits.recordsPerKeyMax {
+            OpenSSLErrors.clear()
+            // The new keys are there when the KeyUpdate has come through `put`.
+            let isAsked = SSL_key_update(session, SSL_KEY_UPDATE_NOT_REQUESTED) == 1
+            let isDone = isAsked && lend(nil, &outgoing) { _ in SSL_do_handshake(session) == 1 }
+            OpenSSLErrors.clear()
+            guard isDone else {
+                phase = .ended
+                throw .protocolError("the peer left a message after the handshake unfinished")
+            }
+        }
+        put(UInt8(SSL3_RT_APPLICATION_DATA), plaintext, to: &outgoing)
+    }
+
+    /// OpenSSL writes, inside a loan.
+    func put(_ bytes: UnsafeRawBufferPointer, to outgoing: inout [UInt8]) {
+        guard sealingKeys != nil else { return outgoing.append(contentsOf: bytes) }
+        put(contentType, bytes, to: &outgoing)
+        // What we say after a KeyUpdate is sealed with the next keys (RFC 8446, section 4.6.3).
+        if contentType == UInt8(SSL3_RT_HANDSHAKE), bytes.count == 5, bytes[0] == UInt8(SSL3_MT_KEY_UPDATE), let sealer {
+            sealingKeys?.update(with: sealer)
+            recordsOfKey = 0
+        }
+    }
+
+    private func put(_ kind: UInt8, _ bytes: UnsafeRawBufferPointer, to outgoing: inout [UInt8]) {
+        guard let sealer else { preconditionFailure("keys without a sealer") }
+        recordsOfKey += sealingKeys?.seal(kind, bytes, with: sealer, to: &outgoing) ?? 0
+    }
+
+    /// - Returns: whether it is done, or so.
+    func onCommand(_ command: SealingCommand, _ number: Int, _ pointer: UnsafeMutableRawPointer?) -> Bool {
+        switch command {
+        case .begin:
+            guard number != 0, let pointer, let sealer else { return false }
+            // Without the secret there is no way from one key to the next.
+            sealingKeys = SealingKeys(pointer, secret: trafficSecret, sealer: sealer)
+            wipeTrafficSecret()
+            return sealingKeys != nil
+        case .hasBegun: return sealingKeys != nil
+        case .setContentType:
+            contentType = UInt8(truncatingIfNeeded: number)
+            return true
+        case .clearContentType: return true
+        }
+    }
+
+    /// A line for a key log: `LABEL CLIENT_RANDOM SECRET`, in hexadecimal.
+    func onSecret(_ line: UnsafeBufferPointer<CChar>) {
+        let words = line.split(separator: CChar(UInt8(ascii: " ")))
+        guard words.count == 3, words[0].elementsEqual("SERVER_TRAFFIC_SECRET_0".utf8.map { CChar($0) }) else { return }
+        let digits = words[2].map { UInt8(bitPattern: $0) }
+        trafficSecret = stride(from: 0, to: digits.count - 1, by: 2).map { Self.nibble(digits[$0]) << 4 | Self.nibble(digits[$0 + 1]) }
+    }
+
+    private func wipeTrafficSecret() {
+        trafficSecret.withUnsafeMutableBytes { OPENSSL_cleanse($0.baseAddress, $0.count) }
+        trafficSecret = []
+    }
+
+    private static func nibble(_ digit: UInt8) -> UInt8 {
+        digit <= UInt8(ascii: "9") ? digit &- UInt8(ascii: "0") : (digit | 0x20) &- UInt8(ascii: "a") &+ 10
+    }
+
     // MARK: - Calls of OpenSSL, inside a loan
+
+    private func lend<Result>(
+        _ input: UnsafeRawBufferPointer?, _ outgoing: inout [UInt8], _ body: (UnsafeMutablePointer<BorrowingTransport>) -> Result
+    ) -> Result {
+        let input = input ?? UnsafeRawBufferPointer(start: nil, count: 0)
+        return BorrowingTransport.lend(input, &outgoing, to: bio, sealing: sealer == nil ? nil : self, body)
+    }
 
     /// Goes on with the handshake, and behind it with decrypting, as far as the input reaches; returns why it stopped.
     private func advance(_ transport: UnsafeMutablePointer<BorrowingTransport>, plaintext: inout [UInt8]) -> Int32 {

@@ -60,7 +60,7 @@ extension Connection {
         if !isOpen { dropHeld() }
         if isOpen, canGoOn, !isWaitingForTurn {
             isWaitingForTurn = true
-            loop.turns.add(.connection(self))
+            loop.turns.add(.connection(self), isNewcomer: isNewcomer)
         }
         updateReading()
         leaveIfDone()
@@ -89,6 +89,11 @@ extension Connection {
     private var isCostly: Bool { costNow > Self.costlyMicroseconds }
 
     private var costNow: UInt32 { cost >> min(31, loop.tick - costTick) }
+
+    /// It has not said yet what it wants.
+    private var isNewcomer: Bool {
+        if case .sniffing = state { true } else { tls?.isEstablished == false }
+    }
 
     // MARK: what is held
 

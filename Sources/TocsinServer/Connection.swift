@@ -84,7 +84,7 @@ final class Connection: ChannelInboundHandler {
 
     init(loop: ServerLoop, tls: TLSContext?) {
         self.loop = loop
-        self.tls = tls.map { TLSEngine(server: $0) }
+        self.tls = tls.map { TLSEngine(server: $0, sealer: loop.sealer) }
     }
 
     var isOpen: Bool {

@@ -13,6 +13,9 @@ package final class Server: Sendable {
     private let group: MultiThreadedEventLoopGroup
     /// The threads of the log, of which one writes and one reads, and the worker.
     private let logGroup: MultiThreadedEventLoopGroup
+    /// Takes connections up. A thread of its own: when many come at once, a loop that serves those which are there would let the queue of
+    /// the kernel overflow, and who is dropped there comes again after a second.
+    private let acceptGroup: MultiThreadedEventLoopGroup
     private let channels: [any Channel]
     let certificates: TLSContexts?
     /// The ports that it listens on; useful where 0 was asked for.
@@ -20,12 +23,13 @@ package final class Server: Sendable {
     package let tlsPort: Int?
 
     private init(
-        state: ServerState, group: MultiThreadedEventLoopGroup, logGroup: MultiThreadedEventLoopGroup, channels: [any Channel],
-        certificates: TLSContexts?, port: Int, tlsPort: Int?
+        state: ServerState, group: MultiThreadedEventLoopGroup, logGroup: MultiThreadedEventLoopGroup,
+        acceptGroup: MultiThreadedEventLoopGroup, channels: [any Channel], certificates: TLSContexts?, port: Int, tlsPort: Int?
     ) {
         self.state = state
         self.group = group
         self.logGroup = logGroup
+        self.acceptGroup = acceptGroup
         self.channels = channels
         self.certificates = certificates
         self.port = port
@@ -102,23 +106,29 @@ package final class Server: Sendable {
         let configuration = state.configuration
         // Who is behind, or sends large bodies, waits for those who are live.
         for loop in Array(logGroup.makeIterator())[1...] { loop.execute { SystemCall.lowerPriority() } }
-        let plain = try await listen(configuration.host, configuration.port, group, state, references, nil)
-        var channels = [plain]
-        if let tlsPort = configuration.tlsPort {
-            do {
-                channels.append(try await listen(configuration.host, tlsPort, group, state, references, certificates))
-            } catch {
-                try? await plain.close()
-                throw error
+        let acceptGroup = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let admission = Admission(eventLoop: acceptGroup.next(), loops: references.count)
+        for reference in references { try await reference.eventLoop.submit { reference.value.admission = admission }.get() }
+        let bootstrap = { (certificates: TLSContexts?) in
+            Self.bootstrap(acceptGroup, group, state, admission, references, certificates)
+        }
+        var channels: [any Channel] = []
+        do {
+            channels.append(try await listen(configuration.host, configuration.port, bootstrap(nil)))
+            if let tlsPort = configuration.tlsPort {
+                channels.append(try await listen(configuration.host, tlsPort, bootstrap(certificates)))
             }
+        } catch {
+            try? await acceptGroup.shutdownGracefully()
+            throw error
         }
         if let certificates {
             for warning in certificates.current.warnings { state.logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
         }
         state.limitConnections()
         return Server(
-            state: state, group: group, logGroup: logGroup, channels: channels, certificates: certificates,
-            port: plain.localAddress?.port ?? 0,
+            state: state, group: group, logGroup: logGroup, acceptGroup: acceptGroup, channels: channels, certificates: certificates,
+            port: channels[0].localAddress?.port ?? 0,
             tlsPort: channels.count > 1 ? channels[1].localAddress?.port : nil
         )
     }
@@ -133,24 +143,26 @@ package final class Server: Sendable {
         }
     }
 
-    private static func listen(
-        _ host: String, _ port: Int, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ loops: [LoopReference],
-        _ certificates: TLSContexts?
-    ) async throws -> any Channel {
+    private static func listen(_ host: String, _ port: Int, _ bootstrap: ServerBootstrap) async throws -> any Channel {
         do {
-            return try await bootstrap(group, state, loops, certificates).bind(host: host, port: port).get()
+            return try await bootstrap.bind(host: host, port: port).get()
         } catch let error as IOError {
             throw ServerStartFault(description: "cannot listen on \(host):\(port): \(String(cString: strerror(error.errnoCode)))")
         }
     }
 
+    /// How much the kernel keeps for a connection that it has not sent, about (tcp(7), `TCP_NOTSENT_LOWAT`).
+    private static let notSentBytes = 128 << 10
+
     private static func bootstrap(
-        _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ loops: [LoopReference], _ certificates: TLSContexts?
+        _ acceptGroup: MultiThreadedEventLoopGroup, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ admission: Admission,
+        _ loops: [LoopReference], _ certificates: TLSContexts?
     ) -> ServerBootstrap {
-        ServerBootstrap(group: group)
+        ServerBootstrap(group: acceptGroup, childGroup: group)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state, isTLS: certificates != nil))
+                    let guardian = AcceptGuard(server: state, admission: admission, isTLS: certificates != nil)
+                    try channel.pipeline.syncOperations.addHandler(guardian)
                 }
             }
             .serverChannelOption(.backlog, value: 4096)
@@ -158,16 +170,21 @@ package final class Server: Sendable {
             .serverChannelOption(.maxMessagesPerRead, value: 32)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             // Each idle connection keeps this buffer: larger reads go on in the loop's own.
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))
             .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let loop = loops.first { $0.eventLoop === channel.eventLoop }!.value
+                let loop = loops.first { $0.eventLoop === channel.eventLoop }!.value
+                return loop.enter().assumeIsolated().flatMapThrowing {
                     try channel.pipeline.syncOperations.addHandler(Connection(loop: loop, tls: certificates?.current))
-                }
+                    // The kernel may refuse, if the peer has gone.
+                    try? channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
+                    // What a slow reader has not been sent waits in the log, not in the kernel.
+                    try? channel.syncOptions?.setOption(
+                        .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: Self.notSentBytes
+                    )
+                }.nonisolated()
             }
     }
 
@@ -235,6 +252,7 @@ package final class Server: Sendable {
             }.get()
         }
         state.loops = []
+        try await acceptGroup.shutdownGracefully()
         try await group.shutdownGracefully()
         try await logGroup.shutdownGracefully()
     }

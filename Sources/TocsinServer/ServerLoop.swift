@@ -2,6 +2,7 @@ import HTTP2Session
 package import NIOCore
 package import NotificationCore
 import NotificationStore
+import TLSEngine
 import Transports
 
 /// One event loop of the server, and all that belongs to it: its follower of the log, its connections and their timers. Nothing here
@@ -29,9 +30,14 @@ package final class ServerLoop: LogFollower {
     /// Where an answer to a poll is put together.
     let answerMemory = UnsafeMutableRawBufferPointer.allocate(byteCount: 20 << 10, alignment: 16)
     var lastPollHead = PollHead()
+    /// Of all its TLS sessions.
+    let sealer = RecordSealer()
     /// Lent to the fan-out while it runs.
     private var framed: FramedBatch?
     private(set) var isFanningOut = false
+    /// Where new connections come from; nil in tests.
+    var admission: Admission?
+    private var entries = EntryQueue()
     /// Memory for frames of HTTP/2, from one connection to the next.
     private var spareBytes: [UInt8] = []
     /// What has to wait until the fan-out is through.
@@ -113,6 +119,7 @@ package final class ServerLoop: LogFollower {
         for group in paceGroups.values { group.task?.cancel() }
         paceGroups = [:]
         turns.removeAll()
+        for promise in entries.takeAll() { promise.fail(ChannelError.ioOnClosedChannel) }
     }
 
     private func onTick() {
@@ -320,7 +327,23 @@ package final class ServerLoop: LogFollower {
             readOn(id)
         case .readsAhead: resumeReads()
         case .commands(let commands): perform(commands)
+        case .entries: takeEntries()
         }
+    }
+
+    /// A connection that was accepted may enter when the future has come.
+    func enter() -> EventLoopFuture<Void> {
+        let promise = eventLoop.makePromise(of: Void.self)
+        if entries.isEmpty { turns.add(.entries, isNewcomer: true) }
+        entries.append(promise)
+        return promise.futureResult
+    }
+
+    private func takeEntries() {
+        let now = entries.take()
+        if !entries.isEmpty { turns.add(.entries, isNewcomer: true) }
+        admission?.entered(now.count)
+        for promise in now { promise.succeed() }
     }
 
     // MARK: the fan-out

@@ -9,6 +9,9 @@ import NotificationCore
 ///                                              a turn: slices, one after the other <───────┘ │
 ///                                              what is not done after its slice goes to the end
 ///
+/// There are two queues, from which jobs are taken alternately: one is of connections that are new. However many of them shake hands, those
+/// who are there wait for each other and for as many handshakes.
+///
 /// A slice is a time and not a count of bytes, since bytes do not tell the work: a request of 80 bytes may ask for a MiB, and 22 bytes of
 /// TLS bring one of text. Who works looks at the clock after each piece, request, event or page.
 ///
@@ -21,6 +24,8 @@ final class TurnQueue {
         /// Reads that wait for nothing any more.
         case readsAhead
         case commands(SessionCommands)
+        /// Connections that wait to enter.
+        case entries
     }
 
     /// A few requests, or a page of 128 KiB.
@@ -36,6 +41,9 @@ final class TurnQueue {
     /// Has `turn` called when the loop has looked at its sockets.
     var waker: LoopWaker?
     private var jobs = CircularBuffer<Job>()
+    private var newcomers = CircularBuffer<Job>()
+    /// Whose job is next, if both have one.
+    private var isNewcomersTurn = false
     private var isScheduled = false
     /// Of the slice that is under way.
     private var sliceEnd = Int64.max
@@ -49,7 +57,7 @@ final class TurnQueue {
         self.perform = perform
     }
 
-    var count: Int { jobs.count }
+    var count: Int { jobs.count + newcomers.count }
 
     /// A slice is under way.
     var isAtWork: Bool { sliceEnd != .max }
@@ -70,8 +78,8 @@ final class TurnQueue {
         return nanoseconds() - start
     }
 
-    func add(_ job: Job) {
-        jobs.append(job)
+    func add(_ job: Job, isNewcomer: Bool = false) {
+        if isNewcomer { newcomers.append(job) } else { jobs.append(job) }
         if !isScheduled { schedule() }
     }
 
@@ -86,15 +94,21 @@ final class TurnQueue {
         isScheduled = false
         let end = nanoseconds() + Self.turnNanoseconds
         repeat {
-            guard let job = jobs.popFirst() else { return }
+            guard let job = next() else { return }
             perform(job)
         } while nanoseconds() < end
-        if !jobs.isEmpty, !isScheduled { schedule() }
+        if count > 0, !isScheduled { schedule() }
+    }
+
+    private func next() -> Job? {
+        isNewcomersTurn.toggle()
+        return isNewcomersTurn ? newcomers.popFirst() ?? jobs.popFirst() : jobs.popFirst() ?? newcomers.popFirst()
     }
 
     /// Forgets what waits: the loop ends.
     func removeAll() {
         jobs.removeAll()
+        newcomers.removeAll()
         waker = nil
     }
 }

@@ -73,6 +73,9 @@ struct Bench: ParsableCommand {
     @Flag(help: "Cuts all connections, publishes --messages, and measures how long it takes until all are back and have got them.")
     var resume = false
 
+    @Flag(help: "Who comes back makes a full TLS handshake; by default it has the ticket of its earlier session, as a browser has.")
+    var fullHandshakes = false
+
     @Option(
         name: .customLong("run"),
         help: "A number for the names of the channels and the marks of messages; several processes with the same one hear the same."
@@ -141,6 +144,7 @@ struct Bench: ParsableCommand {
         plan.connectSecondsMax = connectTimeout
         plan.onlyMemory = memory
         plan.resumes = resume
+        plan.fullHandshakes = fullHandshakes
         plan.pauseSeconds = pause / 1000
         plan.pollSeconds = pollSeconds
         plan.idleSeconds = idle

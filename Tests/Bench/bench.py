@@ -90,6 +90,8 @@ class Resume:
     name: str
     bar: float
     is_tls: bool
+    # A client has the ticket of its earlier TLS session, as a browser has.
+    has_tickets: bool = True
 
 
 ROWS = {
@@ -113,6 +115,7 @@ ROWS = {
     "latency": Latency("p99.9 of the latency, WebSocket", 2),
     "resume": Resume("all reconnect and resume", 2, False),
     "resume-tls": Resume("all reconnect and resume, TLS", 8, True),
+    "resume-tls-full": Resume("all reconnect and resume, TLS, no tickets", 8, True, has_tickets=False),
 }
 
 
@@ -295,7 +298,7 @@ class Bench:
         for number in range(settings.pairs):
             reports.append(self.run(
                 key, self.tocsin, transport="websocket", is_tls=row.is_tls, subscribers=settings.resume_clients, rate=100, warm_up=2,
-                messages=settings.resume_messages, resume=True, settle=settings.settle))
+                messages=settings.resume_messages, resume=True, settle=settings.settle, full_handshakes=not row.has_tickets))
             log(f"{row.name}, run {number + 1}: {reports[-1]['resumed_seconds']:.2f} s")
         seconds = [report["resumed_seconds"] for report in reports]
         figures = {

@@ -179,7 +179,7 @@ class Tocsin(Server):
 
 
 def bench(binary, server, cpus, *, transport, is_tls=False, rate=20, messages=0, **options):
-    """One run of the load generator on `cpus`; answers its report. Each of `options` is an option of `tocsin bench`; True: a flag."""
+    """One run of the load generator on `cpus`; answers its report. Each of `options` is an option of `tocsin bench`, or a flag."""
     command = [
         binary, "bench", "--url", server.url(transport == "sse-h2", is_tls), "--publish-url", server.url(False, False),
         "--profile", server.profile, "--transport", transport, "--rate", rate, "--messages", messages, "--json", "-",
@@ -187,7 +187,8 @@ def bench(binary, server, cpus, *, transport, is_tls=False, rate=20, messages=0,
     for process in server.processes:
         command += ["--pid", process]
     for name, value in options.items():
-        command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
+        if value is not False:
+            command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
     try:
         done = subprocess.run(
             [str(part) for part in command], capture_output=True, text=True, timeout=RUN_SECONDS_BESIDES + 2 * messages / rate,

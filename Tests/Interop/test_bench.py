@@ -71,7 +71,8 @@ def test_all_come_back_and_get_what_they_missed(server, transport, tls):
     assert status == 0, report
     assert report["delivered"] == report["expected"] == 24 * (30 + 15) // 3
     assert report["resumed_ms"]["count"] == 24
-    assert 0 < report["resumed_ms"]["max"] <= 1000 * report["resumed_seconds"] < 1000 * SECONDS_MAX
+    # The histogram keeps three digits, rounded up; the seconds are written with three decimals.
+    assert 0 < report["resumed_ms"]["max"] <= 1001 * report["resumed_seconds"] + 1 < 1000 * SECONDS_MAX
 
 
 def test_who_comes_back_to_the_wrong_place_is_seen(server, tmp_path):

@@ -41,6 +41,12 @@ enum LibSSL {
         precondition(list.withCString { find("SSL_set_cipher_list", as: SetCiphers.self)(engine.session, $0) } == 1)
     }
 
+    /// SSL_set_ciphersuites: those of TLS 1.3.
+    static func setSuites(_ engine: TLSEngine, _ list: String) {
+        typealias SetSuites = @convention(c) (OpaquePointer, UnsafePointer<CChar>) -> Int32
+        precondition(list.withCString { find("SSL_set_ciphersuites", as: SetSuites.self)(engine.session, $0) } == 1)
+    }
+
     /// Makes the session begin a renegotiation with the next call.
     static func renegotiate(_ engine: TLSEngine) {
         typealias ClearOptions = @convention(c) (OpaquePointer, UInt64) -> UInt64

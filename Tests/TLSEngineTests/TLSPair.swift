@@ -13,8 +13,12 @@ final class TLSPair {
     /// The longest piece that is delivered at once.
     var pieceBytes = Int.max
 
-    init(server: TLSContext, client: TLSContext, name: String = "a.example", version: LibSSL.Version? = nil) {
-        self.server = TLSEngine(server: server)
+    /// - Parameter sealer: of the server; nil: OpenSSL seals its records.
+    init(
+        server: TLSContext, client: TLSContext, name: String = "a.example", version: LibSSL.Version? = nil,
+        sealer: RecordSealer? = RecordSealer()
+    ) {
+        self.server = TLSEngine(server: server, sealer: sealer)
         self.client = TLSEngine(client: client, serverName: name)
         if let version {
             LibSSL.setVersion(self.client, version)

@@ -32,6 +32,67 @@ import Testing
         #expect(queue.count == 0)
     }
 
+    @Test("however many newcomers wait, those who are there have every second job")
+    func newcomers() {
+        let eventLoop = EmbeddedEventLoop()
+        var done: [Bool] = []
+        let clock = TestClock(step: TurnQueue.turnNanoseconds / 8)
+        let queue = TurnQueue(eventLoop: eventLoop, nanoseconds: clock.read) { job in
+            if case .entries = job { done.append(true) } else { done.append(false) }
+        }
+        for _ in 0..<100 { queue.add(.entries, isNewcomer: true) }
+        for _ in 0..<4 { queue.add(.readsAhead) }
+        eventLoop.advanceTime(by: TurnQueue.pause)
+        #expect(done == [true, false, true, false, true, false, true, false])
+        for _ in 0..<12 { eventLoop.advanceTime(by: TurnQueue.pause) }
+        #expect(done.count == 104 && queue.count == 0)
+    }
+
+    @Test("connections enter some at a time, in the order in which they came")
+    func entries() throws {
+        let eventLoop = EmbeddedEventLoop()
+        var queue = EntryQueue()
+        var entered: [Int] = []
+        for number in 0..<10 {
+            let promise = eventLoop.makePromise(of: Void.self)
+            promise.futureResult.assumeIsolated().whenSuccess { entered.append(number) }
+            queue.append(promise)
+        }
+        var turns: [Int] = []
+        while !queue.isEmpty {
+            let now = queue.take()
+            turns.append(now.count)
+            for promise in now { promise.succeed() }
+        }
+        #expect(turns == [4, 4, 2])
+        #expect(entered == Array(0..<10))
+    }
+
+    @Test("of connections that were accepted, no more than there is room for are given to the loops")
+    func admission() {
+        let eventLoop = EmbeddedEventLoop()
+        let admission = Admission(eventLoop: eventLoop, loops: 1)
+        var entered = 0
+        var hasRoom = true
+        var accepted = 0
+        while hasRoom {
+            hasRoom = admission.take { entered += 1 }
+            accepted += 1
+        }
+        let inFlight = entered
+        #expect(inFlight > 0 && accepted == inFlight + Admission.waitingMax)
+        var rooms = 0
+        admission.whenRoom { rooms += 1 }
+        admission.entered(10)
+        eventLoop.run()
+        #expect(entered == inFlight + 10 && rooms == 0)
+        while entered < accepted {
+            admission.entered(inFlight)
+            eventLoop.run()
+        }
+        #expect(entered == accepted && rooms == 1)
+    }
+
     @Test("a slice ends after its time, and a step outside of one may take as long as it likes")
     func slices() {
         let clock = TestClock(step: TurnQueue.sliceNanoseconds / 4)
