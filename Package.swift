@@ -66,14 +66,14 @@ let package = Package(
         .target(name: "Identity", dependencies: ["JSONCodec", .product(name: "JWTKit", package: "jwt-kit")]),
 
         // Who is let in, and how much of something: addresses, what proxies say, token buckets, slots. No I/O, no clock.
-        .target(name: "Admission"),
+        .target(name: "Limits"),
 
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "Admission", "CProcess",
+                "TLSEngine", "Identity", "Limits", "CProcess",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -103,7 +103,7 @@ let package = Package(
             dependencies: [
                 "TocsinClient", "TocsinServer", "LoadGenerator", "TransportComparison", "CEpoll", "Transports", "NotificationStore",
                 "NotificationCore", "JSONCodec",
-                "TLSEngine", "Identity", "Admission",
+                "TLSEngine", "Identity", "Limits",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -160,7 +160,7 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Admission", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Limits", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -169,7 +169,7 @@ let package = Package(
             ]
         ),
         .testTarget(name: "TidyTests"),
-        .testTarget(name: "AdmissionTests", dependencies: ["Admission", "TestSupport"]),
+        .testTarget(name: "LimitsTests", dependencies: ["Limits", "TestSupport"]),
         .testTarget(name: "IdentityTests", dependencies: ["Identity", .product(name: "JWTKit", package: "jwt-kit")]),
         .testTarget(name: "JSONCodecTests", dependencies: ["JSONCodec", "TestSupport"]),
         .testTarget(name: "WebSocketCodecTests", dependencies: ["WebSocketCodec", "TestSupport"]),

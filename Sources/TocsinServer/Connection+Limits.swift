@@ -1,7 +1,7 @@
-import Admission
 import HTTP1Codec
 import HTTPTypes
 import Identity
+import Limits
 import Logging
 import NIOCore
 import NotificationCore
@@ -52,17 +52,25 @@ extension Connection {
         }
     }
 
+    /// - Parameter refusal: what the listener found, which has made room for the answer.
     private func admit(_ refusal: LimitRefusal?) {
-        if let refusal { return tellRefusal(refusal, loop.server.limits.refuse(refusal, address)) }
-        if let refusal = loop.server.limits.enter(address) {
-            return tellRefusal(refusal, loop.server.limits.refuse(refusal, address))
-        }
+        if let refusal { return tell(refusal, loop.server.limits.refuse(refusal, address)) }
+        if let refusal = loop.server.limits.enter(address) { return refuse(refusal) }
         isCounted = true
     }
 
-    private func tellRefusal(_ refusal: LimitRefusal, _ problem: Problem) {
-        // A handshake is too dear for who has too many connections.
-        guard tls == nil || refusal.rule.isOverload else { return close() }
+    /// Tells it, if there is room for that, or ends it at once.
+    private func refuse(_ refusal: LimitRefusal) {
+        let limits = loop.server.limits
+        let problem = limits.refuse(refusal, address)
+        if limits.mayTell(refusal, isSecret: tls != nil) { return tell(refusal, problem) }
+        loop.server.noteRefused(1)
+        if descriptor >= 0 { SystemCall.resetWhenClosed(descriptor) }
+        close()
+    }
+
+    /// Over TLS the handshake comes first, and the answer to the first request.
+    private func tell(_ refusal: LimitRefusal, _ problem: Problem) {
         loop.server.limits.beginRefusing()
         opening = ConnectionOpening(refusal: problem)
         guard tls == nil else { return }
@@ -91,11 +99,7 @@ extension Connection {
             self.opening = nil
             if let source = header.source {
                 address = source
-                if let refusal = loop.server.limits.refusal(of: source) {
-                    tellRefusal(refusal, loop.server.limits.refuse(refusal, source))
-                } else {
-                    admit(nil)
-                }
+                if let refusal = loop.server.limits.refusal(of: source) { refuse(refusal) } else { admit(nil) }
             } else {
                 admit(nil)
             }

@@ -1,7 +1,7 @@
-import Admission
 import HTTP1Codec
 import HTTP2Session
 import HTTPTypes
+import Limits
 import Logging
 import NIOCore
 import NotificationCore

@@ -1,5 +1,5 @@
-package import Admission
 import HTTP2Session
+package import Limits
 import Transports
 
 /// How much of the server one client, address or user may have, and when nobody new is taken. nil: there is no such bound.

@@ -1,6 +1,6 @@
-import Admission
 import CProcess
 import Glibc
+import Limits
 import Synchronization
 
 /// The memory in which a server counts what is limited: of one process its own, of several a part of what they share.

@@ -1,4 +1,4 @@
-import Admission
+import Limits
 import Logging
 import NIOCore
 import Synchronization
@@ -186,11 +186,11 @@ final class ServerLimits: Sendable {
 
     // MARK: what is told to a connection that is refused
 
-    /// Whether there is room to tell it so, which takes a place for a moment.
+    /// Marks a connection for its loop, which tells it.
     ///
-    /// - Parameter isSecret: the connection is of TLS, where a word to it costs a handshake: only for what is not the client's fault.
+    /// - Returns: false if there is no room for that; then nothing is told.
     func mark(_ channel: any Channel, _ refusal: LimitRefusal, isSecret: Bool) -> Bool {
-        guard !isSecret || refusal.rule.isOverload, takeAnswer() else { return false }
+        guard mayTell(refusal, isSecret: isSecret) else { return false }
         let id = ObjectIdentifier(channel)
         marked.withLock { $0[id] = refusal }
         markedCount.add(1, ordering: .releasing)
@@ -198,8 +198,11 @@ final class ServerLimits: Sendable {
         return true
     }
 
-    private func takeAnswer() -> Bool {
-        guard refusing.load(ordering: .relaxed) < Self.refusingMax else { return false }
+    /// Whether there is room to tell a connection that it is refused, which takes a place for a moment.
+    ///
+    /// - Parameter isSecret: the connection is of TLS, where a word to it costs a handshake: only for what is not the client's fault.
+    func mayTell(_ refusal: LimitRefusal, isSecret: Bool) -> Bool {
+        guard !isSecret || refusal.rule.isOverload, refusing.load(ordering: .relaxed) < Self.refusingMax else { return false }
         let now = Clock.monotonicNanoseconds()
         return gates.withLock { $0.answers.take(of: Self.answers, nowNanoseconds: now) } == 0
     }

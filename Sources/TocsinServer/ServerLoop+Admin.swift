@@ -1,5 +1,5 @@
-import Admission
 import HTTPTypes
+import Limits
 import Logging
 import NIOCore
 import NotificationCore

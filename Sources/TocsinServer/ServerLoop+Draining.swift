@@ -1,6 +1,6 @@
-import Admission
 import HTTP1Codec
 import HTTP2Session
+import Limits
 import NIOCore
 import NotificationCore
 import Transports

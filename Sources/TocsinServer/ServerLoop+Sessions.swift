@@ -1,7 +1,7 @@
-import Admission
 import HTTPTypes
 import Identity
 import JSONCodec
+import Limits
 import NIOCore
 import NotificationCore
 import Transports

@@ -1,5 +1,5 @@
-import Admission
 import ArgumentParser
+import Limits
 import TocsinServer
 
 /// How much of the server one may have, and when it takes nobody new. Docs/operations/limits.md says what each is for.

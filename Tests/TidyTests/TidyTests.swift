@@ -54,7 +54,7 @@ import Testing
             "JSONCodec": [], "WebSocketCodec": [], "EventStreamCodec": [], "HTTP1Codec": [], "HTTP2Session": ["CNghttp2"],
             "TLSEngine": ["COpenSSL"], "NotificationCore": ["JSONCodec"],
             "Transports": ["NotificationCore", "JSONCodec", "WebSocketCodec", "EventStreamCodec"],
-            "Admission": [], "LoadGenerator": ["CEpoll", "JSONCodec", "TLSEngine"],
+            "Limits": [], "LoadGenerator": ["CEpoll", "JSONCodec", "TLSEngine"],
         ]
         let ours = Set(below.keys).union(["TocsinServer", "TocsinClient", "tocsin", "CEpoll", "CNghttp2", "COpenSSL"])
         for (path, text) in Self.code where path.hasPrefix("Sources/") && path.hasSuffix(".swift") {

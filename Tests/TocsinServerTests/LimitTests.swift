@@ -1,4 +1,4 @@
-import Admission
+import Limits
 import NIOCore
 import NIOEmbedded
 import Testing

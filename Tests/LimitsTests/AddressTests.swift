@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@testable import Admission
+@testable import Limits
 
 @Suite struct AddressTests {
     @Test(

@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@testable import Admission
+@testable import Limits
 
 @Suite struct LimitTests {
     private static let second: Int64 = 1_000_000_000

@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@testable import Admission
+@testable import Limits
 
 /// Headers, good and bad.
 private enum Cases {
