@@ -31,7 +31,10 @@ package struct AccessRules: Sendable, Hashable {
 
         /// The parts of a pattern by the feeds that they are in. Feed nil: all that are not named.
         fileprivate func parts(of pattern: ChannelPattern) -> [(feed: String?, access: Access, pattern: ChannelPattern)] {
-            if let feed = pattern.feed { return [(feed, feeds[feed] ?? other, pattern)] }
+            if let feed = pattern.feed {
+                guard let access = feeds[feed] else { return [(nil, other, pattern)] }
+                return [(feed, access, pattern)]
+            }
             var parts: [(feed: String?, access: Access, pattern: ChannelPattern)] = [(nil, other, pattern)]
             for (feed, access) in feeds.sorted(by: { $0.key < $1.key }) {
                 for part in pattern.part(of: feed) { parts.append((feed, access, part)) }
@@ -68,7 +71,9 @@ package struct AccessRules: Sendable, Hashable {
             default: isAllowed = identity?.grants.cover(part.pattern, for: action) ?? false
             }
             if !isAllowed {
-                return AccessRefusal(action: action, pattern: pattern, feed: part.feed, access: part.access, identity: identity)
+                return AccessRefusal(
+                    action: action, pattern: pattern, feed: part.feed, access: part.access, identity: identity, hasPublic: hasPublic
+                )
             }
         }
         return nil
@@ -83,13 +88,16 @@ package struct AccessRefusal: Error, Sendable, Hashable {
     package var feed: String?
     package var access: AccessRules.Access
     package var identity: Identity?
+    /// Whether there is something for those who have no token.
+    package var hasPublic: Bool
 
     package var isForWantOfToken: Bool { identity == nil }
 
     package var rule: String { identity == nil ? "token" : "\(action.rawValue) grant" }
 
     package var configurationKey: String {
-        action == .publish ? "publish_access (--publish-access)" : "access (--access)"
+        if identity == nil, !hasPublic { return "token_key (--token-key)" }
+        return action == .publish ? "publish_access (--publish-access)" : "access (--access)"
     }
 
     /// Without anything that the client did not say itself.

@@ -48,7 +48,7 @@ package struct Grants: Hashable, Sendable {
     /// - Parameters:
     ///   - text: a pattern, of which whole tokens may be `{sub}`.
     ///   - user: nil: there is none, and `{sub}` is not known.
-    /// - Returns: no patterns if the user's name is no token of a channel, and so can be in none; nil if `text` does not follow the grammar.
+    /// - Returns: no patterns if the user's name is no token of a channel, and so can be in none; nil if `text` is against the grammar.
     static func patterns(_ text: String, user: String?) -> [ChannelPattern]? {
         let tokens = text.split(separator: ".", omittingEmptySubsequences: false)
         guard tokens.contains(where: { $0 == userToken }) else { return ChannelPattern(text).map { [$0] } }

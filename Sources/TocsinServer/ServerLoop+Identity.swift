@@ -192,13 +192,15 @@ extension ServerLoop {
     // MARK: what one may do
 
     /// Goes on with a request if all of these channels are granted to who makes it, and the hook does not object.
+    ///
+    /// - Parameter bytes: how much of the request is kept meanwhile.
     func whenPermitted(
-        _ action: ChannelAction, _ patterns: [ChannelPattern], _ handle: RequestHandle,
+        _ action: ChannelAction, _ patterns: [ChannelPattern], _ handle: RequestHandle, bytes: Int = 0,
         _ body: @escaping (ServerLoop) throws(Problem) -> Void
     ) throws(Problem) {
         if let gate = server.gate { for pattern in patterns { try gate.permit(action, pattern, handle.identity) } }
         guard let hook = server.hook else { return try body(self) }
-        try whenAllowed(hook, hook.questions(action, patterns, handle.identity), handle, body)
+        try whenAllowed(hook, hook.questions(action, patterns, handle.identity), handle, bytes: bytes, body)
     }
 
     /// The same of all that a request wants to be subscribed to.
@@ -225,16 +227,19 @@ extension ServerLoop {
     }
 
     private func whenAllowed(
-        _ hook: Hook, _ questions: [Hook.Question], _ handle: RequestHandle, _ body: @escaping (ServerLoop) throws(Problem) -> Void
+        _ hook: Hook, _ questions: [Hook.Question], _ handle: RequestHandle, bytes: Int = 0,
+        _ body: @escaping (ServerLoop) throws(Problem) -> Void
     ) throws(Problem) {
         if let answers = hook.known(questions) {
             try hook.check(questions, answers)
             return try body(self)
         }
+        try park(bytes)
         let (bound, eventLoop) = (bind((self, handle, body)), eventLoop)
         hook.ask(questions) { answers in
             eventLoop.execute {
                 let (loop, handle, body) = bound.value
+                loop.parkedBytes -= bytes
                 guard loop.isPending(handle) else { return }
                 do throws(Problem) {
                     try loop.checkStillGood(handle)
@@ -245,6 +250,12 @@ extension ServerLoop {
                 }
             }
         }
+    }
+
+    /// What waits for the hook counts among the request bodies that are being read.
+    func park(_ bytes: Int) throws(Problem) {
+        guard bytes == 0 || mayPark(bytes) else { throw .tooManyBodies }
+        parkedBytes += bytes
     }
 
     /// What was good when a request came may have been taken back while it waited.

@@ -12,7 +12,7 @@ extension ServerLoop {
         _ request: HTTPRequest, _ channel: ChannelName, _ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle
     ) throws(Problem) {
         try spend(.publishes, 1, handle)
-        try whenPermitted(.publish, [ChannelPattern(channel)], handle) { loop throws(Problem) in
+        try whenPermitted(.publish, [ChannelPattern(channel)], handle, bytes: body.count) { loop throws(Problem) in
             try loop.publishPermitted(request, channel, items, body, handle)
         }
     }
@@ -89,7 +89,7 @@ extension ServerLoop {
             return (results: results, fingerprint: Self.fingerprint(request, body))
         } then: { loop, batch throws(Problem) in
             try loop.spend(.publishes, batch.results.count(where: { (try? $0.get()) != nil }), handle)
-            loop.askHook(batch.results, handle) { loop, results in
+            try loop.askHook(batch.results, handle) { loop, results in
                 for case .failure(let problem) in results { loop.server.note(problem) }
                 let publications = results.compactMap { try? $0.get() }
                 if publications.isEmpty { return loop.answerBatch(handle, results, []) }
@@ -106,7 +106,9 @@ extension ServerLoop {
     private typealias BatchResults = [Result<Publication, Problem>]
 
     /// What the hook says of each item of a batch.
-    private func askHook(_ results: BatchResults, _ handle: RequestHandle, then: @escaping (ServerLoop, BatchResults) -> Void) {
+    private func askHook(
+        _ results: BatchResults, _ handle: RequestHandle, then: @escaping (ServerLoop, BatchResults) -> Void
+    ) throws(Problem) {
         guard let hook = server.hook else { return then(self, results) }
         func patterns(_ result: Result<Publication, Problem>) -> [ChannelPattern] {
             if case .success(let publication) = result { [ChannelPattern(publication.channel)] } else { [] }
@@ -115,10 +117,13 @@ extension ServerLoop {
         let questions = results.map { hook.questions(.publish, patterns($0), identity) }
         let all = Array(Set(questions.joined()))
         if all.isEmpty { return then(self, results) }
+        let bytes = results.reduce(0) { $0 + ((try? $1.get())?.data.count ?? 0) }
+        try park(bytes)
         let (bound, eventLoop) = (bind((self, handle, then)), eventLoop)
         hook.ask(all) { answers in
             eventLoop.execute {
                 let (loop, handle, then) = bound.value
+                loop.parkedBytes -= bytes
                 guard loop.isPending(handle) else { return }
                 do throws(Problem) {
                     try loop.checkStillGood(handle)

@@ -137,13 +137,14 @@ extension Connection {
     // MARK: commands that the hook decides
 
     private func hold(_ session: WebSocketSession, _ command: WebSocketCommand) {
-        guard session.undecided.count < WebSocketSession.undecidedMax else {
+        guard session.undecided.count < WebSocketSession.undecidedMax, loop.mayPark(command.bytes) else {
             return reply(
                 session,
                 WebSocketReply.refused(
                     command.id, code: "unavailable", message: "too many commands wait for a decision", rule: Problem.hookRule)
             )
         }
+        loop.parkedBytes += command.bytes
         session.undecided.append(command)
         if session.undecided.count == 1 { decideNext(session) }
     }
@@ -154,8 +155,11 @@ extension Connection {
         hook.ask(loop.hookQuestions(of: command, session.token?.identity)) { answers in
             eventLoop.execute {
                 let (connection, session) = bound.value
-                guard connection.isOpen, !session.isClosed, !session.undecided.isEmpty else { return }
-                let command = session.undecided.removeFirst()
+                let done = connection.isOpen && !session.isClosed ? 1 : session.undecided.count
+                connection.loop.parkedBytes -= session.undecided.prefix(done).reduce(0) { $0 + $1.bytes }
+                let command = session.undecided[0]
+                session.undecided.removeFirst(done)
+                guard connection.isOpen, !session.isClosed else { return }
                 let place = SessionPlace.webSocket(session)
                 connection.loop.perform(.success(command), session.token?.identity, place, connection, answers) { object in
                     connection.reply(session, object)
@@ -298,6 +302,13 @@ extension Connection {
             return loop.tick + interval
         }
         return quietSince + interval
+    }
+}
+
+extension WebSocketCommand {
+    /// What it keeps, about.
+    fileprivate var bytes: Int {
+        if case .publish(let publication) = action { publication.data.count + 500 } else { 500 }
     }
 }
 

@@ -131,10 +131,10 @@ def test_what_was_taken_back_stays_so_after_a_restart(start_server, key, keys, t
             assert [status(jti="t9", iat=iat), status(iat=iat - 200), status(iat=iat), status(subject="otto")] == [401, 401, 200, 200]
             # Nobody sees where it is kept.
             for path in ("/v1/channels/_revocations", "/v1/channels/_revocations/history", "/v1/subscribe?channel=_revocations&wait=0"):
-                assert client.get(server.url + path, headers=bearer(subscribe=[">"])).status_code in (400, 403, 404)
-            answer = client.get(f"{server.url}/v1/subscribe?channel=>&after=earliest&wait=0", headers=bearer(subscribe=[">"]))
+                assert client.get(server.url + path, headers=bearer("otto", subscribe=[">"])).status_code in (400, 403, 404)
+            answer = client.get(f"{server.url}/v1/subscribe?channel=>&after=earliest&wait=0", headers=bearer("otto", subscribe=[">"]))
             assert answer.status_code == 200 and "t9" not in answer.text
-            assert client.post(f"{server.url}/v1/channels/_revocations", json={}, headers=bearer(publish=[">"])).status_code in (400, 403)
+            assert client.post(f"{server.url}/v1/channels/_revocations", json={}, headers=bearer("otto", publish=[">"])).status_code in (400, 403)
         assert server.stop() == 0
 
 

@@ -186,9 +186,9 @@ def revoke(server, keys, status=200, name="admin", **what):
 
 
 REVOCATIONS = {
-    "token": {"token_id": "t1"},
-    "user": {"user": "anna"},
-    "everybody": {"before": int(time.time()) + 3},
+    "token": lambda: {"token_id": "t1"},
+    "user": lambda: {"user": "anna"},
+    "everybody": lambda: {"before": int(time.time()) + 3},
 }
 
 
@@ -204,9 +204,10 @@ def test_what_is_taken_back_ends_on_every_transport(guarded, keys, what):
         answers = []
         polls = [Poll(guarded, version, claims, answers) for version in VERSIONS]
         time.sleep(0.5)
-        said = revoke(guarded, keys, **REVOCATIONS[what])
+        fields = REVOCATIONS[what]()
+        said = revoke(guarded, keys, **fields)
         assert said["until_ms"] > said["before_ms"] and {name: said[name] for name in ("user", "token_id") if name in said} == {
-            name: value for name, value in REVOCATIONS[what].items() if name != "before"}
+            name: value for name, value in fields.items() if name != "before"}
         for events in (one, two):
             events.wait("token-expired", seconds=5)
             events.thread.join(5)
