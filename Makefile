@@ -13,7 +13,7 @@ PEER_ARGUMENTS ?=
 BENCH_ARGUMENTS ?=
 
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
-TEST_PACKAGES := curl openssl iproute2 python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws
+TEST_PACKAGES := curl openssl iproute2 python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws prometheus
 
 .PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick scale compare torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
 	fuzz simulate simulate-defects build release lint format setup setup-test clean
@@ -167,6 +167,6 @@ if [ -n "$$missing" ]; then \
 	if [ "$$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null; then sudo=sudo; else \
 		echo "these packages are missing, and only root can install them:$$missing" >&2; exit 1; fi; \
 	echo "== installing$$missing"; \
-	$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	$$sudo apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 fi
 endef

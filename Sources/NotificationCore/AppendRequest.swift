@@ -4,6 +4,10 @@ package struct AppendRequest: Sendable {
     package var idempotencyKey: FieldText?
     /// Of the whole request, to notice a key that is used again for something else.
     package var fingerprint: UInt64
+    /// The server's own: for one of its channels that nobody else may publish on.
+    package var isOwn = false
+    /// When the server had it as a whole, by the machine's monotonic clock; 0: not said.
+    package var takenNanoseconds: Int64 = 0
 
     package init(_ publications: [Publication], idempotencyKey: FieldText? = nil, fingerprint: UInt64 = 0) {
         self.publications = publications

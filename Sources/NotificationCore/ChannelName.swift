@@ -27,6 +27,15 @@ package struct ChannelName: Hashable, Sendable, CustomStringConvertible {
 
     package static let userBytesMax = 100
 
+    /// The channel of a process's canary: messages that show that delivery works.
+    package init(canaryOf process: Int) {
+        string = Self.canaryPrefix + "\(process)"
+    }
+
+    static let canaryPrefix = "_canary."
+
+    package var isCanary: Bool { isReserved && string.hasPrefix(Self.canaryPrefix) }
+
     /// Feeds whose name begins with `_` are the server's own: nobody publishes there, and no wildcard stands for them.
     package var isReserved: Bool { string.utf8.first == UInt8(ascii: "_") }
 

@@ -35,6 +35,9 @@ package struct FeedTable: Sendable {
     /// The server's own channels: what a user's devices tell each other is of interest for some days.
     private static let own = Feed(kind: nil, retention: Retention(countMax: 200, bytesMax: 1 << 20, ageSecondsMax: 7 * 86_400))
 
+    /// What has come back is of no more use.
+    private static let canary = Feed(kind: nil, retention: Retention(countMax: 4, bytesMax: 64 << 10, ageSecondsMax: 3600))
+
     package init(named: [String: Feed], other: Feed = Feed(kind: nil)) {
         self.named = named
         self.other = other
@@ -50,7 +53,7 @@ package struct FeedTable: Sendable {
     }
 
     package subscript(channel: ChannelName) -> Feed {
-        if channel.isReserved { return Self.own }
+        if channel.isReserved { return channel.isCanary ? Self.canary : Self.own }
         return named.isEmpty ? other : named[String(channel.feed)] ?? other
     }
 }

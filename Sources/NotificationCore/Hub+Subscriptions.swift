@@ -190,6 +190,7 @@ extension Hub {
         let node = Int(nodeOfPattern[pattern] ?? makeNode(pattern))
         profiles[Int(id.index)].subscriptions.append(Subscription(node: Int32(node), place: Int32(nodes[node].subscribers.count)))
         nodes[node].subscribers.append(id.index)
+        figures.note(subscriptions: 1, feed: nodes[node].feed)
     }
 
     private func leave(_ id: SubscriberID, _ at: Int) {
@@ -197,6 +198,7 @@ extension Hub {
         profiles[Int(id.index)].subscriptions.remove(at: at)
         let node = Int(subscription.node)
         let last = nodes[node].subscribers.removeLast()
+        figures.note(subscriptions: -1, feed: nodes[node].feed)
         let place = Int(subscription.place)
         if place < nodes[node].subscribers.count {
             nodes[node].subscribers[place] = last
@@ -216,6 +218,8 @@ extension Hub {
             nodes.append(AudienceNode(pattern: pattern))
         }
         nodeOfPattern[pattern] = node
+        nodes[Int(node)].feed = figures.feed(of: pattern)
+        figures.noteNode(node, pattern, isThere: true)
         if let name = pattern.name {
             // A channel that has no message yet gets its place when the first one comes.
             if let channel = tail.index(of: name) { join(channel, node, first: true) }
@@ -232,6 +236,7 @@ extension Hub {
         let given = nodes[Int(node)]
         for channel in given.channels { nodesOfChannel[Int(channel)].removeAll { $0 == node } }
         nodeOfPattern[given.pattern] = nil
+        figures.noteNode(node, given.pattern, isThere: false)
         if given.pattern.isWildcard { wildcards.remove(given.pattern) }
         nodes[Int(node)].channels = []
         nodes[Int(node)].subscribers = []
@@ -242,6 +247,7 @@ extension Hub {
     func connect(_ channel: Int32) {
         while nodesOfChannel.count <= Int(channel) { nodesOfChannel.append([]) }
         let name = tail[channel].name
+        figures.connect(channel, name, tail[channel].feed.kind)
         if let exact = nodeOfPattern[ChannelPattern(name)] { join(channel, exact, first: true) }
         var matching: [Int32] = []
         if !name.isReserved { wildcards.forEachMatch(name) { matching.append($0) } }

@@ -29,6 +29,7 @@ package final class Hub {
     /// A delivery must not change who is subscribed.
     var isFanningOut = false
     private var scratch = FanOutScratch()
+    var figures: HubFigures
 
     /// Earlier lives of the log, and how far each of them is still in it.
     let pastEpochs: [LogEpoch: UInt64]
@@ -37,6 +38,7 @@ package final class Hub {
         epoch = preload.epoch
         pastEpochs = preload.pastEpochs
         tail = LogTail(preload, limits: limits)
+        figures = HubFigures(limits.feeds)
         for channel in tail.channels.indices { connect(ChannelID(channel)) }
     }
 
@@ -79,6 +81,7 @@ package final class Hub {
         precondition(!isFanningOut)
         isFanningOut = true
         defer { isFanningOut = false }
+        figures.begin()
         apply(batch.notifications, nowMilliseconds: nowMilliseconds, to: &sink)
         #if DEFECTS
             if Defect.active == .snapshotIsOld { return }
@@ -102,6 +105,7 @@ package final class Hub {
     private func append(_ notification: Notification, nowMilliseconds: Int64) -> Int32 {
         let channel = notification.channelID
         if tail.append(notification, nowMilliseconds: nowMilliseconds) { connect(channel) }
+        figures.count(channel, bytes: notification.object.count)
         for node in nodesOfChannel[Int(channel)] { nodes[Int(node)].lastOffset = notification.offset }
         return channel
     }

@@ -79,7 +79,7 @@ package struct LogWriter {
             }
         }
         let outcomes = request.publications.map { publication -> AppendOutcome in
-            if publication.channel.isReserved { return .refused(.reservedChannel) }
+            if publication.channel.isReserved, !request.isOwn { return .refused(.reservedChannel) }
             return append(publication, nowMilliseconds: nowMilliseconds)
         }
         if let key = request.idempotencyKey, outcomes.contains(where: { $0.receipt != nil }) {
@@ -98,7 +98,7 @@ package struct LogWriter {
 
     private mutating func append(_ publication: Publication, nowMilliseconds: Int64) -> AppendOutcome {
         let known = indices[publication.channel]
-        if known == nil, channels.count >= limits.channelsMax { return .refused(.tooManyChannels) }
+        if known == nil, channels.count >= limits.channelsMax, !publication.channel.isCanary { return .refused(.tooManyChannels) }
         let feed = known.map { channels[Int($0)].feed } ?? limits.feeds[publication.channel]
         var document: JSONDocument?
         do throws(RefusalError) {
@@ -242,6 +242,7 @@ package struct LogWriter {
             while let entry = popStale(id, nowMilliseconds, maxAge) {
                 var publication = entry.publication
                 publication.staleSinceMilliseconds = entry.timeMilliseconds
+                publication.trace = nil
                 _ = append(publication, nowMilliseconds: nowMilliseconds)
             }
         }
@@ -386,6 +387,8 @@ package struct LogBatch: Sendable {
     package var notifications: [Notification]
     /// Scores: the state after the notification of this index, for the last one of each channel. Shared, not copied.
     package var documents: [(index: Int, document: JSONDocument)] = []
+    /// When the oldest of them was taken from its publisher, by the machine's monotonic clock; 0: not known.
+    package var takenNanoseconds: Int64 = 0
 
     package init(notifications: [Notification]) {
         self.notifications = notifications

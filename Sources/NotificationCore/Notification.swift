@@ -143,6 +143,7 @@ package final class Notification: Sendable {
         member("change", publication.change?.rawValue)
         if let since = publication.staleSinceMilliseconds { member("stale", Timestamp.string(milliseconds: since)) }
         if publication.isBase64 { member("encoding", "base64") }
+        member("traceparent", publication.trace?.description)
         return out
     }
 }

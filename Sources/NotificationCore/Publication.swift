@@ -51,6 +51,8 @@ package struct Publication: Sendable, Equatable {
     /// Dashboards: nothing newer came for this key within the feed's `max_age`; `data` is still the value of then. Milliseconds since
     /// 1970. Only the server says so.
     package var staleSinceMilliseconds: Int64?
+    /// The span that has published it.
+    package var trace: TraceParent?
     package var kind = RecordKind.notification
 
     package init(

@@ -106,6 +106,8 @@ struct AudienceNode {
     var channels: [ChannelID] = []
     /// Of the newest message on any of them.
     var lastOffset: UInt64 = 0
+    /// For whose figures its subscriptions count.
+    var feed: UInt8 = 0
     /// Whether some of them have a state or keys: who is behind on them reads one channel after the other.
     var hasStates = false
 }

@@ -44,6 +44,8 @@ struct SubscriberTable: ~Copyable {
     }
 
     var count: Int { used - unused.count }
+    /// Places that were ever used: nobody is behind them.
+    var usedPlaces: Int { used }
 
     mutating func insert(cursor: UInt64) -> SubscriberID {
         let index: UInt32

@@ -18,8 +18,12 @@ import NotificationCore
 //     sequence        only in lists that are no runs (a dashboard's latest values): less that of the entry before
 //     ± time          less that of the entry before; the first: less first_time
 //     [event] [key] [replaces]     a text
-//     [ttl] [± stale since, less time] [stateBytes]
+//     [ttl] [± stale since, less time] [stateBytes] [trace: length and bytes]
 //     data            length and bytes
+//
+// The bit for a trace came later than the others. An entry without one is as it was before: what an earlier version wrote is read, and
+// written again it has the same bytes (Fixtures/Store). To an earlier version an entry with a trace is damage, as any bit that it does not
+// know; it can import an export.
 //
 // A text is its place in the list of texts so far; the place behind the last one means a new text, which follows: length and bytes.
 // The messages of a run tend to have the same events and keys, so most texts take one byte.
@@ -89,8 +93,10 @@ private struct EntryFlags: OptionSet {
     static let stale = EntryFlags(rawValue: 1 << 7)
     static let acknowledgement = EntryFlags(rawValue: 1 << 8)
     // Bits 9 and 10: the priority, 0 for normal.
-    static let known: UInt64 = 1 << 11 - 1
     static let priorityShift: UInt64 = 9
+    static let priorityMask: UInt64 = 3
+    static let trace = EntryFlags(rawValue: 1 << 11)
+    static let known: UInt64 = 1 << 12 - 1
 }
 
 enum PriorityCode {
@@ -143,6 +149,7 @@ struct EntryEncoder {
         if entry.stateBytes > 0 { flags.insert(.state) }
         if publication.staleSinceMilliseconds != nil { flags.insert(.stale) }
         if publication.kind == .acknowledgement { flags.insert(.acknowledgement) }
+        if publication.trace != nil { flags.insert(.trace) }
         bytes.appendVarint(flags.rawValue | PriorityCode.code(publication.priority) << EntryFlags.priorityShift)
         bytes.appendVarint(entry.offset - offset)
         if hasSequences { bytes.appendVarint(entry.sequence - sequence) }
@@ -153,6 +160,10 @@ struct EntryEncoder {
         if let ttl = publication.ttlSeconds { bytes.appendVarint(UInt64(ttl)) }
         if let since = publication.staleSinceMilliseconds { bytes.appendZigzag(since &- entry.timeMilliseconds) }
         if entry.stateBytes > 0 { bytes.appendVarint(UInt64(entry.stateBytes)) }
+        if let trace = publication.trace {
+            bytes.appendVarint(UInt64(TraceParent.byteCount))
+            bytes.append(contentsOf: trace.bytes)
+        }
         bytes.appendVarint(UInt64(publication.data.count))
         bytes.append(contentsOf: publication.data)
         (offset, sequence, time) = (entry.offset, entry.sequence, entry.timeMilliseconds)
@@ -199,9 +210,9 @@ struct EntryDecoder {
     mutating func next() throws(ByteReader.Damage) -> LogEntry {
         let bits = try reader.varint()
         let flags = EntryFlags(rawValue: bits)
-        guard bits <= EntryFlags.known, let priority = PriorityCode.priority(bits >> EntryFlags.priorityShift) else {
-            throw ByteReader.Damage()
-        }
+        guard bits <= EntryFlags.known,
+            let priority = PriorityCode.priority(bits >> EntryFlags.priorityShift & EntryFlags.priorityMask)
+        else { throw ByteReader.Damage() }
         offset = try add(offset, reader.varint())
         sequence = hasSequences ? try add(sequence, reader.varint()) : sequence &+ 1
         time = time &+ (try reader.zigzag())
@@ -213,10 +224,16 @@ struct EntryDecoder {
         var stale: Int64?
         if flags.contains(.stale) { stale = time &+ (try reader.zigzag()) }
         let stateBytes = flags.contains(.state) ? UInt32(try reader.count(upTo: Int(UInt32.max))) : 0
+        var trace: TraceParent?
+        if flags.contains(.trace) {
+            trace = TraceParent(bytes: try reader.slice())
+            if trace == nil { throw ByteReader.Damage() }
+        }
         var publication = Publication(
             channel: name, data: [UInt8](try reader.slice()), isBase64: flags.contains(.base64), event: event, key: key,
             priority: priority, ttlSeconds: ttl, replaces: replaces, change: flags.contains(.merge) ? .merge : nil)
         publication.staleSinceMilliseconds = stale
+        publication.trace = trace
         if flags.contains(.acknowledgement) { publication.kind = .acknowledgement }
         return LogEntry(
             channel: channel, offset: offset, sequence: sequence, timeMilliseconds: time, stateBytes: stateBytes,

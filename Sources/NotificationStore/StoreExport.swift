@@ -11,7 +11,8 @@ import NotificationCore
 //     {"user":"ann","channel":"alerts.x","read":[[1,7],[9,9]],"dismissed":[]}
 //
 // Members of a message that are absent when they say nothing: event, key, priority, ttl (seconds), replaces, change, stale_since
-// (milliseconds), encoding, kind (`ack`), state_bytes. Times are milliseconds since 1970. `data` is what was published, byte for byte.
+// (milliseconds), encoding, kind (`ack`), traceparent, state_bytes. Times are milliseconds since 1970. `data` is what was published,
+// byte for byte.
 // Answers to idempotency keys are not in it: a day later nobody asks for them.
 
 extension StoreTools {
@@ -174,6 +175,7 @@ private struct ExportLine {
         if let since = publication.staleSinceMilliseconds { line.member("stale_since", since) }
         if publication.isBase64 { line.member("encoding", "base64") }
         if publication.kind == .acknowledgement { line.member("kind", "ack") }
+        line.member("traceparent", publication.trace?.description)
         if entry.stateBytes > 0 { line.member("state_bytes", entry.stateBytes) }
         line.member("data", json: publication.data)
         return line.finish()

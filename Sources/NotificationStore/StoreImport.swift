@@ -185,6 +185,10 @@ private struct ImportReader {
             publication.staleSinceMilliseconds = since
         }
         if members["kind"] != nil { publication.kind = .acknowledgement }
+        if members["traceparent"] != nil {
+            guard let trace = TraceParent(try text(members, "traceparent")) else { throw fault("traceparent: not well-formed") }
+            publication.trace = trace
+        }
         guard let time = members["time"]?.integer() else { throw fault("time: missing, or no number") }
         guard let stateBytes = UInt32(exactly: members["state_bytes"] == nil ? 0 : try unsigned(members, "state_bytes")) else {
             throw fault("state_bytes: too large")

@@ -81,6 +81,8 @@ final class Connection: ChannelInboundHandler {
     var isWaitingForTurn = false
     /// A slice of its own is under way.
     var isAtWork = false
+    /// It is the canary's.
+    var isOwn = false
 
     init(loop: ServerLoop, tls: TLSContext?) {
         self.loop = loop

@@ -134,6 +134,8 @@ package final class EmbeddedLog: LogService {
     // MARK: writing
 
     package func append(_ request: AppendRequest, from follower: any LogFollower, completion: @escaping AppendCompletion) {
+        var request = request
+        if request.takenNanoseconds == 0 { request.takenNanoseconds = Clock.monotonicNanoseconds() }
         guard enqueue(Pending(work: .append(request, completion), loop: follower.number)) else {
             return completion(request.publications.map { _ in .refused(.shuttingDown) })
         }
@@ -172,9 +174,11 @@ package final class EmbeddedLog: LogService {
         let now = Clock.wallMilliseconds()
         var answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)] = []
         answers.reserveCapacity(pending.count)
+        var oldest = Int64.max
         for entry in pending {
             switch entry.work {
             case .append(let request, let completion):
+                oldest = min(oldest, request.takenNanoseconds)
                 let outcomes = writing.value.store == nil ? [] : writing.value.writer.append(request, nowMilliseconds: now)
                 answers.append(
                     (entry.loop, { isStored in completion(isStored ? outcomes : request.publications.map { _ in .refused(.storeFailed) }) })
@@ -184,7 +188,7 @@ package final class EmbeddedLog: LogService {
                 answers.append((entry.loop, { isStored in completion(isStored ? outcome : .storeFailed) }))
             }
         }
-        commit(answers)
+        commit(answers, takenNanoseconds: oldest == .max ? 0 : oldest)
     }
 
     private func acknowledge(
@@ -204,7 +208,7 @@ package final class EmbeddedLog: LogService {
     }
 
     /// Makes durable what is staged, and then tells everybody.
-    private func commit(_ answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)]) {
+    private func commit(_ answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)], takenNanoseconds: Int64 = 0) {
         var batch = LogBatch(notifications: [])
         var isStored = writing.value.store != nil
         if let store = writing.value.store {
@@ -213,6 +217,7 @@ package final class EmbeddedLog: LogService {
                 do throws(StoreFault) {
                     try store.commit(commit)
                     batch = writing.value.writer.batch(commit)
+                    batch.takenNanoseconds = takenNanoseconds
                     noteHead(writing.value.writer.head)
                     if !commit.entries.isEmpty { recover() }
                 } catch {

@@ -29,6 +29,8 @@ struct FanOutSink: DeliverySink, ~Copyable {
         loop.counters.deliveries[LoopCounters.index(.longPoll)] += longPollDeliveries
         loop.counters.congestions += congestions
         loop.counters.deliveredBytes += bytes
+        loop.fanOutTransports =
+            (webSocketDeliveries > 0 ? 1 : 0) | (eventStreamDeliveries > 0 ? 2 : 0) | (longPollDeliveries > 0 ? 4 : 0)
         return framed
     }
 

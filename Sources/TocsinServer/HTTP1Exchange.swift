@@ -113,6 +113,8 @@ struct RequestHandle {
     var isTunnel = false
     /// Who makes the request; nil: the server takes everybody.
     var identity: Identity?
+    /// What its lines in the log have in common; nil: nothing of it is logged.
+    var trace: RequestTrace?
     /// Of the subscription that it asks for, in the counts of its user.
     var place: CountedPlace?
 

@@ -64,6 +64,8 @@ extension [UInt8] {
     mutating func append(_ request: AppendRequest) {
         appendOptional(request.idempotencyKey?.string)
         appendVarint(request.fingerprint)
+        append(request.isOwn ? 1 : 0)
+        appendZigzag(request.takenNanoseconds)
         appendNumber(request.publications.count)
         for publication in request.publications { append(publication) }
     }
@@ -76,6 +78,7 @@ extension [UInt8] {
         if publication.ttlSeconds != nil { flags |= 4 }
         if publication.staleSinceMilliseconds != nil { flags |= 8 }
         if publication.kind == .acknowledgement { flags |= 16 }
+        if publication.trace != nil { flags |= 32 }
         appendVarint(flags)
         appendOptional(publication.event?.string)
         appendOptional(publication.key?.string)
@@ -83,6 +86,7 @@ extension [UInt8] {
         append(UInt8(Priority.allCases.firstIndex(of: publication.priority)!))
         if let ttl = publication.ttlSeconds { appendVarint(UInt64(ttl)) }
         if let since = publication.staleSinceMilliseconds { appendZigzag(since) }
+        if let trace = publication.trace { appendSlice(trace.bytes) }
         appendSlice(publication.data)
     }
 
@@ -226,26 +230,33 @@ extension ByteReader {
     mutating func appendRequest() throws(Damage) -> AppendRequest {
         let key = try optionalField()
         let fingerprint = try varint()
+        let isOwn = try byte() == 1
+        let taken = try zigzag()
         let count = try count(upTo: Int(Int32.max))
         var publications: [Publication] = []
         for _ in 0..<count { publications.append(try publication()) }
-        return AppendRequest(publications, idempotencyKey: key, fingerprint: fingerprint)
+        var request = AppendRequest(publications, idempotencyKey: key, fingerprint: fingerprint)
+        (request.isOwn, request.takenNanoseconds) = (isOwn, taken)
+        return request
     }
 
     private mutating func publication() throws(Damage) -> Publication {
         let channel = try channelName()
         let flags = try varint()
-        guard flags < 32 else { throw Damage() }
+        guard flags < 64 else { throw Damage() }
         let (event, key, replaces) = (try optionalField(), try optionalField(), try optionalField())
         let priority = Int(try byte())
         guard Priority.allCases.indices.contains(priority) else { throw Damage() }
         let ttl = flags & 4 != 0 ? UInt32(try count(upTo: Int(UInt32.max))) : nil
         let stale = flags & 8 != 0 ? try zigzag() : nil
+        let trace = flags & 32 != 0 ? TraceParent(bytes: try slice()) : nil
+        guard trace != nil || flags & 32 == 0 else { throw Damage() }
         var publication = Publication(
             channel: channel, data: [UInt8](try slice()), isBase64: flags & 1 != 0, event: event, key: key,
             priority: Priority.allCases[priority], ttlSeconds: ttl, replaces: replaces, change: flags & 2 != 0 ? .merge : nil
         )
         publication.staleSinceMilliseconds = stale
+        publication.trace = trace
         if flags & 16 != 0 { publication.kind = .acknowledgement }
         return publication
     }

@@ -24,7 +24,8 @@ package enum LinkFrame: Sendable {
     /// The first word to a worker. So many channels follow.
     case welcome(Welcome)
     case channels([LogPreload.Channel])
-    case batch([Notification])
+    /// - Parameter takenNanoseconds: of `LogBatch`.
+    case batch([Notification], takenNanoseconds: Int64)
     case appended([Appended])
     case acknowledged(number: UInt64, AcknowledgeOutcome)
     case status(Status)
@@ -113,7 +114,8 @@ extension LinkFrame {
         case .channels(let channels):
             out.appendNumber(channels.count)
             for channel in channels { out.append(channel) }
-        case .batch(let notifications):
+        case .batch(let notifications, let taken):
+            out.appendZigzag(taken)
             out.appendNumber(notifications.count)
             for notification in notifications { out.append(notification) }
         case .appended(let answers):
@@ -252,7 +254,9 @@ extension LinkFrame {
             var channels: [LogPreload.Channel] = []
             for _ in 0..<(try reader.count(upTo: body.count)) { channels.append(try reader.channel()) }
             self = .channels(channels)
-        case .batch: self = .batch(try reader.notifications(upTo: body.count, name: name))
+        case .batch:
+            let taken = try reader.zigzag()
+            self = .batch(try reader.notifications(upTo: body.count, name: name), takenNanoseconds: taken)
         case .appended:
             var answers: [Appended] = []
             for _ in 0..<(try reader.count(upTo: body.count)) {

@@ -21,6 +21,9 @@ struct LoopCounters: Sendable {
     var sharedPages = 0
     var roundTrips = RoundTrips()
     var paths: [PathReport: Int] = [:]
+    var times = DeliveryTimes()
+    /// What was looked at for this one answer.
+    var figures = LoopFigures()
 
     static func index(_ transport: Transport) -> Int {
         switch transport {
@@ -51,6 +54,13 @@ struct LoopCounters: Sendable {
         sharedPages += other.sharedPages
         roundTrips.add(other.roundTrips)
         paths.merge(other.paths, uniquingKeysWith: +)
+        times.add(other.times)
+        figures.add(other.figures)
+    }
+
+    /// - Parameter received: by transport, what the canary's own subscribers have got.
+    mutating func subtract(canary received: [Int]) {
+        for (index, count) in received.enumerated() { deliveries[index] -= count }
     }
 
     /// Prometheus text format, version 0.0.4.
@@ -101,6 +111,8 @@ struct LoopCounters: Sendable {
                 }
             }
         )
+        figures.append(to: &text)
+        text += times.exposition
         text += roundTrips.exposition
         return text
     }

@@ -217,15 +217,18 @@ extension ServerState {
 
     /// Of this process alone.
     private func ownExposition(on eventLoop: any EventLoop) -> EventLoopFuture<String> {
+        let received = canary?.received ?? []
         let futures = loops.map { reference in reference.eventLoop.submit { reference.value.currentCounters() } }
         return EventLoopFuture.whenAllSucceed(futures, on: eventLoop).map { all in
             var sum = LoopCounters()
             for counters in all { sum.add(counters) }
+            // Looked at before the loops were asked: what it has received is in what they have delivered.
+            sum.subtract(canary: received)
             return sum.exposition(
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
                 isStoreFailed: self.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
-            ) + self.limits.exposition
+            ) + (self.canary?.exposition ?? "") + self.limits.exposition
         }
     }
 }
@@ -257,7 +260,8 @@ enum MetricsMerge {
     private static let shared: Set<String> = [
         "tocsin_log_head", "tocsin_log_tail_messages", "tocsin_log_tail_bytes", "tocsin_store_commits_total",
         "tocsin_store_entries_total", "tocsin_store_file_bytes", "tocsin_store_wal_bytes", "tocsin_store_failed", "tocsin_channels",
-        "tocsin_draining", "tocsin_uptime_seconds",
+        "tocsin_draining", "tocsin_uptime_seconds", "tocsin_feed_notifications_total", "tocsin_feed_bytes_total", "tocsin_cursor_lag_max",
+        "tocsin_canary_failed", "tocsin_canary_latency_seconds", "tocsin_canary_age_seconds",
     ]
 
     /// - Parameter texts: by process; nil of one that did not answer.
@@ -276,12 +280,18 @@ enum MetricsMerge {
                 }
                 let key = line[..<space]
                 if key == "tocsin_connections" { connections.append((process, String(line[line.index(after: space)...]))) }
+                let name = key.prefix { $0 != "{" }
                 guard let known = values[key] else {
                     values[key] = value
-                    lines.append(("", key))
+                    // All of one name stand together.
+                    let last =
+                        isFirst
+                        ? nil
+                        : lines.lastIndex { $0.key?.prefix { $0 != "{" } == name }
+                            ?? lines.lastIndex { $0.text.hasPrefix("# TYPE \(name) ") }
+                    lines.insert(("", key), at: last.map { $0 + 1 } ?? lines.count)
                     continue
                 }
-                let name = key.prefix { $0 != "{" }
                 values[key] = shared.contains(String(name)) ? max(known, value) : known + value
             }
         }

@@ -43,6 +43,9 @@ struct Outlet {
     /// It named a user: its count of unread alerts may change with what it is handed.
     var isUsers = false
 
+    /// It is the canary's.
+    var isOwn: Bool { connection?._withUnsafeGuaranteedRef { $0.isOwn } ?? false }
+
     var transport: Transport {
         kind.isPoll ? .longPoll : shape.isWebSocket ? .webSocket : .eventStream
     }

@@ -283,7 +283,7 @@ final class ProcessHub: LogFollower {
             } while end < batch.notifications.count && bytes < Self.frameBytes
             var frame: [UInt8] = []
             frame.reserveCapacity(bytes + 64)
-            LinkFrame.batch(Array(batch.notifications[start..<end])).append(to: &frame)
+            LinkFrame.batch(Array(batch.notifications[start..<end]), takenNanoseconds: batch.takenNanoseconds).append(to: &frame)
             let buffer = ByteBuffer(bytes: frame)
             for worker in workers where worker.isFollowing { worker.link?.send(buffer) }
             start = end

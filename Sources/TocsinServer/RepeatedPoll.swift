@@ -87,7 +87,7 @@ extension Connection {
         let poll = repeated.poll
         if let token = poll.token, loop.isNear(token, waitSeconds: poll.waitSeconds) { return false }
         repeated.offset = nil
-        loop.counters.requests += 1
+        if !isOwn { loop.counters.requests += 1 }
         exchange.serial &+= 1
         exchange.isAnswering = true
         exchange.beginPollAgain()
@@ -163,6 +163,7 @@ extension ServerLoop {
     /// A subscriber of polls waits, or stays for the next poll.
     func setParked(_ isParked: Bool, _ id: SubscriberID) {
         outlets.places[Int(id.index)].kind = isParked ? .longPoll : .none
+        if outlets.places[Int(id.index)].isOwn { return }
         counters.subscribers[LoopCounters.index(.longPoll)] += isParked ? 1 : -1
     }
 

@@ -126,6 +126,7 @@ package final class Server: Sendable {
             for warning in certificates.current.warnings { state.logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
         }
         state.limitConnections()
+        if let canary = state.canary, let address = channels[0].localAddress { canary.start(at: address, state) }
         return Server(
             state: state, group: group, logGroup: logGroup, acceptGroup: acceptGroup, channels: channels, certificates: certificates,
             port: channels[0].localAddress?.port ?? 0,
@@ -230,6 +231,7 @@ package final class Server: Sendable {
     /// Goes down in order: takes nobody new, asks everybody to come back in a slot of their own, waits for what is under way, closes.
     package func shutDown() async throws {
         state.beginDraining(overMilliseconds: state.configuration.drainSeconds * 1000)
+        await state.canary?.stop()
         for channel in channels { try? await channel.close() }
         let spread = state.configuration.drainSeconds * 1000
         for reference in state.loops {

@@ -67,6 +67,8 @@ package struct ServerConfiguration: Sendable {
     package var controlFramesPerSecond = 20
     /// `/`, and a WebSocket that echoes at `/echo`, for the test suites of the protocols.
     package var isConformanceDoorOpen = false
+    /// Whether a message of the server's own goes through the log and comes back over each transport once a second; `/readyz` goes by it.
+    package var hasCanary = true
     /// Clients are asked to come back spread over so many seconds when the server goes down.
     package var drainSeconds = 5
 

@@ -23,7 +23,7 @@ extension ServerLoop {
     /// Who makes a request; nil where the server takes everybody.
     ///
     /// A browser cannot set fields of a WebSocket handshake, so there the token may stand among the subprotocols.
-    func identity(_ request: HTTPRequest) throws(Problem) -> Identity? {
+    func identity(_ request: HTTPRequest, _ trace: RequestTrace? = nil) throws(Problem) -> Identity? {
         guard let verifier = server.tokens else { return nil }
         var tokens = request.headerFields[values: .authorization].compactMap { value -> String? in
             let parts = value.split(separator: " ", maxSplits: 1)
@@ -38,7 +38,7 @@ extension ServerLoop {
         do throws(TokenFault) {
             return try verifier.identity(of: token, nowMilliseconds: Clock.wallMilliseconds())
         } catch {
-            server.logger.debug("token refused", metadata: ["reason": "\(error)"])
+            server.logger.debug("token refused", metadata: trace?.metadata(["reason": "\(error)"]) ?? ["reason": "\(error)"])
             throw error == .expired
                 ? .unauthorized("token-expired", "Token expired", "get a new one")
                 : .unauthorized("token-invalid", "Token not accepted", "it is not one that this server can check")

@@ -12,10 +12,11 @@ extension ServerLoop {
     ) throws(Problem) {
         var fields = PublicationReader.Fields()
         for (name, value) in items.pairs {
-            guard try fields.take(name, value) else {
+            guard name != "traceparent", try fields.take(name, value) else {
                 throw .badParameter(name, "is not known here; known are event, key, priority, ttl, replaces, change")
             }
         }
+        fields.trace = Self.trace(request)
         let key = try idempotencyKey(request)
         try spend(.publishes, 1, handle)
         try parse(body, handle) { [fields, payloadBytesMax] body throws(Problem) in
@@ -57,12 +58,16 @@ extension ServerLoop {
             throw PublishBody.unsupported(other, "application/json (an array) or application/x-ndjson")
         }
         let key = try idempotencyKey(request)
+        let trace = Self.trace(request)
         try parse(body, handle) { [payloadBytesMax] body throws(Problem) in
             let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
                 guard case .success(let publication) = result, publication.data.count > payloadBytesMax else { return result }
                 return .failure(Self.payloadTooLarge(publication.data.count, payloadBytesMax))
             }
-            let publications = results.compactMap { try? $0.get() }
+            var publications = results.compactMap { try? $0.get() }
+            if let trace {
+                for index in publications.indices where publications[index].trace == nil { publications[index].trace = trace }
+            }
             let append = AppendRequest(publications, idempotencyKey: key, fingerprint: Self.fingerprint(request, body))
             return (results: results, append: append)
         } then: { loop, batch throws(Problem) in
@@ -124,6 +129,12 @@ extension ServerLoop {
             detail: "the payload has \(count) bytes, \(max) are allowed", rule: "bytes of a payload",
             configurationKey: "payload_bytes_max"
         )
+    }
+
+    /// One that is not well-formed is as good as none (W3C Trace Context, section 3.2.2).
+    private static func trace(_ request: HTTPRequest) -> TraceParent? {
+        let values = request.headerFields[values: .traceparent]
+        return values.count == 1 ? TraceParent(values[0]) : nil
     }
 
     private func idempotencyKey(_ request: HTTPRequest) throws(Problem) -> FieldText? {

@@ -14,7 +14,10 @@ extension ServerLoop {
     ///
     /// - Parameter upgrade: HTTP/1.1: the tokens of `Upgrade`, if `Connection` lists it.
     func route(_ request: HTTPRequest, body: [UInt8], upgrade: String?, _ handle: RequestHandle) {
+        if let canary = server.canary, canary.isAsking(request) { return subscribe(canary, request, upgrade, handle) }
         counters.requests += 1
+        var handle = handle
+        if server.logsRequests { handle.trace = RequestTrace(request) }
         do throws(Problem) {
             let target = RequestTarget(request.path ?? "/")
             guard let segments = target.segments, let items = target.items else {
@@ -26,8 +29,7 @@ extension ServerLoop {
             let isPublic = segments.first != "v1" && server.pages["/" + segments.joined(separator: "/")]?.isPublic == true
             handle.crossOrigin = isPublic ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
-            var handle = handle
-            if segments.first == "v1" { handle.identity = try identity(request) }
+            if segments.first == "v1" { handle.identity = try identity(request, handle.trace) }
             try route(request, segments, items, body, upgrade, handle)
         } catch {
             answer(handle, error)
@@ -77,6 +79,9 @@ extension ServerLoop {
                 throw Problem(
                     "store-failed", "The log cannot be written", status: 503, detail: "\(fault)", retryAfterSeconds: 2
                 )
+            }
+            if let fault = server.canary?.fault {
+                throw Problem("delivery-stopped", "Messages are not delivered", status: 503, detail: fault, retryAfterSeconds: 2)
             }
             try plain(request, "ready\n", handle)
         case ["metrics"]:
@@ -208,10 +213,12 @@ extension ServerLoop {
 
     func currentCounters() -> LoopCounters {
         var counters = counters
-        counters.tailMessages = hub.tail.count
-        counters.tailBytes = hub.tail.bytes
-        counters.channels = hub.tail.channelCount
-        counters.patterns = hub.patternCount
+        let canary = hub.canaryFigures
+        counters.tailMessages = hub.tail.count - canary.messages
+        counters.tailBytes = hub.tail.bytes - canary.bytes
+        counters.channels = hub.tail.channelCount - canary.channels
+        counters.patterns = hub.patternCount - canary.patterns
+        counters.figures = takeFigures()
         return counters
     }
 
@@ -230,6 +237,7 @@ extension ServerLoop {
     /// Answers a request, if it is still there.
     func answer(_ handle: RequestHandle, _ response: HTTPResponse, _ body: [UInt8]) {
         let connection = handle.connection
+        handle.trace?.log("answered", ["status": "\(response.status.code)"], to: server.logger)
         switch connection.state {
         case .http1(let exchange) where handle.stream == 0 && handle.serial == exchange.serial && exchange.isAnswering:
             connection.answerHTTP1(exchange, response, body, isHead: handle.isHead)

@@ -33,7 +33,7 @@ extension ServerLoop {
         }
     }
 
-    private func subscribe(
+    func subscribe(
         _ request: HTTPRequest, _ wanted: SubscribeRequest, _ body: [UInt8], _ upgrade: String?, _ isWebSocket: Bool,
         _ handle: RequestHandle
     ) throws(Problem) {
@@ -76,6 +76,10 @@ extension ServerLoop {
         _ wanted: SubscribeRequest, _ transport: Transport, _ handshake: WebSocketHandshake.Request?, unread: Int?,
         _ handle: RequestHandle
     ) {
+        if let trace = handle.trace {
+            let channels = String(wanted.patterns.map(\.string).joined(separator: " ").prefix(500))
+            trace.log("subscribed", ["transport": transport.rawValue, "channels": channels], to: server.logger)
+        }
         switch transport {
         case .webSocket: openWebSocket(handshake!, wanted, unread, handle)
         case .eventStream: openEventStream(wanted, unread, handle)

@@ -35,6 +35,10 @@ package final class ServerLoop: LogFollower {
     /// Lent to the fan-out while it runs.
     private var framed: FramedBatch?
     private(set) var isFanningOut = false
+    /// Bits of the transports, as `LoopCounters` numbers them, that the newest fan-out wrote to.
+    var fanOutTransports: UInt8 = 0
+    /// Where the next look at subscribers and connections begins, if there are more than one look goes over.
+    var figuresStart = 0
     /// Where new connections come from; nil in tests.
     var admission: Admission?
     private var entries = EntryQueue()
@@ -152,6 +156,15 @@ package final class ServerLoop: LogFollower {
         precondition(connections[Int(connection.index)] === connection)
         connections[Int(connection.index)] = nil
         unusedConnections.append(connection.index)
+        guard !connection.isOwn else { return }
+        counters.connections -= 1
+        server.leave()
+    }
+
+    /// It is the canary's: it counts nowhere.
+    func disown(_ connection: Connection) {
+        guard !connection.isOwn else { return }
+        connection.isOwn = true
         counters.connections -= 1
         server.leave()
     }
@@ -162,7 +175,7 @@ package final class ServerLoop: LogFollower {
         var outlet = outlet
         outlet.lastTick = tick
         outlets[id] = outlet
-        counters.subscribers[LoopCounters.index(outlet.transport)] += 1
+        if !outlet.isOwn { counters.subscribers[LoopCounters.index(outlet.transport)] += 1 }
     }
 
     /// The subscriber gets nothing from now on; it is taken out as soon as no fan-out is under way. Until then its connection is held.
@@ -180,7 +193,8 @@ package final class ServerLoop: LogFollower {
 
     func detach(_ id: SubscriberID) {
         guard hub.isCurrent(id) else { return }
-        if outlets[id].kind != .none { counters.subscribers[LoopCounters.index(outlets[id].transport)] -= 1 }
+        let outlet = outlets[id]
+        if outlet.kind != .none, !outlet.isOwn { counters.subscribers[LoopCounters.index(outlet.transport)] -= 1 }
         returnCredit(id)
         unpace(id)
         unreadSessions[id] = nil
@@ -360,6 +374,11 @@ package final class ServerLoop: LogFollower {
         self.framed = sink.finish()
         if !unreadSessions.isEmpty { noteExpiry(batch.notifications) }
         finishFanOut()
+        if batch.takenNanoseconds > 0, fanOutTransports != 0, hub.batchKinds != 0 {
+            counters.times.note(
+                nanoseconds: nanoseconds() - batch.takenNanoseconds, transports: fanOutTransports, kinds: hub.batchKinds
+            )
+        }
         if !readsAhead.isEmpty { resumeReads() }
     }
 

@@ -12,6 +12,8 @@ package final class ServerState: Sendable {
     /// A thread of its own, of low priority, for what takes long: large bodies. One, so that what it has been given comes out in order.
     let worker: any EventLoop
     package let logger: Logger
+    /// Whether each request has lines in the log.
+    let logsRequests: Bool
     package let version: String
     /// Further pages, by path: the demo's.
     var pages: [String: StaticPage] {
@@ -36,6 +38,8 @@ package final class ServerState: Sendable {
     let tokens: TokenVerifier?
     /// The other processes of this server; nil: this is the only one.
     let neighbours: Neighbours?
+    /// Shows that messages are delivered; nil: it is turned off.
+    let canary: Canary?
     let limits: ServerLimits
 
     init(
@@ -45,11 +49,13 @@ package final class ServerState: Sendable {
         guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
         limits = ServerLimits(configuration.limits, memory: limitMemory, logger: logger)
         self.neighbours = neighbours
+        canary = configuration.hasCanary ? Canary(process: neighbours?.process ?? 0) : nil
         self.worker = worker
         self.tokens = tokens
         self.configuration = configuration
         self.log = log
         self.logger = logger
+        logsRequests = logger.logLevel <= .debug
         self.version = version
         pagesBox = Mutex(pages)
         connectionsMax = Atomic(configuration.connectionsMax)

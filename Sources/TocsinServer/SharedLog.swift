@@ -82,6 +82,8 @@ package final class SharedLog: LogService {
     // MARK: writing
 
     package func append(_ request: AppendRequest, from follower: any LogFollower, completion: @escaping AppendCompletion) {
+        var request = request
+        request.takenNanoseconds = Clock.monotonicNanoseconds()
         guard enqueue(.append(request, loop: follower.number, completion)) else {
             return completion(request.publications.map { _ in .refused(.shuttingDown) })
         }

@@ -122,7 +122,7 @@ final class WorkerLink {
             }
             preload?.channels += channels
             openIfWhole()
-        case .batch(let notifications): take(notifications)
+        case .batch(let notifications, let taken): take(notifications, taken)
         case .appended(let answers):
             for answer in answers {
                 guard let (loop, completion) = appends.removeValue(forKey: answer.number) else { continue }
@@ -164,8 +164,9 @@ final class WorkerLink {
     }
 
     /// A commit, or a part of one. The states of scores are made here, as the writer made them: they are not sent.
-    private func take(_ notifications: [Notification]) {
+    private func take(_ notifications: [Notification], _ takenNanoseconds: Int64) {
         var batch = LogBatch(notifications: notifications)
+        batch.takenNanoseconds = takenNanoseconds
         var changed: [ChannelID: Int] = [:]
         for (index, notification) in notifications.enumerated() {
             let channel = notification.channelID

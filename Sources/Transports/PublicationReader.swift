@@ -14,6 +14,7 @@ package enum PublicationReader {
         package var ttlSeconds: UInt32?
         package var replaces: FieldText?
         package var change: Change?
+        package var trace: TraceParent?
 
         package init() {}
 
@@ -32,6 +33,9 @@ package enum PublicationReader {
             case "change":
                 guard let known = Change(rawValue: value) else { throw .badParameter(name, "only \"merge\" is known") }
                 change = known
+            case "traceparent":
+                guard let known = TraceParent(value) else { throw .badParameter(name, "it is not of the form of W3C Trace Context") }
+                trace = known
             default: return false
             }
             return true
@@ -48,10 +52,12 @@ package enum PublicationReader {
     package static func publication(
         _ channel: ChannelName, data: [UInt8], isBase64: Bool = false, _ fields: Fields
     ) -> Publication {
-        Publication(
+        var publication = Publication(
             channel: channel, data: data, isBase64: isBase64, event: fields.event, key: fields.key, priority: fields.priority,
             ttlSeconds: fields.ttlSeconds, replaces: fields.replaces, change: fields.change
         )
+        publication.trace = fields.trace
+        return publication
     }
 
     /// `{"channel":…,"data":…, …}` of checked JSON, from a batch or a WebSocket command.

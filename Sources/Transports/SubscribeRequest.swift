@@ -133,6 +133,14 @@ package struct SubscribeRequest: Sendable, Equatable {
         self = try reader.finish(request)
     }
 
+    /// Of the server itself, to one of its own channels.
+    package init(own channel: ChannelName, after: StartPoint?, limits: SubscribeLimits) {
+        self.init(limits: limits)
+        subscriptions[0].patterns = [ChannelPattern(channel)]
+        subscriptions[0].after = after
+        heartbeatSeconds = limits.heartbeatSecondsMax
+    }
+
     private init(limits: SubscribeLimits) {
         heartbeatSeconds = limits.heartbeatSecondsDefault
         waitSeconds = limits.waitSecondsDefault

@@ -76,6 +76,12 @@ struct ServeOptions: ParsableArguments {
     @Flag(inversion: .prefixedNo, help: "Compress messages for WebSockets that offer permessage-deflate.")
     var compression = true
 
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Send a message through the log and over each transport once a second; /readyz says whether it has come back."
+    )
+    var canary = true
+
     @OptionGroup(title: "Deadlines") var deadlines: DeadlineOptions
 
     @OptionGroup(title: "Limits") var limits: LimitOptions
@@ -130,6 +136,7 @@ struct ServeOptions: ParsableArguments {
         configuration.tokenKeyFile = tokenKey
         configuration.drainSeconds = drain
         configuration.compresses = compression
+        configuration.hasCanary = canary
         deadlines.apply(to: &configuration)
         limits.apply(to: &configuration)
         return configuration

@@ -521,3 +521,38 @@ def test_what_is_refused_leaves_no_message_behind(server, channel):
     with http() as client:
         body = client.get(f"{server.url}/v1/subscribe?{query(channel, after='earliest')}").json()
     assert [(message["sequence"], message["data"]) for message in body["messages"]] == [(1, "first"), (2, "second")]
+
+
+# Trace context.
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OTHER_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+
+
+@both
+def test_a_traceparent_is_kept_with_its_message(server, channel, version):
+    assert post(server, channel, '{"x":1}', version=version, headers={"traceparent": TRACE}).status_code == 201
+    assert newest(server, channel)["traceparent"] == TRACE
+    assert post(server, channel, '{"x":1}', version=version).status_code == 201
+    assert "traceparent" not in newest(server, channel)
+
+
+@pytest.mark.parametrize("wrong", ["", "x", TRACE.upper(), TRACE + "0", "00-" + "0" * 32 + TRACE[35:], "ff" + TRACE[2:]])
+def test_a_traceparent_that_is_none_is_left_out(server, channel, wrong):
+    assert post(server, channel, '{"x":1}', headers={"traceparent": wrong}).status_code == 201
+    assert "traceparent" not in newest(server, channel)
+
+
+def test_items_of_a_batch_may_have_a_traceparent_of_their_own(server, channel):
+    items = [{"channel": channel, "data": 1}, {"channel": channel, "data": 2, "traceparent": OTHER_TRACE},
+             {"channel": channel, "data": 3, "traceparent": "x"}]
+    with http() as client:
+        answer = client.post(f"{server.url}/v1/publish", json=items, headers={"traceparent": TRACE})
+        messages = client.get(f"{server.url}/v1/channels/{channel}/history").json()["messages"]
+    assert answer.status_code == 201
+    assert answer.json()["results"][2]["error"]["type"] == "/problems/bad-parameter"
+    assert [message["traceparent"] for message in messages] == [TRACE, OTHER_TRACE]
+
+
+def test_a_traceparent_is_no_query_item(server, channel):
+    assert_problem(post(server, channel, "1", traceparent=TRACE), 400, "bad-parameter")

@@ -148,6 +148,12 @@ struct LogModel {
             if random.chance(10) { publication.isBase64 = true }
             if random.chance(5) { publication.staleSinceMilliseconds = start - Int64(random.number(0...100_000)) }
             if random.chance(5) { publication.kind = .acknowledgement }
+            if random.chance(10) {
+                let (high, low, span) = (
+                    UInt64(random.number(0...9)), UInt64(random.number(1...1 << 40)), UInt64(random.number(1...1 << 50))
+                )
+                publication.trace = TraceParent(traceID: SIMD2(high, low), spanID: span, flags: UInt8(random.number(0...255)))
+            }
         }
         if random.chance(20) { entries[entries.count - 1].stateBytes = UInt32(random.number(1...1_000_000)) }
     }

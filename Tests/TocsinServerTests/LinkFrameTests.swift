@@ -45,6 +45,7 @@ import Transports
             channel: ChannelName("a.b")!, data: Array("1".utf8), event: FieldText("e"), priority: .low, ttlSeconds: 9)
         publication.kind = .acknowledgement
         publication.staleSinceMilliseconds = -1
+        publication.trace = TraceParent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         var statistics = StoreStatistics()
         (statistics.commits, statistics.walBytes, statistics.cachedBytes) = (1, 1 << 40, 3)
         let refusals: [AppendRefusal] = [
@@ -60,7 +61,7 @@ import Transports
                 LinkFrame.Welcome(
                     process: 3, port: 8080, tlsPort: nil, path: "/a b/log", folder: "/a b", epoch: epoch,
                     pastEpochs: [LogEpoch(random: 1): 7], head: 12, channelCount: 2)),
-            .channels([channel, latest]), .channels([]), .batch(notifications),
+            .channels([channel, latest]), .channels([]), .batch(notifications, takenNanoseconds: -3),
             .appended([
                 LinkFrame.Appended(number: 1, outcomes: [.appended(receipt), .repeated(receipt)] + refusals.map { .refused($0) }),
                 LinkFrame.Appended(number: .max, outcomes: []),
@@ -105,8 +106,8 @@ import Transports
     @Test("a notification in another process is the same")
     func notifications() throws {
         var reader = LinkFrameReader()
-        reader.feed(LinkFrame.batch(Self.notifications).bytes)
-        guard case .batch(let read)? = try reader.next(name: { _ in nil }) else { return #expect(Bool(false), "no batch") }
+        reader.feed(LinkFrame.batch(Self.notifications, takenNanoseconds: 7).bytes)
+        guard case .batch(let read, 7)? = try reader.next(name: { _ in nil }) else { return #expect(Bool(false), "no batch") }
         for (one, other) in zip(Self.notifications, read) {
             #expect(one.object == other.object && one.position == other.position && one.data == other.data)
             #expect(one.channel == other.channel && one.offset == other.offset && one.sequence == other.sequence)
@@ -120,7 +121,7 @@ import Transports
     @Test("a notification of a channel that nobody has named is refused")
     func unknownChannel() {
         var reader = LinkFrameReader()
-        reader.feed(LinkFrame.batch([Self.notifications[1]]).bytes)
+        reader.feed(LinkFrame.batch([Self.notifications[1]], takenNanoseconds: 0).bytes)
         #expect(throws: LinkDamage.self) { try reader.next(name: { _ in nil }) }
     }
 

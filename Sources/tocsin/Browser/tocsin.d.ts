@@ -48,6 +48,7 @@ export interface Notification<T = unknown> {
     /** Seconds. */
     ttl?: number
     replaces?: string
+    traceparent?: string
     change?: "merge"
     /** Of which time the value is, if no newer one came in time. */
     stale?: string
