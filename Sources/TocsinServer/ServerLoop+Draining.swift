@@ -13,7 +13,7 @@ extension ServerLoop {
     /// Asks everybody to come back later, each at a time of its own within the drain time, and lets them go.
     func leave(spreadMilliseconds: Int) {
         eventLoop.preconditionInEventLoop()
-        let open = connections.indices.filter { connections[$0]?.isOpen == true }
+        let open = connections.indices.filter { connections[$0].map { $0.isOpen && !$0.isOwn } ?? false }
         let slots = DrainSlots(count: open.count, overMilliseconds: spreadMilliseconds, phase: Double.random(in: 0..<1))
         leave(open[...], slots, began: Clock.monotonicMilliseconds())
     }
