@@ -1,5 +1,6 @@
 import Glibc
 import HTTPTypes
+import Limits
 import NIOCore
 import NIOPosix
 import NotificationCore
