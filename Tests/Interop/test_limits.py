@@ -466,6 +466,41 @@ def test_a_ramp_lets_clients_in_one_after_the_other(start_server):
     eventually(lambda: all(status_of(server) == 200 for _ in range(30)), "everybody is let in")
 
 
+# The canary.
+
+TRANSPORTS = ("websocket", "sse", "long_poll")
+
+
+@pytest.mark.parametrize("flags,preface", [
+    (["--connections", "1"], b""), (["--connections-per-address", "1"], b""), (["--connection-rate-per-address", "1:1"], b""),
+    (["--ramp", "60", "--ramp-rate", "1"], b""), (["--proxy-protocol-from", "127.0.0.0/8"], b"PROXY UNKNOWN\r\n")])
+def test_the_canary_is_held_to_no_limit(start_server, flags, preface):
+    server = start_server(arguments=flags, canary=True)
+    # The only connection that there is room for.
+    with connect(server.port) as raw:
+        raw.sendall(preface)
+
+        def came_back():
+            raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            text = head_and_body(raw).content.decode()
+            return all(float(re.search(rf'^tocsin_canary_latency_seconds{{transport="{name}"}} (\S+)$', text, re.MULTILINE)[1]) > 0
+                       for name in TRANSPORTS)
+        eventually(came_back, "it comes back over each transport")
+
+
+def test_the_canary_stays_while_clients_go(start_server):
+    server = start_server(canary=True)
+    eventually(lambda: all(figures(server)[f'tocsin_canary_latency_seconds{{transport="{name}"}}'] > 0 for name in TRANSPORTS), "it is there")
+    with http() as client:
+        assert client.post(f"{server.url}/v1/admin/drain?over=20s").status_code == 202
+        # Longer than it may be silent.
+        time.sleep(4)
+        found = figures(server)
+        assert [found[f'tocsin_canary_failed{{transport="{name}"}}'] for name in TRANSPORTS] == [0, 0, 0]
+        client.delete(f"{server.url}/v1/admin/drain")
+        assert client.get(f"{server.url}/readyz").status_code == 200
+
+
 # Several processes.
 
 def test_limits_hold_over_all_processes(start_server):
