@@ -490,7 +490,11 @@ def test_the_canary_is_held_to_no_limit(start_server, flags, preface):
 
 def test_the_canary_stays_while_clients_go(start_server):
     server = start_server(canary=True)
-    eventually(lambda: all(figures(server)[f'tocsin_canary_latency_seconds{{transport="{name}"}}'] > 0 for name in TRANSPORTS), "it is there")
+
+    def came_back():
+        found = figures(server)
+        return all(found[f'tocsin_canary_latency_seconds{{transport="{name}"}}'] > 0 for name in TRANSPORTS)
+    eventually(came_back, "it comes back over each transport")
     with http() as client:
         assert client.post(f"{server.url}/v1/admin/drain?over=20s").status_code == 202
         # Longer than it may be silent.
