@@ -72,7 +72,6 @@ final class AcceptGuard: ChannelInboundHandler {
         guard !limits.wantsProxyHeader(address), let refusal = limits.refusal(of: address) else { return false }
         if limits.mark(channel, refusal, isSecret: isTLS) { return false }
         limits.refuse(refusal, address)
-        server.noteRefused(1)
         return true
     }
 

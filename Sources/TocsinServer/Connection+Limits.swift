@@ -65,7 +65,6 @@ extension Connection {
         let limits = loop.server.limits
         let problem = limits.refuse(refusal, address)
         if limits.mayTell(refusal, isSecret: tls != nil) { return tell(refusal, problem) }
-        loop.server.noteRefused(1)
         if descriptor >= 0 { SystemCall.resetWhenClosed(descriptor) }
         close()
     }

@@ -15,6 +15,8 @@ package struct LimitConfiguration: Sendable {
     package var connectionsPerUserMax: Int?
     /// Connections that one address (of version 6: one /64) may open.
     package var attemptsPerAddress: RateLimit?
+    /// Who may open as many as they like.
+    package var attemptsExempt: [NetworkRange] = []
     /// Notifications that a connection, or a user, may publish.
     package var publishesPerConnection: RateLimit?
     package var publishesPerUser: RateLimit?

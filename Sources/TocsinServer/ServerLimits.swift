@@ -101,7 +101,7 @@ final class ServerLimits: Sendable {
     func refusal(of address: NetworkAddress) -> LimitRefusal? {
         let now = Clock.monotonicNanoseconds()
         if !isProxy(address) {
-            if let limit = configuration.attemptsPerAddress {
+            if let limit = configuration.attemptsPerAddress, !configuration.attemptsExempt.contains(address) {
                 let wait = buckets.take(hash.of(address.site, kind: Kind.attemptsOfAddress.rawValue), of: limit, nowNanoseconds: now)
                 if wait > 0 { return LimitRefusal(.attemptsPerAddress, nanoseconds: wait) }
             }

@@ -19,7 +19,7 @@ struct LimitOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "Connections that one address may open in a second, as RATE or RATE:BURST; none for any number.",
-            discussion: "By default 2000:20000, or none if the server listens on this host only."
+            discussion: "By default 2000:20000 for addresses of the internet, and none for those of a network of one's own."
         )
     )
     var connectionRatePerAddress: RateOption?
@@ -91,9 +91,8 @@ struct LimitOptions: ParsableArguments {
         limits.connectionsPerAddressMax = connectionsPerAddress
         limits.connectionsPerNetworkMax = connectionsPerNetwork
         limits.connectionsPerUserMax = connectionsPerUser
-        let isLocal = ["127.0.0.1", "::1", "localhost"].contains(configuration.host)
-        limits.attemptsPerAddress =
-            connectionRatePerAddress.map(\.limit) ?? (isLocal ? nil : RateLimit(perSecond: 2000, burst: 20_000))
+        limits.attemptsPerAddress = connectionRatePerAddress.map(\.limit) ?? RateLimit(perSecond: 2000, burst: 20_000)
+        if connectionRatePerAddress == nil { limits.attemptsExempt = NetworkRange.local }
         limits.publishesPerConnection = publishRate?.limit
         limits.publishesPerUser = publishRatePerUser?.limit
         limits.commandsPerConnection = commandRate?.limit

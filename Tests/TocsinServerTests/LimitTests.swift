@@ -63,6 +63,18 @@ import Testing
         #expect(answer.hasPrefix("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "\(answer)")
     }
 
+    @Test("attempts of an address have a rate, unless they come from where they need none")
+    func attempts() throws {
+        let bench = Bench {
+            $0.limits.attemptsPerAddress = RateLimit(perSecond: 1, burst: 2)
+            $0.limits.attemptsExempt = NetworkRange.local
+        }
+        func isRefused(_ address: String) -> Bool { bench.loop.server.limits.refusal(of: NetworkAddress(address)!) != nil }
+        #expect((0..<4).map { _ in isRefused("192.0.2.7") } == [false, false, true, true])
+        #expect((0..<4).map { isRefused("2001:db8::\($0)") } == [false, false, true, true])
+        #expect((0..<4).map { _ in isRefused("10.9.8.7") } == [false, false, false, false])
+    }
+
     @Test("publications over the rate are refused with 429, and go on when time has passed")
     func publishes() throws {
         let bench = Bench { $0.limits.publishesPerConnection = RateLimit(perSecond: 1, burst: 3) }
