@@ -144,8 +144,11 @@ package final class TLSContext: @unchecked Sendable {
             guard SSL_CTX_load_verify_file(handle.pointer, caFile) == 1 else {
                 throw .certificate(file: caFile, why: OpenSSLErrors.takeText())
             }
-        } else if SSL_CTX_set_default_verify_paths(handle.pointer) != 1 {
-            throw .settings(OpenSSLErrors.takeText())
+        } else if verifies {
+            // Not `SSL_CTX_set_default_verify_paths`: its third place, a store, reads the whole directory in each handshake.
+            guard SSL_CTX_set_default_verify_file(handle.pointer) == 1, SSL_CTX_set_default_verify_dir(handle.pointer) == 1 else {
+                throw .settings(OpenSSLErrors.takeText())
+            }
         }
         if let certificate {
             try handle.use(try LoadedCertificate(certificate, validAt: nil), file: certificate.certificateChain)

@@ -2,7 +2,8 @@
 
 They are a process of their own, so that what attackers do in theirs does not slow them down. It reads `take` from standard input, waits
 until every subscriber has everything that was published by then, and writes one line of JSON: the delays since the last `take`, in
-milliseconds. A message that is lost, doubled or out of order ends it with a line that says so.
+milliseconds. A message that is lost, doubled or out of order ends it with a line that says so. With `--stalls`, time for which the machine
+itself stood still is no delay.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ import time
 import uuid
 from pathlib import Path
 
+from stalls import Stalls, stalled_within
+
 MESSAGES_PER_SECOND = 100
 # Messages that are due and have not been sent. More are not made, so that a server that stalled need not catch up for long.
 WAITING_MAX = 20
@@ -33,17 +36,20 @@ class Figures:
 
     def __init__(self, answer):
         self.count, self.p50, self.p99, self.worst = answer["count"], answer["p50"], answer["p99"], answer["worst"]
+        # Seconds for which the machine stood still.
+        self.stalled = answer["stalled"]
 
     def __str__(self):
-        return f"p50 {self.p50:.1f} ms, p99 {self.p99:.1f} ms of {self.count}"
+        stalled = f" (less {self.stalled:.1f} s of stalls)" if self.stalled else ""
+        return f"p50 {self.p50:.1f} ms, p99 {self.p99:.1f} ms of {self.count}{stalled}"
 
 
 class Bystanders:
     """The process, as the tests see it."""
 
-    def __init__(self, port):
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, port, sees_stalls=False):
+        command = [sys.executable, str(Path(__file__).resolve()), str(port), *(["--stalls"] if sees_stalls else [])]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.buffered = b""
         try:
             self._answer("they are connected")
@@ -83,12 +89,12 @@ class Bystanders:
 
 
 class Subscriber:
-    """Checks that the numbers are 1, 2, 3, and notes how long each message took."""
+    """Checks that the numbers are 1, 2, 3, and notes when each message was due and when it came, in nanoseconds."""
 
     def __init__(self, transport):
         self.transport = transport
         self.last = 0
-        self.delays = []
+        self.times = []
         self.ready = asyncio.Event()
 
     def see(self, message):
@@ -98,7 +104,7 @@ class Subscriber:
         assert message["sequence"] == self.last + 1, f"{self.transport}: message {message['sequence']} after {self.last}"
         assert not message.get("skipped"), f"{self.transport}: {message}"
         self.last += 1
-        self.delays.append((time.monotonic_ns() - message["data"]["due"]) / 1e6)
+        self.times.append((message["data"]["due"], time.monotonic_ns()))
 
 
 class Clients:
@@ -108,6 +114,7 @@ class Clients:
         self.port = port
         self.channel = f"watch.{uuid.uuid4().hex[:12]}"
         self.subscribers = {name: Subscriber(name) for name in TRANSPORTS}
+        self.stalls = Stalls()
         self.published = 0
 
     async def connect(self):
@@ -207,12 +214,18 @@ class Clients:
         await self.until(
             lambda: all(subscriber.last >= target for subscriber in self.subscribers.values()),
             lambda: f"{target} messages arrive; " + ", ".join(f"{name} has {one.last}" for name, one in self.subscribers.items()))
-        delays = sorted(delay for subscriber in self.subscribers.values() for delay in subscriber.delays)
+        times = [one for subscriber in self.subscribers.values() for one in subscriber.times]
         for subscriber in self.subscribers.values():
-            subscriber.delays = []
+            subscriber.times = []
+        # What stood still as the last one arrived has written that down by now.
+        await asyncio.sleep(0.02)
+        stalls = self.stalls.collect()
+        stalled = sum(end - begin for begin, end in stalls) / 1e9
+        delays = sorted((end - begin - stalled_within(stalls, begin, end)) / 1e6 for begin, end in times)
         if not delays:
-            return {"count": 0, "p50": 0.0, "p99": 0.0, "worst": 0.0}
-        return {"count": len(delays), "p50": delays[len(delays) // 2], "p99": delays[len(delays) * 99 // 100], "worst": delays[-1]}
+            return {"count": 0, "p50": 0.0, "p99": 0.0, "worst": 0.0, "stalled": stalled}
+        return {"count": len(delays), "p50": delays[len(delays) // 2], "p99": delays[len(delays) * 99 // 100], "worst": delays[-1],
+                "stalled": stalled}
 
     async def commands(self):
         loop = asyncio.get_running_loop()
@@ -222,6 +235,8 @@ class Clients:
             say(await self.take())
 
     async def run(self):
+        if "--stalls" in sys.argv:
+            self.stalls.start()
         tasks = [asyncio.create_task(work) for work in (self.websocket(), self.event_stream(), self.long_poll())]
         try:
             ready = asyncio.gather(*(subscriber.ready.wait() for subscriber in self.subscribers.values()))
@@ -241,6 +256,7 @@ class Clients:
                 if task.done():
                     task.result()
         finally:
+            self.stalls.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -42,12 +42,12 @@ def certificate(tmp_path_factory):
 class Holder:
     """A server that tests share; one that an attack has ended is replaced, and so are bystanders that have seen a fault."""
 
-    def __init__(self, certificate, flags=()):
-        self.certificate, self.flags, self.server = certificate, flags, None
+    def __init__(self, certificate, form, flags=()):
+        self.certificate, self.form, self.flags, self.server = certificate, form, flags, None
 
     def get(self):
         if self.server is None:
-            self.server = siege.WatchedServer(self.certificate, self.flags)
+            self.server = siege.WatchedServer(self.certificate, self.form, self.flags)
         return self.server
 
     def check(self):
@@ -66,8 +66,8 @@ class Holder:
 
 
 @pytest.fixture(scope="session")
-def shared(certificate):
-    holder = Holder(certificate)
+def shared(certificate, form):
+    holder = Holder(certificate, form)
     yield holder
     assert holder.end() == 0
 
@@ -80,12 +80,12 @@ def server(shared):
 
 
 @pytest.fixture(scope="session")
-def shared_hasty(certificate):
+def shared_hasty(certificate, form):
     missing = sorted(set(DEADLINES) - siege.served_flags())
     if missing:
         yield missing
         return
-    holder = Holder(certificate, [part for name, seconds in DEADLINES.items() for part in (name, str(seconds))])
+    holder = Holder(certificate, form, [part for name, seconds in DEADLINES.items() for part in (name, str(seconds))])
     yield holder
     assert holder.end() == 0
 

@@ -74,12 +74,12 @@ def served_flags():
 class WatchedServer(Server):
     """A server with bystanders. Knows what it holds when only they are there."""
 
-    def __init__(self, certificate, flags=(), program=None):
+    def __init__(self, certificate, form, flags=(), program=None):
         with replaced_binary(program):
             super().__init__(certificate, heartbeat=5, arguments=["--keep-messages", "1000", *flags])
         self.bystanders = None
         try:
-            self.bystanders = Bystanders(self.port)
+            self.bystanders = Bystanders(self.port, sees_stalls=form.asserts_delays)
             self._prefer()
             self.descriptors_at_rest = eventually(self._steady, "the number of descriptors is steady")
         except BaseException:

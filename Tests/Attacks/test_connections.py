@@ -70,13 +70,13 @@ def test_a_large_answer_that_is_read_byte_by_byte_keeps_no_more_than_itself(serv
 # Descriptors.
 
 @pytest.fixture
-def cramped(tmp_path, certificate):
+def cramped(tmp_path, certificate, form):
     """A server that may have 72 descriptors."""
     from support import binary
     program = tmp_path / "cramped"
     program.write_text(f"#!/bin/sh\nexec prlimit --nofile=72:72 '{binary()}' \"$@\"\n")
     program.chmod(0o755)
-    server = WatchedServer(certificate, program=program)
+    server = WatchedServer(certificate, form, program=program)
     yield server
     try:
         server.bystanders.take()

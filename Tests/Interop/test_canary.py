@@ -91,8 +91,8 @@ def test_readiness_goes_red_when_the_store_stops_and_green_when_it_goes_on(start
     eventually(lambda: all_back(server), "the canary has come back")
     (writer,) = threads(server.process.pid, WRITER)
     with standing_still(writer):
-        detail = eventually(lambda: is_red(server), "it is red", seconds=RED_SECONDS)
-        assert all(transport in detail for transport in TRANSPORTS), detail
+        eventually(
+            lambda: (detail := is_red(server)) and all(transport in detail for transport in TRANSPORTS), "all are red", seconds=RED_SECONDS)
         found = figures(server)
         assert all(found[f'tocsin_canary_failed{{transport="{transport}"}}'] == 1 for transport in TRANSPORTS)
         time.sleep(3)
