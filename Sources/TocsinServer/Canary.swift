@@ -11,8 +11,8 @@ import Transports
 /// sockets to the server's own port. `/readyz` goes by it.
 ///
 /// It has a thread of its own, so that it sees a loop that stands still. Its connections are told by a key that only this process knows;
-/// they count in no figure, and are held to no limit and no permission, nor asked to go: they subscribe to `_canary.N`, the channel of this process, which
-/// nobody else can subscribe to, and of which the log keeps four messages.
+/// they count in no figure, are held to no limit and no permission, and are not asked to go. They subscribe to `_canary.N`, the channel of
+/// this process, which nobody else can subscribe to, and of which the log keeps four messages.
 ///
 /// With several processes the kernel chooses the worker that a connection goes to. Another one does not know the key and refuses; then the
 /// next connection is tried, until one has come to this process.
