@@ -42,6 +42,9 @@ extension ServerLoop {
 }
 
 extension Connection {
+    /// With the next answer.
+    var isLeaving: Bool { loop.server.isDraining && !isOwn }
+
     /// - Parameter code: of a WebSocket's close: 1012, or 1013 where the server only has too much to do.
     func leave(retryAfterMilliseconds: Int, _ code: WebSocketCloseCode) {
         let goingAway = ControlObject.goingAway(retryAfterMilliseconds: retryAfterMilliseconds)
