@@ -156,10 +156,7 @@ def test_over_tls_a_full_server_says_so_to_the_request(start_server, version):
 
 def status_of(server):
     """What a new connection is answered; None if it is only ended."""
-    with connect(server.port) as raw:
-        with contextlib.suppress(OSError):
-            raw.sendall(REQUEST)
-        answer = head_and_body(raw)
+    answer = attempt("127.0.0.1", server.port)
     return answer.status_code if answer else None
 
 
@@ -461,13 +458,10 @@ def test_a_ramp_lets_clients_in_one_after_the_other(start_server):
     server = start_server(arguments=["--ramp", "3", "--ramp-rate", "10"])
     statuses, waits = [], []
     for _ in range(30):
-        with connect(server.port) as raw:
-            with contextlib.suppress(OSError):
-                raw.sendall(REQUEST)
-            answer = head_and_body(raw)
-            statuses.append(answer.status_code if answer else None)
-            if answer and answer.status_code == 503:
-                waits.append(int(answer.headers["retry-after"]))
+        answer = attempt("127.0.0.1", server.port)
+        statuses.append(answer.status_code if answer else None)
+        if answer and answer.status_code == 503:
+            waits.append(int(answer.headers["retry-after"]))
     assert statuses.count(503) >= 5 and all(1 <= wait <= 3 for wait in waits), (statuses, waits)
     eventually(lambda: all(status_of(server) == 200 for _ in range(30)), "everybody is let in")
 
