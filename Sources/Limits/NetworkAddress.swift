@@ -155,8 +155,8 @@ package struct NetworkRange: Hashable, Sendable, CustomStringConvertible {
 
     package func contains(_ other: NetworkAddress) -> Bool { other.masked(bits) == address }
 
-    /// Not of the internet: loopback (RFC 1122 section 3.2.1.3), private (RFC 1918, RFC 4193), link-local (RFC 3927, RFC 4291 section 2.5.6)
-    /// and within a provider's network (RFC 6598).
+    /// Not of the internet: loopback (RFC 1122 section 3.2.1.3), private (RFC 1918, RFC 4193), link-local (RFC 3927, RFC 4291 section
+    /// 2.5.6) and within a provider's network (RFC 6598).
     package static let local: [NetworkRange] = [
         "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "::1", "fc00::/7", "fe80::/10",
     ].map { NetworkRange($0)! }

@@ -67,6 +67,7 @@ final class AcceptGuard: ChannelInboundHandler {
         // Without an address it is gone already.
         guard let address = NetworkAddress(channel.remoteAddress) else { return true }
         let limits = server.limits
+        if let canary = server.canary, canary.isOwn(channel.remoteAddress) { return false }
         // Of one that says first whose it is, that is asked.
         guard !limits.wantsProxyHeader(address), let refusal = limits.refusal(of: address) else { return false }
         if limits.mark(channel, refusal, isSecret: isTLS) { return false }

@@ -55,6 +55,7 @@ extension Connection {
     /// - Parameter refusal: what the listener found, which has made room for the answer.
     private func admit(_ refusal: LimitRefusal?) {
         if let refusal { return tell(refusal, loop.server.limits.refuse(refusal, address)) }
+        if let canary = loop.server.canary, loop.server.limits.countsConnections, canary.isOwn(context?.remoteAddress) { return }
         if let refusal = loop.server.limits.enter(address) { return refuse(refusal) }
         isCounted = true
     }

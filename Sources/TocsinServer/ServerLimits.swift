@@ -15,7 +15,7 @@ final class ServerLimits: Sendable {
     private let logger: Logger
     /// Whether anything is asked of a connection when it is accepted.
     let isAskedAtAccept: Bool
-    private let countsConnections: Bool
+    let countsConnections: Bool
     /// Whether publications or commands have one.
     let hasRates: Bool
     private let notes = Mutex(Notes())

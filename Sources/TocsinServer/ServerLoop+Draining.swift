@@ -13,7 +13,7 @@ extension ServerLoop {
     /// Asks everybody to come back later, each at a time of its own within the drain time, and lets them go.
     func leave(spreadMilliseconds: Int) {
         eventLoop.preconditionInEventLoop()
-        let open = connections.indices.filter { connections[$0]?.isOpen == true }
+        let open = connections.indices.filter { connections[$0].map { $0.isOpen && !$0.isOwn } ?? false }
         let slots = DrainSlots(count: open.count, overMilliseconds: spreadMilliseconds, phase: Double.random(in: 0..<1))
         leave(open[...], slots, began: Clock.monotonicMilliseconds())
     }
@@ -42,6 +42,9 @@ extension ServerLoop {
 }
 
 extension Connection {
+    /// With the next answer.
+    var isLeaving: Bool { loop.server.isDraining && !isOwn }
+
     /// - Parameter code: of a WebSocket's close: 1012, or 1013 where the server only has too much to do.
     func leave(retryAfterMilliseconds: Int, _ code: WebSocketCloseCode) {
         let goingAway = ControlObject.goingAway(retryAfterMilliseconds: retryAfterMilliseconds)

@@ -28,7 +28,7 @@ extension ServerLoop {
     private func shed() {
         var idle: [(rank: UInt64, index: Int)] = []
         for (index, connection) in connections.enumerated() {
-            if let connection, connection.isOpen, let rank = connection.sheddingRank { idle.append((rank, index)) }
+            if let connection, connection.isOpen, !connection.isOwn, let rank = connection.sheddingRank { idle.append((rank, index)) }
         }
         let count = min(Self.shedMax, idle.count / Self.shedShare + 1, idle.count)
         guard count > 0 else { return }

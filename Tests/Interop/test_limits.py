@@ -46,6 +46,17 @@ def head_and_body(raw):
     return answer
 
 
+def attempt(address, port, request=REQUEST):
+    """What a connection that may be refused is answered; None if it is only ended."""
+    try:
+        with connect_from(address, port) as raw:
+            with contextlib.suppress(OSError):
+                raw.sendall(request)
+            return head_and_body(raw)
+    except ConnectionResetError:
+        return None
+
+
 def refusals(server, limit):
     return figures(server)[f'tocsin_limit_refusals_total{{limit="{limit}"}}']
 
@@ -71,9 +82,8 @@ def test_connections_of_one_address_over_its_limit_are_refused_and_others_are_no
             assert body["rule"] == "connections_per_address" and "--connections-per-address" in body["configuration_key"]
             assert answer.headers["retry-after"] == "5"
             assert read_to_end(raw) == (b"", True)
-        with connect_from("127.0.0.2", server.tls_port) as raw:
-            # A handshake is too dear.
-            assert read_to_end(raw) == (b"", True)
+        # A handshake is too dear.
+        assert attempt("127.0.0.2", server.tls_port, b"") is None
         server.answers()
         held[0].close()
         eventually(lambda: figures(server)["tocsin_connections"] <= 10, "the server has seen that one is gone")
@@ -90,10 +100,9 @@ def test_a_flood_of_refusals_is_in_the_log_once_and_in_the_metrics_as_often_as_i
         assert head_and_body(raw).status_code == 200
         ends = {"told": 0, "reset": 0}
         for _ in range(300):
-            with connect_from("127.0.0.2", server.port) as other:
-                answer = head_and_body(other)
-                assert answer is None or answer.status_code == 429
-                ends["told" if answer else "reset"] += 1
+            answer = attempt("127.0.0.2", server.port, b"")
+            assert answer is None or answer.status_code == 429
+            ends["told" if answer else "reset"] += 1
     # The first of a flood are told, the rest is ended.
     assert ends["told"] >= 50 and ends["reset"] >= 50, ends
     assert refusals(server, "connections_per_address") == 300
@@ -105,11 +114,8 @@ def test_attempts_of_one_address_over_its_rate_are_refused_and_others_are_not(st
     server = start_server(arguments=["--connection-rate-per-address", "1:20"])
     ends = []
     for _ in range(60):
-        with connect_from("127.0.0.3", server.port) as raw:
-            with contextlib.suppress(OSError):
-                raw.sendall(REQUEST)
-            answer = head_and_body(raw)
-            ends.append(answer.status_code if answer else None)
+        answer = attempt("127.0.0.3", server.port)
+        ends.append(answer.status_code if answer else None)
     assert ends.count(200) >= 20 and len(ends) - ends.count(200) >= 20, ends
     with connect_from("127.0.0.4", server.port) as raw:
         raw.sendall(REQUEST)
@@ -150,10 +156,7 @@ def test_over_tls_a_full_server_says_so_to_the_request(start_server, version):
 
 def status_of(server):
     """What a new connection is answered; None if it is only ended."""
-    with connect(server.port) as raw:
-        with contextlib.suppress(OSError):
-            raw.sendall(REQUEST)
-        answer = head_and_body(raw)
+    answer = attempt("127.0.0.1", server.port)
     return answer.status_code if answer else None
 
 
@@ -455,15 +458,51 @@ def test_a_ramp_lets_clients_in_one_after_the_other(start_server):
     server = start_server(arguments=["--ramp", "3", "--ramp-rate", "10"])
     statuses, waits = [], []
     for _ in range(30):
-        with connect(server.port) as raw:
-            with contextlib.suppress(OSError):
-                raw.sendall(REQUEST)
-            answer = head_and_body(raw)
-            statuses.append(answer.status_code if answer else None)
-            if answer and answer.status_code == 503:
-                waits.append(int(answer.headers["retry-after"]))
+        answer = attempt("127.0.0.1", server.port)
+        statuses.append(answer.status_code if answer else None)
+        if answer and answer.status_code == 503:
+            waits.append(int(answer.headers["retry-after"]))
     assert statuses.count(503) >= 5 and all(1 <= wait <= 3 for wait in waits), (statuses, waits)
     eventually(lambda: all(status_of(server) == 200 for _ in range(30)), "everybody is let in")
+
+
+# The canary.
+
+TRANSPORTS = ("websocket", "sse", "long_poll")
+
+
+@pytest.mark.parametrize("flags,preface", [
+    (["--connections", "1"], b""), (["--connections-per-address", "1"], b""), (["--connection-rate-per-address", "1:1"], b""),
+    (["--ramp", "60", "--ramp-rate", "1"], b""), (["--proxy-protocol-from", "127.0.0.0/8"], b"PROXY UNKNOWN\r\n")])
+def test_the_canary_is_held_to_no_limit(start_server, flags, preface):
+    server = start_server(arguments=flags, canary=True)
+    # The only connection that there is room for.
+    with connect(server.port) as raw:
+        raw.sendall(preface)
+
+        def came_back():
+            raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            text = head_and_body(raw).content.decode()
+            return all(float(re.search(rf'^tocsin_canary_latency_seconds{{transport="{name}"}} (\S+)$', text, re.MULTILINE)[1]) > 0
+                       for name in TRANSPORTS)
+        eventually(came_back, "it comes back over each transport")
+
+
+def test_the_canary_stays_while_clients_go(start_server):
+    server = start_server(canary=True)
+
+    def came_back():
+        found = figures(server)
+        return all(found[f'tocsin_canary_latency_seconds{{transport="{name}"}}'] > 0 for name in TRANSPORTS)
+    eventually(came_back, "it comes back over each transport")
+    with http() as client:
+        assert client.post(f"{server.url}/v1/admin/drain?over=20s").status_code == 202
+        # Longer than it may be silent.
+        time.sleep(4)
+        found = figures(server)
+        assert [found[f'tocsin_canary_failed{{transport="{name}"}}'] for name in TRANSPORTS] == [0, 0, 0]
+        client.delete(f"{server.url}/v1/admin/drain")
+        assert client.get(f"{server.url}/readyz").status_code == 200
 
 
 # Several processes.
@@ -474,12 +513,12 @@ def test_limits_hold_over_all_processes(start_server):
     def fill(stack):
         taken = []
         for _ in range(40):
-            raw = stack.enter_context(connect_from("127.0.0.2", server.port))
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                raw = stack.enter_context(connect_from("127.0.0.2", server.port))
                 raw.sendall(REQUEST)
-            answer = head_and_body(raw)
-            if answer is not None and answer.status_code == 200:
-                taken.append(raw)
+                answer = head_and_body(raw)
+                if answer is not None and answer.status_code == 200:
+                    taken.append(raw)
         return taken
 
     with contextlib.ExitStack() as stack:
