@@ -33,18 +33,26 @@ extension ServerLoop {
         answer(handle, status: milliseconds == nil ? .ok : .accepted, "application/json", Array((text + "\n").utf8))
     }
 
-    /// An API key that may; or from this host, without a token, and only by itself: not for somebody else who asks a proxy or a browser on
-    /// this host.
+    /// An API key that may, or from this host without a token.
     private func checkAdministrator(_ request: HTTPRequest, _ handle: RequestHandle) throws(Problem) {
         if let identity = handle.identity { return try checkAdministrator(identity) }
-        let fields = request.headerFields
-        let isForwarded = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via", "Origin"].contains { fields[HTTPField.Name($0)!] != nil }
-        guard handle.connection.address.isLoopback, !isForwarded else {
+        guard isFromThisHost(request, handle) else {
             throw Problem(
                 "not-an-administrator", "Only from this host", status: 403,
                 detail: "ask from the host itself, without a proxy in between", rule: "admin"
             )
         }
+    }
+
+    /// Whether nobody has to be named by a token, for who runs the server asks.
+    func needsNoToken(_ request: HTTPRequest, _ segments: [String], _ handle: RequestHandle) -> Bool {
+        segments == ["v1", "admin", "drain"] && request.headerFields[.authorization] == nil && isFromThisHost(request, handle)
+    }
+
+    /// By itself: not for somebody else who asks a proxy or a browser on this host.
+    private func isFromThisHost(_ request: HTTPRequest, _ handle: RequestHandle) -> Bool {
+        let others = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via", "Origin", "Sec-Fetch-Site"]
+        return handle.connection.address.isLoopback && !others.contains { request.headerFields[HTTPField.Name($0)!] != nil }
     }
 
     /// `500ms`, `60s`, `5m`; a number alone is seconds.

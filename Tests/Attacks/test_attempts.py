@@ -22,8 +22,8 @@ def storm(tmp_path_factory):
 
 
 @pytest.fixture
-def limited(certificate):
-    server = WatchedServer(certificate, ["--connection-rate-per-address", "100:200", "--connections-per-address", "1000"])
+def limited(certificate, form):
+    server = WatchedServer(certificate, form, ["--connection-rate-per-address", "100:200", "--connections-per-address", "1000"])
     yield server
     try:
         server.bystanders.take()

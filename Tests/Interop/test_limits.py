@@ -15,6 +15,7 @@ import websockets.exceptions
 
 from support import (
     RawAnswer, RawWebSocket, assert_problem, connect, event_stream, eventually, exchange, http, query, read_to_end, trusting_context)
+from test_api_keys import keys, with_key  # noqa: F401
 from test_processes import figures, workers
 from test_tokens import bearer, key  # noqa: F401
 
@@ -410,6 +411,24 @@ def test_a_drain_by_hand_hands_out_slots_evenly_and_can_be_taken_back(start_serv
         assert client.get(f"{server.url}/v1/admin/drain").status_code == 405
         forwarded = client.post(f"{server.url}/v1/admin/drain", headers={"X-Forwarded-For": "127.0.0.1"})
         assert_problem(forwarded, 403, "not-an-administrator")
+
+
+def test_a_drain_is_for_an_administrator_or_for_this_host(start_server, key, keys):  # noqa: F811
+    server = start_server(arguments=["--token-key", str(key), "--api-keys", str(keys[0])])
+    far = {"X-Forwarded-For": "192.0.2.7"}
+    with http() as client:
+        def ask(fields):
+            return client.post(f"{server.url}/v1/admin/drain?over=1s", headers=fields)
+        assert_problem(ask(far), 401, "token-missing")
+        for fields in (bearer("anna"), with_key(keys[1]["backend"])):
+            assert_problem(ask(fields), 403, "not-granted")
+            assert_problem(ask({**fields, **far}), 403, "not-granted")
+        assert_problem(ask(with_key("tsk_" + "A" * 43)), 401, "token-invalid")
+        assert client.get(f"{server.url}/readyz").status_code == 200
+        assert ask({**far, **with_key(keys[1]["admin"])}).status_code == 202
+        assert client.get(f"{server.url}/readyz").status_code == 503
+        assert client.delete(f"{server.url}/v1/admin/drain").status_code == 200
+        assert ask({}).status_code == 202
 
 
 def test_a_server_that_is_told_to_end_hands_out_slots_evenly(start_server):

@@ -287,6 +287,7 @@ import Testing
         #expect(try ask(from: "192.0.2.7").hasPrefix("HTTP/1.1 403 "))
         for field in [
             "X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1", "X-Real-IP: 127.0.0.1", "Via: 1.1 x", "Origin: http://localhost",
+            "Sec-Fetch-Site: none",
         ] {
             #expect(try ask(field + "\r\n").hasPrefix("HTTP/1.1 403 "), "\(field)")
         }
