@@ -74,12 +74,15 @@ let package = Package(
             ]
         ),
 
+        // Who is let in, and how much of something: addresses, what proxies say, token buckets, slots. No I/O, no clock.
+        .target(name: "Limits"),
+
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "CProcess",
+                "TLSEngine", "Identity", "Limits", "CProcess",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
@@ -112,7 +115,7 @@ let package = Package(
             dependencies: [
                 "TocsinClient", "TocsinServer", "LoadGenerator", "TransportComparison", "CEpoll", "Transports", "NotificationStore",
                 "NotificationCore", "JSONCodec",
-                "TLSEngine", "Identity",
+                "TLSEngine", "Identity", "Limits",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -169,7 +172,7 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -178,6 +181,7 @@ let package = Package(
             ]
         ),
         .testTarget(name: "TidyTests"),
+        .testTarget(name: "LimitsTests", dependencies: ["Limits", "TestSupport"]),
         .testTarget(
             name: "IdentityTests",
             dependencies: ["Identity", "NotificationCore", "TestSupport", .product(name: "JWTKit", package: "jwt-kit")]

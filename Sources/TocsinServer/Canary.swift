@@ -1,5 +1,6 @@
 import Glibc
 import HTTPTypes
+import Limits
 import NIOCore
 import NIOPosix
 import NotificationCore
@@ -10,8 +11,8 @@ import Transports
 /// sockets to the server's own port. `/readyz` goes by it.
 ///
 /// It has a thread of its own, so that it sees a loop that stands still. Its connections are told by a key that only this process knows;
-/// they count in no figure, and are held to no limit and no permission: they subscribe to `_canary.N`, the channel of this process, which
-/// nobody else can subscribe to, and of which the log keeps four messages.
+/// they count in no figure, are held to no limit and no permission, and are not asked to go. They subscribe to `_canary.N`, the channel of
+/// this process, which nobody else can subscribe to, and of which the log keeps four messages.
 ///
 /// With several processes the kernel chooses the worker that a connection goes to. Another one does not know the key and refuses; then the
 /// next connection is tried, until one has come to this process.
@@ -22,6 +23,8 @@ final class Canary: Sendable {
     private let book = Mutex<CanaryBook?>(nil)
     private let run = Mutex<Run?>(nil)
     private let stopped = Atomic<Bool>(false)
+    /// Where its connections come from.
+    private let ends = Mutex<[Transport: SocketAddress]>([:])
 
     private struct Run {
         var group: MultiThreadedEventLoopGroup
@@ -37,6 +40,14 @@ final class Canary: Sendable {
 
     /// Whether a request is one of its own.
     func isAsking(_ request: HTTPRequest) -> Bool { request.path?.hasPrefix(target) ?? false }
+
+    /// Whether a connection is one of its own; known from before it is opened.
+    ///
+    /// - Parameter peer: an address of this host, so nobody elsewhere has it.
+    func isOwn(_ peer: SocketAddress?) -> Bool {
+        guard let peer else { return false }
+        return ends.withLock { $0.values.contains(peer) }
+    }
 
     /// Why the server is not ready; nil: it is, or has just begun.
     var fault: String? {
@@ -63,9 +74,14 @@ final class Canary: Sendable {
         let now = Clock.monotonicNanoseconds()
         book.withLock { $0 = CanaryBook(loops: loops.count, nowNanoseconds: now) }
         let place = Self.reachable(address)
+        // Proxies on this host, and only they, have to begin so: it is none.
+        let isBehindHeader = NetworkAddress(place).map { server.limits.wantsProxyHeader($0) } ?? false
+        let preface = isBehindHeader ? "PROXY UNKNOWN\r\n" : ""
         eventLoop.execute {
             let made = Transport.allCases.map { transport in
-                CanaryLine(transport, target: self.target, place, eventLoop) { number in
+                CanaryLine(transport, target: self.target, preface: preface, place, eventLoop) { end in
+                    self.ends.withLock { $0[transport] = end }
+                } onNumber: { number in
                     let now = Clock.monotonicNanoseconds()
                     self.book.withLock { $0?.take(number, transport, nowNanoseconds: now) }
                 }
@@ -166,7 +182,6 @@ extension ServerLoop {
             let after = try RequestTarget(request.path ?? "/").items?["after"].map { text throws(Problem) in
                 try SubscribeRequest.startPoint(text)
             }
-            if server.isDraining { throw .goingAway(retryAfterSeconds: server.configuration.drainSeconds) }
             let wanted = SubscribeRequest(own: canary.channel, after: after, limits: server.configuration.subscribe)
             try subscribe(request, wanted, [], upgrade, upgrade != nil, handle, isOwn: true)
         } catch {

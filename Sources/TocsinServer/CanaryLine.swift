@@ -15,20 +15,27 @@ final class CanaryLine {
 
     let transport: Transport
     private let target: String
+    private let preface: String
     private let place: SocketAddress
     private let eventLoop: any EventLoop
+    private let onEnd: (SocketAddress) -> Void
     private let onNumber: (UInt64) -> Void
     private var reader: CanaryReader?
     private var isStopped = false
     /// Seconds since it began to connect.
     private var age = 0
 
+    /// - Parameters:
+    ///   - preface: what the server wants to hear before a request.
+    ///   - onEnd: called with its own end of a connection, before it is opened.
     init(
-        _ transport: Transport, target: String, _ place: SocketAddress, _ eventLoop: any EventLoop,
-        onNumber: @escaping (UInt64) -> Void
+        _ transport: Transport, target: String, preface: String, _ place: SocketAddress, _ eventLoop: any EventLoop,
+        onEnd: @escaping (SocketAddress) -> Void, onNumber: @escaping (UInt64) -> Void
     ) {
         self.transport = transport
         self.target = target
+        self.preface = preface
+        self.onEnd = onEnd
         self.place = place
         self.eventLoop = eventLoop
         self.onNumber = onNumber
@@ -37,14 +44,19 @@ final class CanaryLine {
     func connect() {
         guard !isStopped else { return }
         age = 0
-        let reader = CanaryReader(transport, target: target, onNumber: onNumber)
+        let reader = CanaryReader(transport, target: target, preface: preface, onNumber: onNumber)
         self.reader = reader
         let bound = NIOLoopBound((self, reader), eventLoop: eventLoop)
+        var own = place
+        own.port = 0
         ClientBootstrap(group: eventLoop)
+            .bind(to: own)
             .connectTimeout(.seconds(1))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value.1) }
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandlers([CanaryEnd(bound.value.0.onEnd), bound.value.1])
+                }
             }
             .connect(to: place)
             .flatMap { $0.closeFuture }
@@ -75,12 +87,29 @@ final class CanaryLine {
     }
 }
 
+/// Says which end of a connection is its own, when it has one and the server cannot have seen it.
+private final class CanaryEnd: ChannelOutboundHandler {
+    typealias OutboundIn = ByteBuffer
+
+    private let onEnd: (SocketAddress) -> Void
+
+    init(_ onEnd: @escaping (SocketAddress) -> Void) {
+        self.onEnd = onEnd
+    }
+
+    func connect(context: ChannelHandlerContext, to address: SocketAddress, promise: EventLoopPromise<Void>?) {
+        if let own = context.localAddress { onEnd(own) }
+        context.connect(to: address, promise: promise)
+    }
+}
+
 /// Reads what the server sends to a line, and asks for more where the transport wants it.
 private final class CanaryReader: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
     private let transport: Transport
     private let target: String
+    private let preface: String
     private let onNumber: (UInt64) -> Void
     private var parser = HTTP1ResponseParser(limits: CanaryReader.limits, requestMethod: .get)
     private var decoder: WebSocketDecoder?
@@ -97,9 +126,10 @@ private final class CanaryReader: ChannelInboundHandler {
     }
     private static let textBytesMax = 64 << 10
 
-    init(_ transport: Transport, target: String, onNumber: @escaping (UInt64) -> Void) {
+    init(_ transport: Transport, target: String, preface: String, onNumber: @escaping (UInt64) -> Void) {
         self.transport = transport
         self.target = target
+        self.preface = preface
         self.onNumber = onNumber
     }
 
@@ -107,6 +137,7 @@ private final class CanaryReader: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         self.context = context
+        if !preface.isEmpty { send(Array(preface.utf8)) }
         ask(after: nil)
     }
 

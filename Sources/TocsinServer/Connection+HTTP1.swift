@@ -126,7 +126,7 @@ extension Connection {
     /// Answers the request that is being answered.
     func answerHTTP1(_ exchange: HTTP1Exchange, _ response: HTTPResponse, _ body: [UInt8], isHead: Bool) {
         guard let head = exchange.head else { preconditionFailure("an answer to no request") }
-        let keepAlive = head.keepAlive && !loop.server.isDraining
+        let keepAlive = head.keepAlive && !isLeaving
         var out: [UInt8] = []
         out.reserveCapacity(256 + body.count)
         HTTP1ResponseEncoder.head(
@@ -173,7 +173,7 @@ extension Connection {
         switch state {
         case .http1(let exchange):
             guard let poll = exchange.poll else { return }
-            if let repeated = exchange.repeated, !loop.server.isDraining {
+            if let repeated = exchange.repeated, !isLeaving {
                 let offset = loop.hub.pause(repeated.subscriber)
                 return answerRepeated(exchange, repeated, body, place: 0, session: [], offset: offset)
             }
@@ -196,7 +196,7 @@ extension Connection {
     ///
     /// - Returns: false if it is more than goes into one answer.
     func answerPoll(stream: Int32, _ answer: FramedBatch.LongPoll) -> Bool {
-        if case .http1(let exchange) = state, let repeated = exchange.repeated, exchange.poll != nil, !loop.server.isDraining {
+        if case .http1(let exchange) = state, let repeated = exchange.repeated, exchange.poll != nil, !isLeaving {
             guard answer.bytes.count <= repeated.poll.room.bytes else { return false }
             answerRepeated(
                 exchange, repeated, answer.bytes, place: answer.place, session: repeated.sessionText, offset: answer.offset

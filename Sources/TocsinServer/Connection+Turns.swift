@@ -15,6 +15,8 @@ extension Connection {
 
     /// Takes what came through the socket.
     func receive(_ bytes: UnsafeMutableRawBufferPointer) {
+        if let opening, opening.header != nil { return receiveHeader(opening, bytes) }
+        charge(bytes: bytes.count)
         // A step of a handshake may take a millisecond of public-key arithmetic, and new connections have cost nothing yet.
         let isShakingHands = tls?.isEstablished == false
         if isWaitingForTurn || isShakingHands || isCostly {

@@ -1,6 +1,7 @@
 import HTTP1Codec
 import HTTP2Session
 import HTTPTypes
+import Limits
 import Logging
 import NIOCore
 import NotificationCore
@@ -40,6 +41,10 @@ final class Connection: ChannelInboundHandler {
 
     // The small ones stand together: there is one of these for each connection.
     unowned(unsafe) let loop: ServerLoop
+    /// Of the client, as far as the connection tells: a proxy that says so before the first byte speaks for another.
+    var address = NetworkAddress.unknown
+    var opening: ConnectionOpening?
+    var spending: ConnectionSpending?
     var tls: TLSEngine?
     private(set) var context: ChannelHandlerContext?
     /// Bytes that went to the channel and have not reached the socket.
@@ -63,6 +68,8 @@ final class Connection: ChannelInboundHandler {
     var costTick: UInt32 = 0
     var state = State.sniffing([])
     private var isPlaced = false
+    /// Among the connections of its address.
+    var isCounted = false
     /// Close when everything has been sent.
     private(set) var closesWhenDrained = false
     /// The peer has ended its half, and may still read.
@@ -112,6 +119,7 @@ final class Connection: ChannelInboundHandler {
         descriptor = handle ?? -1
         let configuration = loop.server.configuration
         setDeadline(seconds: tls == nil ? configuration.headSecondsMax : configuration.handshakeSecondsMax)
+        beginAdmission(context.channel)
     }
 
     func channelInactive(context: ChannelHandlerContext) {
@@ -119,6 +127,7 @@ final class Connection: ChannelInboundHandler {
         release()
         if isPlaced { loop.remove(self) }
         isPlaced = false
+        endAdmission()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {

@@ -8,6 +8,8 @@ final class EventStreamSession {
     let heartbeatSeconds: UInt16
     let paddingBytes: Int
     var token: SessionToken?
+    /// In the counts of its user.
+    var place: CountedPlace?
 
     init(id: SessionID, commands: CommandSession, heartbeatSeconds: Int, paddingBytes: Int) {
         self.id = id

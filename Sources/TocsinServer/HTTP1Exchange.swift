@@ -68,6 +68,8 @@ final class ParkedPoll {
     /// Its answer is there but for the count of unread alerts.
     var isCounting = false
     let token: SessionToken?
+    /// In the counts of its user.
+    var place: CountedPlace?
 
     init(
         subscribers: [SubscriberID], isList: Bool, session: SessionID?, waitSeconds: Int, dueTick: UInt32, isImmediate: Bool, closes: Bool,
@@ -115,6 +117,8 @@ struct RequestHandle {
     var isOneUse = false
     /// What its lines in the log have in common; nil: nothing of it is logged.
     var trace: RequestTrace?
+    /// Of the subscription that it asks for, in the counts of its user.
+    var place: CountedPlace?
 
     /// The other origin whose page made the request, if it may: named in the answer.
     var crossOrigin: String? {

@@ -16,6 +16,13 @@ struct Neighbours: Sendable {
         log.tell(process, NeighbourMessage.park(id, session, seconds: seconds).bytes)
     }
 
+    /// The same for all of them. nil: they take clients again.
+    func drain(overMilliseconds milliseconds: Int?) {
+        for other in 0..<processes where other != process {
+            log.tell(other, NeighbourMessage.drain(overMilliseconds: milliseconds).bytes)
+        }
+    }
+
     func endPoll(_ place: ParkedPollPlace, _ id: SessionID, process: Int) {
         log.tell(process, NeighbourMessage.endPoll(id, place).bytes)
     }
@@ -33,6 +40,8 @@ enum NeighbourMessage {
     case metrics
     /// A ticket that it gave out is used. The reply is whom it stands for; empty: there is no such ticket.
     case ticket(TicketID)
+    /// Its clients are to go, and come back within a time; nil: it takes clients again.
+    case drain(overMilliseconds: Int?)
 
     var bytes: [UInt8] {
         var out: [UInt8] = []
@@ -57,6 +66,9 @@ enum NeighbourMessage {
         case .ticket(let id):
             out.append(4)
             out.appendLengthAndBytes(of: id.description)
+        case .drain(let milliseconds):
+            out.append(5)
+            out.appendNumber(milliseconds.map { $0 + 1 } ?? 0)
         }
         return out
     }
@@ -69,6 +81,7 @@ enum NeighbourMessage {
             case 2: .endPoll(try reader.session(), try reader.place())
             case 3: .metrics
             case 4: .ticket(try reader.ticket())
+            case 5: .drain(overMilliseconds: try reader.drain())
             default: throw LinkDamage()
             }
         }
@@ -146,6 +159,11 @@ extension ByteReader {
         return id
     }
 
+    fileprivate mutating func drain() throws(LinkDamage) -> Int? {
+        let number = try count(upTo: 1 << 40)
+        return number == 0 ? nil : number - 1
+    }
+
     fileprivate mutating func place() throws(LinkDamage) -> ParkedPollPlace {
         let loop = try count(upTo: 255)
         let connection = UInt32(try count(upTo: Int(UInt32.max)))
@@ -184,6 +202,7 @@ extension ServerState {
             guard let reference = loop(id.loop) else { return }
             reference.eventLoop.execute { reference.value.keep(session, id, seconds) }
         case .endPoll(let id, let place): endPoll(place, id)
+        case .drain(let milliseconds): drain(overMilliseconds: milliseconds)
         case .metrics: ownExposition(on: linkLoop).whenSuccess { bound.value(Array($0.utf8)) }
         case .ticket(let id): reply(take(id)?.bytes ?? [])
         }
@@ -221,7 +240,7 @@ extension ServerState {
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
                 isStoreFailed: self.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
-            ) + self.accessExposition + (self.canary?.exposition ?? "")
+            ) + self.accessExposition + self.limits.exposition + (self.canary?.exposition ?? "")
         }
     }
 }

@@ -61,7 +61,10 @@ package final class ProcessServer: Sendable {
     package static func start(_ configuration: ServerConfiguration, arguments: [String], logger: Logger) async throws -> ProcessServer {
         signal(SIGPIPE, SIG_IGN)
         let ports = try Ports(configuration)
-        guard let newest = SharedNumber() else { throw ServerStartFault(description: "there is no memory to share with other processes") }
+        guard let newest = SharedNumber(room: LimitMemory.bytes(processes: configuration.processes)),
+            let limits = LimitMemory(descriptor: newest.descriptor, offset: SharedNumber.offset, processes: configuration.processes)
+        else { throw ServerStartFault(description: "there is no memory to share with other processes") }
+        limits.writeKey()
         let folder = configuration.storePath == ":memory:" ? try PassingFolder.make() : nil
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         do {

@@ -85,7 +85,7 @@ extension Connection {
     func repeatPoll(_ exchange: HTTP1Exchange, _ repeated: RepeatedPoll, _ bytes: UnsafeRawBufferPointer) -> Bool {
         if exchange.isAnswering { return false }
         guard let offset = repeated.offset, repeated.offset(in: bytes) == offset, exchange.parser.isBetweenRequests, heldBytes == 0,
-            isOpen, pendingBytes == 0, !closesWhenDrained, !loop.server.isDraining, loop.hub.isCurrent(repeated.subscriber)
+            isOpen, pendingBytes == 0, !closesWhenDrained, !isLeaving, loop.hub.isCurrent(repeated.subscriber)
         else { return false }
         let poll = repeated.poll
         if let token = poll.token, loop.isNear(token, waitSeconds: poll.waitSeconds) { return false }

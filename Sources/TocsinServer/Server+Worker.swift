@@ -53,10 +53,15 @@ extension Server {
         let log = try SharedLog(
             link, opening, storeOptions(configuration), newest: newest, readerLoop: logLoops[1], logger: logger
         )
+        let limits = LimitMemory(
+            descriptor: newest.descriptor, offset: SharedNumber.offset, process: welcome.process, processes: configuration.processes
+        )
+        guard let limits else { throw ServerStartFault(description: "there is no memory to share with other processes") }
+        limits.clear()
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
             gate: try await openGate(configuration, logger),
-            neighbours: Neighbours(process: welcome.process, processes: configuration.processes, log: log)
+            neighbours: Neighbours(process: welcome.process, processes: configuration.processes, log: log), limitMemory: limits
         )
         let certificates =
             configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls, ticketKeys: ticketKeys(opening.ticketKeys))

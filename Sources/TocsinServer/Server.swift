@@ -159,7 +159,8 @@ package final class Server: Sendable {
         ServerBootstrap(group: acceptGroup, childGroup: group)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptGuard(server: state, admission: admission))
+                    let guardian = AcceptGuard(server: state, admission: admission, isTLS: certificates != nil)
+                    try channel.pipeline.syncOperations.addHandler(guardian)
                 }
             }
             .serverChannelOption(.backlog, value: 4096)
@@ -243,7 +244,7 @@ package final class Server: Sendable {
 
     /// Goes down in order: takes nobody new, asks everybody to come back in a slot of their own, waits for what is under way, closes.
     package func shutDown() async throws {
-        state.beginDraining()
+        state.beginDraining(overMilliseconds: state.configuration.drainSeconds * 1000)
         await state.canary?.stop()
         for channel in channels { try? await channel.close() }
         let spread = state.configuration.drainSeconds * 1000

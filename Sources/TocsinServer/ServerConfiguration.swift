@@ -40,6 +40,7 @@ package struct ServerConfiguration: Sendable {
     package var stallSecondsMax = 300
     /// Connections of the process. What it may have of descriptors bounds them besides.
     package var connectionsMax = 1_000_000
+    package var limits = LimitConfiguration()
     /// Requests or commands of a connection that come faster than they are answered wait in so many bytes, and answers that are not read;
     /// then it is not listened to.
     package var backlogBytesMax = 64 << 10

@@ -11,6 +11,7 @@ extension ServerLoop {
     func publish(
         _ request: HTTPRequest, _ channel: ChannelName, _ items: QueryItems, _ body: [UInt8], _ handle: RequestHandle
     ) throws(Problem) {
+        try spend(.publishes, 1, handle)
         try whenPermitted(.publish, [ChannelPattern(channel)], handle, bytes: body.count) { loop throws(Problem) in
             try loop.publishPermitted(request, channel, items, body, handle)
         }
@@ -87,6 +88,7 @@ extension ServerLoop {
             }
             return (results: results, fingerprint: Self.fingerprint(request, body))
         } then: { loop, batch throws(Problem) in
+            try loop.spend(.publishes, batch.results.count(where: { (try? $0.get()) != nil }), handle)
             try loop.askHook(batch.results, handle) { loop, results in
                 for case .failure(let problem) in results { loop.server.note(problem) }
                 let publications = results.compactMap { try? $0.get() }

@@ -20,12 +20,7 @@ extension ServerLoop {
         guard let identity = handle.identity else {
             throw .unauthorized("token-missing", "An API key is wanted", "send Authorization: Bearer tsk_…")
         }
-        guard identity.isAdministrator else {
-            throw Problem(
-                "not-granted", "Not granted", status: 403, detail: "an API key with the grant \"admin\" is wanted", rule: "admin grant",
-                configurationKey: "api_keys (--api-keys)"
-            )
-        }
+        try checkAdministrator(identity)
         let revocation = try Self.revocation(try JSONSlice.object(body), Clock.wallMilliseconds())
         guard server.hasRoomToRevoke(revocation.subject) else {
             throw Problem(
@@ -49,6 +44,14 @@ extension ServerLoop {
                 loop.answer(handle, PublishRefusal.problem(refusal))
             }
         }
+    }
+
+    func checkAdministrator(_ identity: Identity) throws(Problem) {
+        guard !identity.isAdministrator else { return }
+        throw Problem(
+            "not-granted", "Not granted", status: 403, detail: "an API key with the grant \"admin\" is wanted", rule: "admin grant",
+            configurationKey: "api_keys (--api-keys)"
+        )
     }
 
     /// What a batch of the log takes back.

@@ -25,11 +25,14 @@ extension ServerLoop {
                 throw .badParameter("request target", "it is not percent-encoded UTF-8")
             }
             handle.crossOrigin = nil
+            try checkLimits(handle)
             try checkHost(request)
             let isPublic = segments.first != "v1" && server.pages["/" + segments.joined(separator: "/")]?.isPublic == true
             handle.crossOrigin = isPublic ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
-            guard segments.first == "v1" else { return try route(request, segments, items, body, upgrade, handle) }
+            guard segments.first == "v1", !needsNoToken(request, segments, handle) else {
+                return try route(request, segments, items, body, upgrade, handle)
+            }
             let shown = try shownToken(request, segments, &items, handle)
             try identify(shown, handle) { [items, handle] loop, identity throws(Problem) in
                 var handle = handle
@@ -82,10 +85,12 @@ extension ServerLoop {
         case ["v1", "admin", "revocations"]:
             guard request.method == .post else { throw .methodNotAllowed("POST") }
             try revoke(body, handle)
+        case ["v1", "admin", "drain"]:
+            try drain(request, items, handle)
         case ["healthz"]:
             try plain(request, "ok\n", handle)
         case ["readyz"]:
-            if server.isDraining { throw .goingAway(retryAfterSeconds: server.configuration.drainSeconds) }
+            if server.isDraining { throw server.drainProblem }
             if let fault = server.log.fault {
                 throw Problem(
                     "store-failed", "The log cannot be written", status: 503, detail: "\(fault)", retryAfterSeconds: 2

@@ -1,6 +1,7 @@
 import HTTPTypes
 import Identity
 import JSONCodec
+import Limits
 import NIOCore
 import NotificationCore
 import Transports
@@ -42,6 +43,8 @@ extension ServerLoop {
             (try Self.commands(body), body)
         } then: { loop, all throws(Problem) in
             let (said, body) = all
+            try loop.spend(.commands, said.commands.count, handle)
+            try loop.spend(.publishes, said.commands.reduce(0) { $0 + ($1.isPublish ? 1 : 0) }, handle)
             guard let id = SessionID(session) else { throw .unknownSession }
             if loop.server.process(of: id) != nil { return try loop.forward(id, body, handle) }
             try loop.perform(said.commands, isList: said.isList, id, handle)
@@ -407,18 +410,9 @@ extension Connection {
     /// Names the network that the peer is in: the first 24 bits of an address of version 4, the first 48 of one of version 6. Not secret,
     /// and only to be compared.
     var network: UInt32 {
-        // Where the address stands in a `sockaddr_in` (RFC 3493 section 3.2 has the other one), and how much of it counts.
-        let place: Range<Int>? =
-            switch context?.remoteAddress {
-            case .v4?: 4..<7
-            case .v6?: 8..<14
-            default: nil
-            }
-        let bytes = place.flatMap { place in
-            context?.remoteAddress?.withSockAddr { address, size in Array(UnsafeRawBufferPointer(start: address, count: size)[place]) }
-        }
+        let (word, count) = address.isVersion4 ? (address.low << 32, 3) : (address.high, 6)
         // FNV-1a.
-        return (bytes ?? []).reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
+        return (0..<UInt64(count)).reduce(2_166_136_261) { ($0 ^ UInt32(word >> (56 - 8 * $1) & 0xff)) &* 16_777_619 }
     }
 }
 

@@ -13,7 +13,9 @@ extension ServerLoop {
         _ request: HTTPRequest, _ items: QueryItems, _ body: [UInt8], _ upgrade: String?, _ handle: RequestHandle
     ) throws(Problem) {
         guard request.method == .get || request.method == .post || handle.isTunnel else { throw .methodNotAllowed("GET, POST") }
-        if server.isDraining { throw .goingAway(retryAfterSeconds: server.configuration.drainSeconds) }
+        if server.isDraining { throw server.drainProblem }
+        var handle = handle
+        handle.place = try place(request, handle)
         let limits = server.configuration.subscribe
         // A handshake whose Upgrade a proxy has taken away is still one: its refusal says so, where an answer would only puzzle.
         let isWebSocket =
@@ -205,6 +207,7 @@ extension ServerLoop {
         guard let session else { return leave(ids) }
         adapter.shape.append(control: hello(id, connection, wanted, positions, unread), event: "hello", to: &out)
         session.token = handle.identity.map { SessionToken($0) }
+        session.place = handle.place
         begin(ids, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
         connection.look(at: connection.lookAtToken(.webSocket(session)))
         if wanted.isProbing { probe(.webSocket(session), connection) }
@@ -275,6 +278,7 @@ extension ServerLoop {
         )
         if wanted.paddingBytes > 0 { shape.appendHeartbeat(paddingBytes: wanted.paddingBytes, to: &out) }
         session.token = handle.identity.map { SessionToken($0) }
+        session.place = handle.place
         begin(ids, connection, stream: handle.stream, shape: shape, out, wanted, unread)
         connection.look(at: connection.lookAtToken(.eventStream(session, stream: handle.stream)))
         if wanted.isProbing { probe(.eventStream(session, stream: handle.stream), connection) }
@@ -373,6 +377,7 @@ extension ServerLoop {
             isImmediate: wanted.waitSeconds == 0 || wanted.patterns.isEmpty || wanted.subscriptions.contains { $0.after == nil },
             closes: wanted.closes, room: LongPollAnswer.room(wanted.session), token: token
         )
+        parked.place = handle.place
         switch connection.state {
         case .http1(let exchange):
             exchange.poll = parked

@@ -50,6 +50,8 @@ package final class ServerLoop: LogFollower {
     /// Reads that wait for a batch which the log has given out and this loop has not applied yet.
     var readsAhead = CircularBuffer<(head: UInt64, handle: RequestHandle, body: (ServerLoop) throws(Problem) -> Void)>()
     private var tickTask: RepeatedTask?
+    /// When the last tick came; 0: there was none.
+    var lastTickMilliseconds: Int64 = 0
     private var sharedPages = SharedPages()
     /// Sessions of polls that are at home on this loop.
     var pollSessions: [SessionID: PollSession] = [:]
@@ -125,7 +127,9 @@ package final class ServerLoop: LogFollower {
     }
 
     private func onTick() {
+        noteLag()
         for entry in wheel.advance() { connections[Int(entry)]?.onLook() }
+        if tick.isMultiple(of: Self.ticksPerSecond) { lookAtLoad() }
         if tick.isMultiple(of: Self.ticksPerSecond) { countExpired() }
         tellUnread()
         if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }

@@ -26,6 +26,8 @@ package final class ServerState: Sendable {
     let hosts: Set<String>?
     let startedMilliseconds = Clock.monotonicMilliseconds()
     private let draining = Atomic<Bool>(false)
+    /// Until when those are asked to come back who are told to go, in milliseconds of the monotonic clock.
+    private let drainedMilliseconds = Atomic<Int64>(0)
     private let connections = Atomic<Int>(0)
     private let refused = Atomic<Int>(0)
     /// Connections of the whole process; known when it listens.
@@ -56,11 +58,14 @@ package final class ServerState: Sendable {
     let neighbours: Neighbours?
     /// Shows that messages are delivered; nil: it is turned off.
     let canary: Canary?
+    let limits: ServerLimits
 
     init(
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil
+        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil
     ) {
+        guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
+        limits = ServerLimits(configuration.limits, memory: limitMemory, logger: logger)
         self.neighbours = neighbours
         canary = configuration.hasCanary ? Canary(process: neighbours?.process ?? 0) : nil
         self.worker = worker
@@ -113,7 +118,24 @@ package final class ServerState: Sendable {
     /// The server goes down: it answers what it has, and takes nobody new.
     var isDraining: Bool { draining.load(ordering: .relaxed) }
 
-    func beginDraining() { draining.store(true, ordering: .relaxed) }
+    func beginDraining(overMilliseconds milliseconds: Int) {
+        drainedMilliseconds.store(Clock.monotonicMilliseconds() + Int64(milliseconds), ordering: .relaxed)
+        draining.store(true, ordering: .relaxed)
+    }
+
+    func endDraining() { draining.store(false, ordering: .relaxed) }
+
+    /// Told to who comes while it drains: any of the seconds until the end of that, or of the next few.
+    var drainProblem: Problem {
+        let left = Int((drainedMilliseconds.load(ordering: .relaxed) - Clock.monotonicMilliseconds()) / 1000)
+        return .goingAway(retryAfterSeconds: Int.random(in: 1...max(Self.lateSeconds, left)))
+    }
+
+    private static let lateSeconds = 5
+
+    var openConnections: Int { connections.load(ordering: .relaxed) }
+
+    var connectionsMost: Int { connectionsMax.load(ordering: .relaxed) }
 
     /// Loops are numbered through all processes, in the numbers of sessions: this is the first of this process.
     var firstLoop: Int { neighbours.map { $0.process * configuration.loops } ?? 0 }

@@ -80,3 +80,13 @@ final class SessionCommands {
         completion = nil
     }
 }
+
+extension SessionCommands.Command {
+    var isPublish: Bool { (try? get())?.isPublish ?? false }
+}
+
+extension WebSocketCommand {
+    var isPublish: Bool {
+        if case .publish = action { true } else { false }
+    }
+}

@@ -9,11 +9,14 @@ package final class SharedNumber: Sendable {
     /// Unchecked: the memory is there as long as this object, and is only used through the atomic in it.
     nonisolated(unsafe) private let memory: UnsafeMutablePointer<Atomic<UInt64>>
     private static let bytes = 4096
+    static let offset = bytes
 
-    /// - Parameter descriptor: of the number that another process has made; nil makes one.
+    /// - Parameters:
+    ///   - inherited: of the number that another process has made; nil makes one.
+    ///   - room: bytes of memory behind it that are shared as well, from `offset` on.
     /// - Returns: nil if there is no memory, or the descriptor is of something else.
-    package init?(descriptor inherited: Int32? = nil) {
-        let descriptor = inherited ?? tocsin_shared_memory(UInt(Self.bytes))
+    package init?(descriptor inherited: Int32? = nil, room: Int = 0) {
+        let descriptor = inherited ?? tocsin_shared_memory(UInt(Self.bytes + room))
         guard descriptor >= 0 else { return nil }
         guard let address = mmap(nil, Self.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), address != MAP_FAILED else {
             SystemCall.close(descriptor)

@@ -66,12 +66,19 @@ enum SystemCall {
         return count - 3  // ".", "..", and the folder's own
     }
 
+    /// The memory that this process has in use; 0 if the system does not tell.
+    static func residentBytes() -> Int {
+        guard let bytes = contents(of: "/proc/self/statm", bytesMax: 4096) else { return 0 }
+        let pages = String(decoding: bytes, as: UTF8.self).split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+    }
+
     /// The whole of a small file; nil if it cannot be read.
-    static func contents(of path: String) -> [UInt8]? {
+    static func contents(of path: String, bytesMax: Int = 1 << 20) -> [UInt8]? {
         let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
-        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        var bytes = [UInt8](repeating: 0, count: bytesMax)
         var count = 0
         while count < bytes.count {
             let got = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + count, $0.count - count) }
@@ -91,6 +98,12 @@ enum SystemCall {
     /// Of the calling thread (on Linux a priority is a thread's): others of this process go before it.
     static func lowerPriority() {
         _ = Glibc.setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0) + 5)
+    }
+
+    /// The peer gets a reset when it is closed, and nothing of it is kept (SO_LINGER, socket(7)).
+    static func resetWhenClosed(_ descriptor: Int32) {
+        var value = linger(l_onoff: 1, l_linger: 0)
+        _ = setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
     }
 
     static func shutDownWriting(_ descriptor: Int32) {

@@ -12,6 +12,8 @@ import WebSocketCodec
 final class WebSocketSession {
     let id: SessionID
     var token: SessionToken?
+    /// In the counts of its user.
+    var place: CountedPlace?
     var adapter: WebSocketAdapter
     /// Of HTTP/2; else 0.
     let stream: Int32
@@ -107,6 +109,7 @@ extension Connection {
         session.refill(tick: loop.tick, perSecond: configuration.controlFramesPerSecond, max: configuration.controlFramesBurst)
         var out: [UInt8] = []
         var waits = !session.undecided.isEmpty
+        let messages = session.adapter.messageCount
         let actions = session.adapter.receive(
             bytes, hub: loop.hub, knownHead: loop.server.log.head, limits: configuration.subscribe,
             controlBudget: &session.controlBudget,
@@ -119,6 +122,7 @@ extension Connection {
             }, out: &out
         )
         send(session, out)
+        guard spend(session, messages: session.adapter.messageCount - messages, actions) else { return }
         for action in actions {
             switch action {
             case .command(let action):

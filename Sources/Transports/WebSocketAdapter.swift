@@ -30,6 +30,8 @@ package struct WebSocketAdapter {
     private let isEcho: Bool
     private let messageBytesMax: Int
     private var phase = Phase.open
+    /// Commands that have come.
+    package private(set) var messageCount = 0
 
     private enum Phase {
         case open
@@ -152,6 +154,7 @@ package struct WebSocketAdapter {
         command text: [UInt8], _ hub: Hub, _ knownHead: UInt64, _ limits: SubscribeLimits, _ permit: Permit, _ actions: inout [Action],
         _ out: inout [UInt8]
     ) {
+        messageCount += 1
         do throws(WebSocketCommand.Refusal) {
             guard let command = try WebSocketCommand.read(text) else { return close(.invalidPayload, "not JSON", &out) }
             guard try permit(command) else { return actions.append(.undecided(command)) }

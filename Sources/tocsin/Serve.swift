@@ -83,6 +83,8 @@ struct ServeOptions: ParsableArguments {
 
     @OptionGroup(title: "Deadlines") var deadlines: DeadlineOptions
 
+    @OptionGroup(title: "Limits") var limits: LimitOptions
+
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel = "info"
 
@@ -135,6 +137,7 @@ struct ServeOptions: ParsableArguments {
         configuration.compresses = compression
         configuration.hasCanary = canary
         deadlines.apply(to: &configuration)
+        limits.apply(to: &configuration)
         return configuration
     }
 }

@@ -17,7 +17,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    missing = [program for program in ("openssl", "prlimit") if not shutil.which(program)]
+    missing = [program for program in ("openssl", "prlimit", "gcc") if not shutil.which(program)]
     if missing:
         raise pytest.UsageError(f"missing programs: {', '.join(missing)}; Tests/Attacks/run installs them")
 

@@ -265,3 +265,17 @@ def test_tokens_made_later_are_good(guarded, keys):
             command = {"id": 1, "type": "refresh", "token": token(iat=now - 5)}
             reply = client.post(f"{guarded.url}/v1/sessions/{events.hello['session']}", json=command, headers=bearer(iat=now)).json()
             assert reply["error"]["code"] == "bad_token"
+
+
+def test_who_may_have_everybody_go(guarded, keys):
+    url = f"{guarded.url}/v1/admin/drain"
+    admin, backend = with_key(keys[1]["admin"]), with_key(keys[1]["backend"])
+    with http() as client:
+        for headers in (backend, bearer()):
+            assert_problem(client.post(f"{url}?over=1s", headers=headers), 403, "not-granted")
+        assert_problem(client.post(f"{url}?over=1s", headers={"X-Forwarded-For": "192.0.2.1"}), 403, "not-an-administrator")
+        # A key says who asks, wherever that comes from.
+        assert client.post(f"{url}?over=1s", headers={**admin, "X-Forwarded-For": "192.0.2.1"}).status_code == 202
+        assert client.delete(url, headers=admin).json() == {"draining": False}
+        # From this host it needs none.
+        assert client.delete(url).json() == {"draining": False}

@@ -51,9 +51,9 @@ final class Bench {
         loop.start()
     }
 
-    func connect(behind dam: Dam? = nil) throws -> EmbeddedChannel {
+    func connect(behind dam: Dam? = nil, from address: String = "127.0.0.1") throws -> EmbeddedChannel {
         let channel = EmbeddedChannel(handlers: (dam.map { [$0] } ?? []) + [Connection(loop: loop, tls: nil)], loop: eventLoop)
-        try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
+        try channel.connect(to: SocketAddress(ipAddress: address, port: 1)).wait()
         return channel
     }
 

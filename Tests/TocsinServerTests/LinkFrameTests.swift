@@ -172,6 +172,7 @@ import Transports
             .commands(id, anna, body: Array("[]".utf8)), .commands(id, backend, body: []), .commands(id, nil, body: [1]),
             .park(id, session, seconds: 85), .park(id, ofAnna, seconds: 0), .endPoll(id, place), .metrics,
             .ticket(TicketID(random: (1 << 20, 2), process: 63)),
+            .drain(overMilliseconds: 60_000), .drain(overMilliseconds: 0), .drain(overMilliseconds: nil),
         ]
         for identity in [anna, backend] { #expect(try Identity(identity.bytes) == identity) }
         for bytes in messages.map(\.bytes) {

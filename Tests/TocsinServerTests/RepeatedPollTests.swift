@@ -128,7 +128,7 @@ import Testing
         bench.publish("a", "1")
         try ask(channel, Self.request(0))
         #expect(try Bench.output(channel).contains("\"data\":1}"))
-        bench.loop.server.beginDraining()
+        bench.loop.server.beginDraining(overMilliseconds: 1000)
         try ask(channel, Self.request(1))
         let answer = try Bench.output(channel)
         #expect(answer.hasPrefix("HTTP/1.1 503 ") && answer.contains("Connection: close"))
