@@ -44,11 +44,6 @@ extension ServerLoop {
         }
     }
 
-    /// Whether nobody has to be named by a token, for who runs the server asks.
-    func needsNoToken(_ request: HTTPRequest, _ segments: [String], _ handle: RequestHandle) -> Bool {
-        segments == ["v1", "admin", "drain"] && request.headerFields[.authorization] == nil && isFromThisHost(request, handle)
-    }
-
     /// By itself: not for somebody else who asks a proxy or a browser on this host.
     private func isFromThisHost(_ request: HTTPRequest, _ handle: RequestHandle) -> Bool {
         let others = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via", "Origin", "Sec-Fetch-Site"]

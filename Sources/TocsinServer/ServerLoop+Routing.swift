@@ -30,9 +30,7 @@ extension ServerLoop {
             let isPublic = segments.first != "v1" && server.pages["/" + segments.joined(separator: "/")]?.isPublic == true
             handle.crossOrigin = isPublic ? "*" : try allowedCrossOrigin(request)
             if request.method == .options, handle.crossOrigin != nil { return answerPreflight(handle) }
-            guard segments.first == "v1", !needsNoToken(request, segments, handle) else {
-                return try route(request, segments, items, body, upgrade, handle)
-            }
+            guard segments.first == "v1" else { return try route(request, segments, items, body, upgrade, handle) }
             let shown = try shownToken(request, segments, &items, handle)
             try identify(shown, handle) { [items, handle] loop, identity throws(Problem) in
                 var handle = handle
