@@ -284,7 +284,8 @@ def test_sets_that_are_not_good_are_told(tmp_path):
         ({**public(weak), "kid": "a", "alg": "RS256"}, "not a good one"),
         ({**off_curve, "kid": "a", "alg": "ES256"}, "not a good one"),
         ({**private, "kid": "a", "alg": "ES256"}, "not a public one"), ({**point, "kid": "a"}, "no \\\"alg\\\""),
-        ({name: point[name] for name in ("kty", "crv", "x", "y")} | {"alg": "ES256"}, "no \\\"kid\\\""), ({**point, "kid": "a", "alg": "none"}, "not taken"),
+        ({name: point[name] for name in ("kty", "crv", "x", "y")} | {"alg": "ES256"}, "no \\\"kid\\\""),
+        ({**point, "kid": "a", "alg": "none"}, "not taken"),
         ({**point, "kid": "a", "alg": "HS256"}, "does not fit"),
         ({"kty": "oct", "k": url(OCT["HS256"]), "kid": "a", "alg": "HS512"}, "64 bytes"),
     ]):
