@@ -250,7 +250,9 @@ def test_its_silence_means_what_is_configured(start_server, key, silence, down):
                 problem = assert_problem(answer, 503, "hook-unavailable")
                 assert problem["rule"] == "hook" and problem["configuration_key"] == "hook_down (--hook-down)"
                 assert int(answer.headers["retry-after"]) > 0
-        assert len([entry for entry in server.log if entry.get("message") == "the hook does not answer"]) == 1
+        def said():
+            return [entry for entry in server.log if entry.get("message") == "the hook does not answer"]
+        assert len(eventually(said, "the log says it, once")) == 1
     finally:
         if silence != "nobody there":
             product.close()
@@ -262,7 +264,7 @@ def test_it_is_asked_again_when_it_is_back(hooked, product):
     assert put(server).status_code == 503
     product.fault = None
     eventually(lambda: put(server).status_code == 201, "it is asked again", seconds=5)
-    assert any(entry.get("message") == "the hook answers again" for entry in server.log)
+    eventually(lambda: any(entry.get("message") == "the hook answers again" for entry in server.log), "the log says so")
 
 
 def test_commands_of_a_websocket_wait_in_their_order(hooked, product):
