@@ -1,5 +1,6 @@
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,4 +23,10 @@ static inline int tocsin_shared_memory(unsigned long bytes) {
 extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from);
 static inline int tocsin_close_from(posix_spawn_file_actions_t *actions, int from) {
     return posix_spawn_file_actions_addclosefrom_np(actions, from);
+}
+
+// Swift takes `struct stat` for Foundation's where that is in the same program, and for the C library's where it is not.
+static inline int tocsin_is_readable_by_all(const char *path) {
+    struct stat status;
+    return stat(path, &status) != 0 || (status.st_mode & S_IROTH) != 0;
 }

@@ -19,9 +19,20 @@ final class RequestTrace: Sendable {
         let random = SIMD2<UInt64>(generator.next(), generator.next() | 1)
         own = TraceParent(traceID: parent?.traceID ?? random, spanID: generator.next() | 1, flags: parent?.flags ?? 0)!
         method = request.method.rawValue
-        // What is behind the `?` may hold a secret.
-        path = String((request.path ?? "").prefix { $0 != "?" }.prefix(200))
+        path = Self.withoutSecrets(request.path ?? "")
     }
+
+    /// A token may stand in a path by mistake, and what is behind the `?` may hold one that belongs there: long words are left out.
+    private static func withoutSecrets(_ path: String) -> String {
+        let words = path.prefix { $0 != "?" }.prefix(200).split(omittingEmptySubsequences: false) { $0 == "/" || $0 == "." }
+        return words.reduce(into: "") { text, word in
+            if word.startIndex > path.startIndex { text.append(path[path.index(before: word.startIndex)]) }
+            text += word.utf8.count < wordBytesMax ? word : "…"
+        }
+    }
+
+    /// Parts of tokens, tickets and keys have at least as many.
+    private static let wordBytesMax = 20
 
     var metadata: Logger.Metadata {
         var metadata: Logger.Metadata = [

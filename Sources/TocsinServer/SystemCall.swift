@@ -1,3 +1,4 @@
+import CProcess
 import Glibc
 
 /// System calls on a connection's descriptor, beside the channel that owns it.
@@ -91,8 +92,7 @@ enum SystemCall {
 
     /// Whether everybody on this host may read a file; true if that cannot be told.
     static func isReadableByAll(_ path: String) -> Bool {
-        var status = stat()
-        return stat(path, &status) != 0 || status.st_mode & S_IROTH != 0
+        tocsin_is_readable_by_all(path) != 0
     }
 
     /// Of the calling thread (on Linux a priority is a thread's): others of this process go before it.
