@@ -65,20 +65,20 @@ PAYLOADS = ["a\rb", "a\nb", "a\r\nb", "\r", "\n", "\r\n\r\n", INJECTED, "data: x
             "é\U0001f600", "\r" * 1000, "]]></script>"]
 
 
-@pytest.mark.parametrize("form", ["object", "raw"])
-def test_whatever_a_payload_holds_one_message_is_one_event(server, channel, form):
+@pytest.mark.parametrize("event_form", ["object", "raw"])
+def test_whatever_a_payload_holds_one_message_is_one_event(server, channel, event_form):
     """A reader that others wrote gets as many events as were published, and what was in them."""
     with http() as client:
         for number, payload in enumerate(PAYLOADS):
             answer = client.post(f"{server.url}/v1/channels/{channel}", content=payload.encode(), params={"event": f"e{number}"},
                                  headers={"Content-Type": "text/plain"})
             assert answer.status_code == 201, answer.text
-    items = query(channel, after="earliest", format="raw" if form == "raw" else None)
+    items = query(channel, after="earliest", format="raw" if event_form == "raw" else None)
     with reading(server, f"/v1/subscribe?{items}") as events:
         assert next(events).event == "hello"
         for number, payload in enumerate(PAYLOADS):
             event = next(events)
-            if form == "raw":
+            if event_form == "raw":
                 assert event.event == f"e{number}", f"{payload!r}: event {event.event!r}, data {event.data!r}"
                 got = json.loads(event.data) if event.data[:1] == '"' else event.data
                 assert got == payload or got.split("\n") == payload.replace("\r\n", "\n").replace("\r", "\n").split("\n"), repr(event.data)
