@@ -25,6 +25,11 @@ static inline int tocsin_close_from(posix_spawn_file_actions_t *actions, int fro
     return posix_spawn_file_actions_addclosefrom_np(actions, from);
 }
 
+// accept4(2), too, is an extension of GNU's. The descriptor does not block, and is not inherited.
+static inline int tocsin_accept(int listener, void *address, unsigned *bytes) {
+    return (int)syscall(SYS_accept4, listener, address, bytes, 04000 | 02000000 /* SOCK_NONBLOCK | SOCK_CLOEXEC */);
+}
+
 // Swift takes `struct stat` for Foundation's where that is in the same program, and for the C library's where it is not.
 static inline int tocsin_is_readable_by_all(const char *path) {
     struct stat status;

@@ -24,7 +24,7 @@ final class Canary: Sendable {
     private let run = Mutex<Run?>(nil)
     private let stopped = Atomic<Bool>(false)
     /// Where its connections come from.
-    private let ends = Mutex<[Transport: SocketAddress]>([:])
+    private let ends = Mutex<[Transport: PeerAddress]>([:])
 
     private struct Run {
         var group: MultiThreadedEventLoopGroup
@@ -44,7 +44,7 @@ final class Canary: Sendable {
     /// Whether a connection is one of its own; known from before it is opened.
     ///
     /// - Parameter peer: an address of this host, so nobody elsewhere has it.
-    func isOwn(_ peer: SocketAddress?) -> Bool {
+    func isOwn(_ peer: PeerAddress?) -> Bool {
         guard let peer else { return false }
         return ends.withLock { $0.values.contains(peer) }
     }
@@ -75,12 +75,12 @@ final class Canary: Sendable {
         book.withLock { $0 = CanaryBook(loops: loops.count, nowNanoseconds: now) }
         let place = Self.reachable(address)
         // Proxies on this host, and only they, have to begin so: it is none.
-        let isBehindHeader = NetworkAddress(place).map { server.limits.wantsProxyHeader($0) } ?? false
+        let isBehindHeader = PeerAddress(place).map { server.limits.wantsProxyHeader($0.address) } ?? false
         let preface = isBehindHeader ? "PROXY UNKNOWN\r\n" : ""
         eventLoop.execute {
             let made = Transport.allCases.map { transport in
                 CanaryLine(transport, target: self.target, preface: preface, place, eventLoop) { end in
-                    self.ends.withLock { $0[transport] = end }
+                    self.ends.withLock { $0[transport] = PeerAddress(end) }
                 } onNumber: { number in
                     let now = Clock.monotonicNanoseconds()
                     self.book.withLock { $0?.take(number, transport, nowNanoseconds: now) }

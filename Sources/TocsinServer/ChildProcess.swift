@@ -93,11 +93,15 @@ struct ChildProcess: WorkerProcess {
 }
 
 struct SystemFault: Error, CustomStringConvertible {
-    let description: String
+    let call: String
+    let reason: String
 
     init(_ call: String, code: Int32 = errno) {
-        description = "\(call): \(String(cString: strerror(code)))"
+        self.call = call
+        reason = String(cString: strerror(code))
     }
+
+    var description: String { "\(call): \(reason)" }
 }
 
 /// A port that is kept for this server: bound, and not listened to. Its workers listen to it (SO_REUSEPORT, socket(7)).
@@ -128,7 +132,7 @@ struct ReservedPort: ~Copyable {
             {
                 return descriptor
             }
-            let fault = SystemFault("").description.dropFirst(2)
+            let fault = SystemFault("bind").reason
             if descriptor >= 0 { close(descriptor) }
             throw ServerStartFault(description: "cannot listen on \(host):\(port): \(fault)")
         }

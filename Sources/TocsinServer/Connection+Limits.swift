@@ -13,49 +13,40 @@ import WebSocketCodec
 ///     accepted ──from a PROXY source──> header ──whole──> admitted ──> sniffing, TLS
 ///        │                                │                  │
 ///        │                                └──malformed──> closed
-///        └──over a limit, see AcceptGuard────────────────────┴──> refused: 429 or 503, unasked; over TLS to the first request
+///        └──over a limit, see Acceptor────────────────────┴──> refused: 429 or 503, unasked; over TLS to the first request
 final class ConnectionOpening {
     /// What came of a PROXY header; nil: none is wanted.
     var header: [UInt8]?
     /// Told to every request.
     var refusal: Problem?
+    /// What the listener has found.
+    let found: LimitRefusal?
 
-    init(header: [UInt8]? = nil, refusal: Problem? = nil) {
+    init(header: [UInt8]? = nil, refusal: Problem? = nil, found: LimitRefusal? = nil) {
         self.header = header
         self.refusal = refusal
-    }
-}
-
-extension NetworkAddress {
-    init?(_ address: SocketAddress?) {
-        // Where the address stands in a `sockaddr_in`; RFC 3493 section 3.3 has the other one.
-        let place: Range<Int>
-        switch address {
-        case .v4?: place = 4..<8
-        case .v6?: place = 8..<24
-        default: return nil
-        }
-        let bytes = address!.withSockAddr { pointer, size in Array(UnsafeRawBufferPointer(start: pointer, count: size)[place]) }
-        self.init(bytes: bytes)
+        self.found = found
     }
 }
 
 extension Connection {
     /// The connection is there, and nothing has come yet.
-    func beginAdmission(_ channel: any Channel) {
-        let limits = loop.server.limits
-        address = NetworkAddress(channel.remoteAddress) ?? .unknown
-        if limits.wantsProxyHeader(address) {
+    func beginAdmission() {
+        if loop.server.limits.wantsProxyHeader(address) {
             opening = ConnectionOpening(header: [])
         } else {
-            admit(limits.takeMark(of: channel))
+            let found = opening?.found
+            opening = nil
+            admit(found)
         }
     }
 
     /// - Parameter refusal: what the listener found, which has made room for the answer.
     private func admit(_ refusal: LimitRefusal?) {
         if let refusal { return tell(refusal, loop.server.limits.refuse(refusal, address)) }
-        if let canary = loop.server.canary, loop.server.limits.countsConnections, canary.isOwn(context?.remoteAddress) { return }
+        if let canary = loop.server.canary, loop.server.limits.countsConnections, canary.isOwn(PeerAddress(context?.remoteAddress)) {
+            return
+        }
         if let refusal = loop.server.limits.enter(address) { return refuse(refusal) }
         isCounted = true
     }

@@ -84,8 +84,11 @@ final class Connection: ChannelInboundHandler {
     /// It is the canary's.
     var isOwn = false
 
-    init(loop: ServerLoop, tls: TLSContext?) {
+    /// - Parameter refusal: what the listener found, which has made room for the answer.
+    init(loop: ServerLoop, tls: TLSContext?, address: NetworkAddress = .unknown, refusal: LimitRefusal? = nil) {
         self.loop = loop
+        self.address = address
+        opening = refusal.map { ConnectionOpening(found: $0) }
         self.tls = tls.map { TLSEngine(server: $0, sealer: loop.sealer) }
     }
 
@@ -119,7 +122,7 @@ final class Connection: ChannelInboundHandler {
         descriptor = handle ?? -1
         let configuration = loop.server.configuration
         setDeadline(seconds: tls == nil ? configuration.headSecondsMax : configuration.handshakeSecondsMax)
-        beginAdmission(context.channel)
+        beginAdmission()
     }
 
     func channelInactive(context: ChannelHandlerContext) {

@@ -12,10 +12,7 @@ package final class Server: Sendable {
     private let group: MultiThreadedEventLoopGroup
     /// The threads of the log, of which one writes and one reads, and the worker.
     private let logGroup: MultiThreadedEventLoopGroup
-    /// Takes connections up. A thread of its own: when many come at once, a loop that serves those which are there would let the queue of
-    /// the kernel overflow, and who is dropped there comes again after a second.
-    private let acceptGroup: MultiThreadedEventLoopGroup
-    private let channels: [any Channel]
+    private let acceptor: Acceptor
     let certificates: TLSContexts?
     /// The ports that it listens on; useful where 0 was asked for.
     package let port: Int
@@ -23,16 +20,15 @@ package final class Server: Sendable {
 
     private init(
         state: ServerState, group: MultiThreadedEventLoopGroup, logGroup: MultiThreadedEventLoopGroup,
-        acceptGroup: MultiThreadedEventLoopGroup, channels: [any Channel], certificates: TLSContexts?, port: Int, tlsPort: Int?
+        acceptor: Acceptor, certificates: TLSContexts?
     ) {
         self.state = state
         self.group = group
         self.logGroup = logGroup
-        self.acceptGroup = acceptGroup
-        self.channels = channels
+        self.acceptor = acceptor
         self.certificates = certificates
-        self.port = port
-        self.tlsPort = tlsPort
+        port = acceptor.sockets.first { !$0.isTLS }?.address.port ?? 0
+        tlsPort = acceptor.sockets.first { $0.isTLS }?.address.port
     }
 
     package static func start(
@@ -106,33 +102,15 @@ package final class Server: Sendable {
         let configuration = state.configuration
         // Who is behind, or sends large bodies, waits for those who are live.
         for loop in Array(logGroup.makeIterator())[1...] { loop.execute { SystemCall.lowerPriority() } }
-        let acceptGroup = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let admission = Admission(eventLoop: acceptGroup.next(), loops: references.count)
-        for reference in references { try await reference.eventLoop.submit { reference.value.admission = admission }.get() }
-        let bootstrap = { (certificates: TLSContexts?) in
-            Self.bootstrap(acceptGroup, group, state, admission, references, certificates)
-        }
-        var channels: [any Channel] = []
-        do {
-            channels.append(try await listen(configuration.host, configuration.port, bootstrap(nil)))
-            if let tlsPort = configuration.tlsPort {
-                channels.append(try await listen(configuration.host, tlsPort, bootstrap(certificates)))
-            }
-        } catch {
-            try? await acceptGroup.shutdownGracefully()
-            throw error
-        }
+        let acceptor = try Acceptor(try listeningSockets(configuration, isShared: state.neighbours != nil), state, references)
+        try await acceptor.start(certificates)
         if let certificates {
             for warning in certificates.current.warnings { state.logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
         }
         state.limitConnections()
         state.keySource?.start { [weak state] in state?.setTokens($0) }
-        if let canary = state.canary, let address = channels[0].localAddress { canary.start(at: address, state) }
-        return Server(
-            state: state, group: group, logGroup: logGroup, acceptGroup: acceptGroup, channels: channels, certificates: certificates,
-            port: channels[0].localAddress?.port ?? 0,
-            tlsPort: channels.count > 1 ? channels[1].localAddress?.port : nil
-        )
+        if let canary = state.canary { canary.start(at: acceptor.sockets[0].address, state) }
+        return Server(state: state, group: group, logGroup: logGroup, acceptor: acceptor, certificates: certificates)
     }
 
     static func openGate(_ configuration: ServerConfiguration, _ logger: Logger) async throws -> Gate? {
@@ -141,49 +119,15 @@ package final class Server: Sendable {
         return gate
     }
 
-    private static func listen(_ host: String, _ port: Int, _ bootstrap: ServerBootstrap) async throws -> any Channel {
+    private static func listeningSockets(_ configuration: ServerConfiguration, isShared: Bool) throws -> [ListeningSocket] {
+        let plain = try ListeningSocket(host: configuration.host, port: configuration.port, isShared: isShared, isTLS: false)
+        guard let tlsPort = configuration.tlsPort else { return [plain] }
         do {
-            return try await bootstrap.bind(host: host, port: port).get()
-        } catch let error as IOError {
-            throw ServerStartFault(description: "cannot listen on \(host):\(port): \(String(cString: strerror(error.errnoCode)))")
+            return [plain, try ListeningSocket(host: configuration.host, port: tlsPort, isShared: isShared, isTLS: true)]
+        } catch {
+            SystemCall.close(plain.descriptor)
+            throw error
         }
-    }
-
-    /// How much the kernel keeps for a connection that it has not sent, about (tcp(7), `TCP_NOTSENT_LOWAT`).
-    private static let notSentBytes = 128 << 10
-
-    private static func bootstrap(
-        _ acceptGroup: MultiThreadedEventLoopGroup, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ admission: Admission,
-        _ loops: [LoopReference], _ certificates: TLSContexts?
-    ) -> ServerBootstrap {
-        ServerBootstrap(group: acceptGroup, childGroup: group)
-            .serverChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let guardian = AcceptGuard(server: state, admission: admission, isTLS: certificates != nil)
-                    try channel.pipeline.syncOperations.addHandler(guardian)
-                }
-            }
-            .serverChannelOption(.backlog, value: 4096)
-            // Who comes back with many others is taken up before the queue is full.
-            .serverChannelOption(.maxMessagesPerRead, value: 32)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
-            .childChannelOption(.allowRemoteHalfClosure, value: true)
-            // Each idle connection keeps this buffer: larger reads go on in the loop's own.
-            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))
-            .childChannelOption(.maxMessagesPerRead, value: 1)
-            .childChannelInitializer { channel in
-                let loop = loops.first { $0.eventLoop === channel.eventLoop }!.value
-                return loop.enter().assumeIsolated().flatMapThrowing {
-                    try channel.pipeline.syncOperations.addHandler(Connection(loop: loop, tls: certificates?.current))
-                    // The kernel may refuse, if the peer has gone.
-                    try? channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
-                    // What a slow reader has not been sent waits in the log, not in the kernel.
-                    try? channel.syncOptions?.setOption(
-                        .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: Self.notSentBytes
-                    )
-                }.nonisolated()
-            }
     }
 
     /// Reads the certificates again. If they are not good, the old ones stay and the error says why.
@@ -246,7 +190,7 @@ package final class Server: Sendable {
     package func shutDown() async throws {
         state.beginDraining(overMilliseconds: state.configuration.drainSeconds * 1000)
         await state.canary?.stop()
-        for channel in channels { try? await channel.close() }
+        try await acceptor.close()
         let spread = state.configuration.drainSeconds * 1000
         for reference in state.loops {
             try await reference.eventLoop.submit { reference.value.leave(spreadMilliseconds: spread) }.get()
@@ -270,7 +214,6 @@ package final class Server: Sendable {
             }.get()
         }
         state.loops = []
-        try await acceptGroup.shutdownGracefully()
         try await group.shutdownGracefully()
         try await logGroup.shutdownGracefully()
     }

@@ -25,8 +25,6 @@ final class ServerLimits: Sendable {
     /// Connections that are there only to be told that they are refused.
     private let refusing = Atomic<Int>(0)
     /// Connections on their way from the listener to their loop, which are to be told that.
-    private let marked = Mutex<[ObjectIdentifier: LimitRefusal]>([:])
-    private let markedCount = Atomic<Int>(0)
 
     private struct Notes {
         var counts = [Int](repeating: 0, count: LimitRule.allCases.count)
@@ -186,18 +184,6 @@ final class ServerLimits: Sendable {
 
     // MARK: what is told to a connection that is refused
 
-    /// Marks a connection for its loop, which tells it.
-    ///
-    /// - Returns: false if there is no room for that; then nothing is told.
-    func mark(_ channel: any Channel, _ refusal: LimitRefusal, isSecret: Bool) -> Bool {
-        guard mayTell(refusal, isSecret: isSecret) else { return false }
-        let id = ObjectIdentifier(channel)
-        marked.withLock { $0[id] = refusal }
-        markedCount.add(1, ordering: .releasing)
-        channel.closeFuture.whenComplete { _ in _ = self.takeMark(id) }
-        return true
-    }
-
     /// Whether there is room to tell a connection that it is refused, which takes a place for a moment.
     ///
     /// - Parameter isSecret: the connection is of TLS, where a word to it costs a handshake: only for what is not the client's fault.
@@ -205,15 +191,6 @@ final class ServerLimits: Sendable {
         guard !isSecret || refusal.rule.isOverload, refusing.load(ordering: .relaxed) < Self.refusingMax else { return false }
         let now = Clock.monotonicNanoseconds()
         return gates.withLock { $0.answers.take(of: Self.answers, nowNanoseconds: now) } == 0
-    }
-
-    func takeMark(of channel: any Channel) -> LimitRefusal? { takeMark(ObjectIdentifier(channel)) }
-
-    private func takeMark(_ id: ObjectIdentifier) -> LimitRefusal? {
-        guard markedCount.load(ordering: .acquiring) > 0 else { return nil }
-        guard let refusal = marked.withLock({ $0.removeValue(forKey: id) }) else { return nil }
-        markedCount.subtract(1, ordering: .relaxed)
-        return refusal
     }
 
     func beginRefusing() { refusing.add(1, ordering: .relaxed) }
@@ -298,8 +275,13 @@ final class ServerLimits: Sendable {
     /// Counts a refusal, and says it in the log once in a while.
     ///
     /// - Returns: the answer.
-    @discardableResult
     func refuse(_ refusal: LimitRefusal, _ address: NetworkAddress?) -> Problem {
+        note(refusal, address)
+        return refusal.problem
+    }
+
+    /// Counts a refusal of somebody who is not told, and says it in the log once in a while.
+    func note(_ refusal: LimitRefusal, _ address: NetworkAddress?) {
         let index = LimitRule.allCases.firstIndex(of: refusal.rule)!
         let now = Clock.monotonicNanoseconds()
         let count = notes.withLock { notes in
@@ -315,7 +297,6 @@ final class ServerLimits: Sendable {
                 ]
             )
         }
-        return refusal.problem
     }
 
     /// Prometheus text format.

@@ -40,8 +40,7 @@ package final class ServerLoop: LogFollower {
     /// Where the next look at subscribers and connections begins, if there are more than one look goes over.
     var figuresStart = 0
     /// Where new connections come from; nil in tests.
-    var admission: Admission?
-    private var entries = EntryQueue()
+    var entry: LoopEntry?
     /// Memory for frames of HTTP/2, from one connection to the next.
     private var spareBytes: [UInt8] = []
     /// What has to wait until the fan-out is through.
@@ -123,7 +122,8 @@ package final class ServerLoop: LogFollower {
         for group in paceGroups.values { group.task?.cancel() }
         paceGroups = [:]
         turns.removeAll()
-        for promise in entries.takeAll() { promise.fail(ChannelError.ioOnClosedChannel) }
+        entry?.close()
+        entry = nil
     }
 
     private func onTick() {
@@ -341,23 +341,13 @@ package final class ServerLoop: LogFollower {
             readOn(id)
         case .readsAhead: resumeReads()
         case .commands(let commands): perform(commands)
-        case .entries: takeEntries()
+        case .entries: if entry?.takeTurn() == true { turns.add(.entries, isNewcomer: true) }
         }
     }
 
-    /// A connection that was accepted may enter when the future has come.
-    func enter() -> EventLoopFuture<Void> {
-        let promise = eventLoop.makePromise(of: Void.self)
-        if entries.isEmpty { turns.add(.entries, isNewcomer: true) }
-        entries.append(promise)
-        return promise.futureResult
-    }
-
-    private func takeEntries() {
-        let now = entries.take()
-        if !entries.isEmpty { turns.add(.entries, isNewcomer: true) }
-        admission?.entered(now.count)
-        for promise in now { promise.succeed() }
+    /// There are connections in the queue, which was empty.
+    func connectionsCame() {
+        if entry != nil { turns.add(.entries, isNewcomer: true) }
     }
 
     // MARK: the fan-out

@@ -37,8 +37,27 @@ enum SystemCall {
         _ = Glibc.write(descriptor, &byte, 1)
     }
 
+    /// Reads what there is in a pipe that does not block, and forgets it.
+    static func drain(_ descriptor: Int32) {
+        withUnsafeTemporaryAllocation(byteCount: 256, alignment: 1) { bytes in
+            while Glibc.read(descriptor, bytes.baseAddress, bytes.count) == bytes.count {}
+        }
+    }
+
     static func close(_ descriptor: Int32) {
         _ = Glibc.close(descriptor)
+    }
+
+    /// Takes a connection off a listener that does not block.
+    ///
+    /// - Returns: its descriptor, which does not block either, negative if there is none (`errno` says why); and where it comes from, nil
+    ///   if it is gone already.
+    static func accept(_ listener: Int32) -> (descriptor: Int32, peer: PeerAddress?) {
+        var storage = sockaddr_storage()
+        var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let descriptor = tocsin_accept(listener, &storage, &size)
+        guard descriptor >= 0 else { return (-1, nil) }
+        return (descriptor, withUnsafeBytes(of: &storage) { PeerAddress($0) })
     }
 
     /// Takes a connection off a listener, only to end it.

@@ -85,8 +85,8 @@ int main(int count, char **words) {
     while ((time = now() - began) < seconds) {
         while (first != last && (last - first == PENDING_MAX || now() - ring[first % PENDING_MAX].began > HOLD_MS / 1e3)) finish_oldest();
         long due = (long)(time * rate) + 1;
-        /* What was missed is not made up for all at once. */
-        if (due - attempts > 2000) due = attempts + 2000;
+        /* What was missed is made up for, unless it is more than a second of them. */
+        if (due - attempts > (long)rate) due = attempts + (long)rate;
         for (int burst = 0; attempts < due && burst < 200; burst++, attempts++) {
             if (last - first == PENDING_MAX) finish_oldest();
             int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;

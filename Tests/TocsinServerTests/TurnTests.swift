@@ -48,49 +48,38 @@ import Testing
         #expect(done.count == 104 && queue.count == 0)
     }
 
-    @Test("connections enter some at a time, in the order in which they came")
-    func entries() throws {
-        let eventLoop = EmbeddedEventLoop()
-        var queue = EntryQueue()
-        var entered: [Int] = []
-        for number in 0..<10 {
-            let promise = eventLoop.makePromise(of: Void.self)
-            promise.futureResult.assumeIsolated().whenSuccess { entered.append(number) }
-            queue.append(promise)
-        }
-        var turns: [Int] = []
-        while !queue.isEmpty {
-            let now = queue.take()
-            turns.append(now.count)
-            for promise in now { promise.succeed() }
-        }
-        #expect(turns == [4, 4, 2])
-        #expect(entered == Array(0..<10))
+    private static func accepted(_ number: Int32) -> AcceptedConnection {
+        AcceptedConnection(descriptor: number, peer: PeerAddress(.unknown, port: 1), isTLS: false)
     }
 
-    @Test("of connections that were accepted, no more than there is room for are given to the loops")
-    func admission() {
-        let eventLoop = EmbeddedEventLoop()
-        let admission = Admission(eventLoop: eventLoop, loops: 1)
-        var entered = 0
-        var hasRoom = true
-        var accepted = 0
-        while hasRoom {
-            hasRoom = admission.take { entered += 1 }
-            accepted += 1
+    @Test("connections enter some at a time, in the order in which they came")
+    func entries() {
+        let queue = EntryQueue()
+        #expect(queue.append((0..<7).map(Self.accepted)))
+        #expect(!queue.append((7..<10).map(Self.accepted)))
+        var turns: [[Int32]] = []
+        var isMore = true
+        while isMore {
+            let turn = queue.take()
+            turns.append(turn.now.map(\.descriptor))
+            isMore = turn.isMore
         }
-        let inFlight = entered
-        #expect(inFlight > 0 && accepted == inFlight + Admission.waitingMax)
-        var rooms = 0
-        admission.whenRoom { rooms += 1 }
-        admission.entered(10)
-        eventLoop.run()
-        #expect(entered == inFlight + 10 && rooms == 0)
-        while entered < accepted {
-            admission.entered(inFlight)
-            eventLoop.run()
-        }
-        #expect(entered == accepted && rooms == 1)
+        #expect(turns == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]])
+        #expect(queue.append([Self.accepted(10)]))
+        #expect(queue.takeAll().map(\.descriptor) == [10])
+    }
+
+    @Test("of connections that wait to enter there are no more than there is room for, and the listeners are told of room once")
+    func entryRoom() {
+        let room = EntryRoom()
+        let most = EntryRoom.waitingMax
+        #expect(room.add(most - 1))
+        #expect(!room.left(most - 1))
+        #expect(room.add(most - 1))
+        #expect(!room.add(1))
+        #expect(!room.left(most / 2))
+        #expect(room.left(1))
+        #expect(!room.left(1))
     }
 
     @Test("a slice ends after its time, and a step outside of one may take as long as it likes")
