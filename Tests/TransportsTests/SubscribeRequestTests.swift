@@ -91,9 +91,7 @@ private func parse(_ target: String, fields: [(String, String)] = []) throws -> 
     func controlsOfPolls() {
         var frame = LongPollAnswer.Frame(positions: [Position(epoch: LogEpoch(random: 1), offset: 2)])
         frame.controls = [Array("{1}".utf8), Array("{2}".utf8)]
-        let gap = Gap(channel: nil, patterns: [], from: nil, to: nil, reason: .epoch, position: nil)
         #expect(String(decoding: LongPollAnswer.body([], frame), as: UTF8.self).hasSuffix(#""messages":[{1},{2}]}"# + "\n"))
-        #expect(String(decoding: LongPollAnswer.body([.gap(gap)], frame), as: UTF8.self).contains(#"[{1},{2},{"type":"gap""#))
     }
 
     @Test("a list of subscriptions is the same in a query and in a body")
