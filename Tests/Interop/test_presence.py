@@ -506,6 +506,21 @@ def test_limits_of_channels_users_and_names(start_server, room):
         assert found["users_at_least"] is True and [member["user"] for member in found["members"]] == ["u0", "u1", "u2"]
 
 
+def test_the_client_on_the_command_line_prints_presence(tracking, room):
+    import subprocess
+
+    from support import binary
+    line = [binary(), "subscribe", room, "--url", tracking.url, "--user", "anna", "--presence"]
+    for transport in ("websocket", "sse", "long-poll"):
+        ended = subprocess.Popen([*line, "--transport", transport], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            message = json.loads(ended.stdout.readline())
+            assert (message["type"], message["channel"]) == ("presence", room)
+        finally:
+            ended.kill()
+            ended.wait(10)
+
+
 def test_figures(tracking, room, channel):
     with Socket(tracking, query([f"{room}.a", f"{room}.b", channel], user="anna", presence="true")) as watcher:
         watcher.wait("presence", 3)
