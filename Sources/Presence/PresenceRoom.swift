@@ -80,7 +80,7 @@ struct PresenceRoom {
         for user in update.users {
             let before = share.users.removeValue(forKey: user.name) ?? 0
             if user.connections > 0 { share.users[user.name] = user.connections }
-            note(user.name, before: before, after: user.connections, now, due, limits)
+            note(user.name, before: before, after: user.connections, now, due, limits, isWatched: wasWatched)
         }
         if !share.isEmpty { shares[source] = share }
         if !wasWatched {
@@ -92,10 +92,13 @@ struct PresenceRoom {
 
     /// What an event loop had is gone with its process.
     mutating func drop(_ source: Int, now: Int64, due: Int64, limits: PresenceConfiguration) {
+        let wasWatched = isWatched
         guard let share = shares.removeValue(forKey: source) else { return }
         change(connectionsBy: -share.connections, due)
         unlisted -= share.unlisted
-        for (name, count) in share.users { note(name, before: count, after: 0, now, due, limits) }
+        for (name, count) in share.users {
+            note(name, before: count, after: 0, now, due, limits, isWatched: wasWatched)
+        }
     }
 
     private mutating func change(connectionsBy difference: Int, _ due: Int64) {
@@ -119,7 +122,7 @@ struct PresenceRoom {
 
     /// One event loop has another number of a user's connections than before.
     private mutating func note(
-        _ name: String, before: Int, after: Int, _ now: Int64, _ due: Int64, _ limits: PresenceConfiguration
+        _ name: String, before: Int, after: Int, _ now: Int64, _ due: Int64, _ limits: PresenceConfiguration, isWatched: Bool
     ) {
         if var user = users[name] {
             let had = user.connections
@@ -144,7 +147,7 @@ struct PresenceRoom {
         }
         users[name] = User(connections: sum, sinceMilliseconds: now)
         order = nil
-        tell(limits) { if $0.left.remove(name) == nil { $0.joined.insert(name) } }
+        tell(limits, isWatched) { if $0.left.remove(name) == nil { $0.joined.insert(name) } }
     }
 
     // MARK: time
@@ -155,17 +158,18 @@ struct PresenceRoom {
         departedCount -= over.reduce(0) { $0 + $1.count }
         departed.removeFirst(over.count)
         guard leaving > 0 else { return }
+        let isWatched = isWatched
         for (name, user) in users where (user.dueMilliseconds ?? .max) <= now {
             users[name] = nil
             leaving -= 1
             order = nil
-            tell(limits) { if $0.joined.remove(name) == nil { $0.left.insert(name) } }
+            tell(limits, isWatched) { if $0.joined.remove(name) == nil { $0.left.insert(name) } }
         }
     }
 
     // MARK: what is told
 
-    private mutating func tell(_ limits: PresenceConfiguration, _ change: (inout News) -> Void) {
+    private mutating func tell(_ limits: PresenceConfiguration, _ isWatched: Bool, _ change: (inout News) -> Void) {
         guard listsNames, !news.isTooMuch, isWatched else { return }
         change(&news)
         if news.joined.count + news.left.count > limits.membersMax { news = News(isTooMuch: true) }

@@ -179,6 +179,19 @@ struct Desk {
         #expect(tells.count == 1 && tells[0].left == ["emil"] && tells[0].joined == [] && tells[0].counts.users == 4)
     }
 
+    @Test("those who come and go at the loop of the one who watches are told of like others")
+    func sameLoop() {
+        var desk = Desk { $0.graceMilliseconds = 0 }
+        desk.say(0, "chat.a", 1, [("anna", 1)], watching: true, greets: true)
+        _ = desk.takeTells()
+        desk.say(0, "chat.a", 2, [("bob", 1)], watching: true)
+        desk.pass(2000)
+        #expect(desk.takeTells().map(\.joined) == [["bob"]])
+        desk.say(0, "chat.a", 1, [("bob", 0)], watching: true)
+        desk.pass(2000)
+        #expect(desk.takeTells().map(\.left) == [["bob"]])
+    }
+
     @Test("changes go to the loops where somebody watches, a greeting to the one that asked")
     func sources() {
         var desk = Desk()
