@@ -18,6 +18,7 @@ package import NotificationStore
 //       status: once a second                      ──>
 //       ticketKeys, reload, drain                  ──>
 //       question, reply: from another worker       <─>     to another worker
+//       presence                                   <─>     `PresenceMessage`
 
 /// One thing that is said on the link between the main process and a worker.
 package enum LinkFrame: Sendable {
@@ -43,6 +44,8 @@ package enum LinkFrame: Sendable {
     case question(process: Int, number: UInt64, [UInt8])
     /// nil: that process is not there.
     case reply(process: Int, number: UInt64, [UInt8]?)
+    /// A `PresenceMessage`.
+    case presence([UInt8])
 
     package struct Welcome: Sendable, Equatable {
         package var process: Int
@@ -85,6 +88,7 @@ package enum LinkFrame: Sendable {
     fileprivate enum Kind: UInt8 {
         case welcome = 1
         case channels, batch, appended, acknowledged, status, ticketKeys, reload, drain, ready, failed, append, acknowledge, question, reply
+        case presence
     }
 }
 
@@ -156,6 +160,7 @@ extension LinkFrame {
             out.appendVarint(number)
             out.append(body == nil ? 0 : 1)
             if let body { out.appendSlice(body) }
+        case .presence(let body): out.appendSlice(body)
         }
     }
 
@@ -176,6 +181,7 @@ extension LinkFrame {
         case .acknowledge: .acknowledge
         case .question: .question
         case .reply: .reply
+        case .presence: .presence
         }
     }
 }
@@ -300,6 +306,7 @@ extension LinkFrame {
             let process = try reader.count(upTo: 255)
             let number = try reader.varint()
             self = .reply(process: process, number: number, try reader.byte() == 0 ? nil : [UInt8](try reader.slice()))
+        case .presence: self = .presence([UInt8](try reader.slice()))
         }
         guard reader.isAtEnd else { throw ByteReader.Damage() }
     }

@@ -92,6 +92,7 @@ package final class Server: Sendable {
             references.append(reference)
         }
         state.loops = references
+        state.startPresence()
         return references
     }
 
