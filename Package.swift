@@ -77,12 +77,18 @@ let package = Package(
         // Who is let in, and how much of something: addresses, what proxies say, token buckets, slots. No I/O, no clock.
         .target(name: "Limits"),
 
+        // What others are told over HTTP, how it is signed, and when it is tried again. No I/O, no clock.
+        .target(
+            name: "Webhooks",
+            dependencies: ["NotificationCore", "JSONCodec", "Limits", .product(name: "Crypto", package: "swift-crypto")]
+        ),
+
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "Limits", "CProcess",
+                "TLSEngine", "Identity", "Limits", "Webhooks", "CProcess",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
@@ -115,7 +121,7 @@ let package = Package(
             dependencies: [
                 "TocsinClient", "TocsinServer", "LoadGenerator", "TransportComparison", "CEpoll", "Transports", "NotificationStore",
                 "NotificationCore", "JSONCodec",
-                "TLSEngine", "Identity", "Limits",
+                "TLSEngine", "Identity", "Limits", "Webhooks",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -172,7 +178,7 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Webhooks", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -181,6 +187,7 @@ let package = Package(
             ]
         ),
         .testTarget(name: "TidyTests"),
+        .testTarget(name: "WebhooksTests", dependencies: ["Webhooks", "NotificationCore", "Limits", "TestSupport"]),
         .testTarget(name: "LimitsTests", dependencies: ["Limits", "TestSupport"]),
         .testTarget(
             name: "IdentityTests",

@@ -223,7 +223,8 @@ extension ServerState {
         }
         return own.and(EventLoopFuture.whenAllSucceed(others, on: eventLoop)).map { own, others in
             let texts = ([(neighbours.process, own)] + others.map { ($0.process, $0.text) }).sorted { $0.0 < $1.0 }
-            return MetricsMerge.merge(texts, restarts: neighbours.log.status.restarts)
+            let status = neighbours.log.status
+            return MetricsMerge.merge(texts, restarts: status.restarts) + status.webhooks
         }
     }
 
@@ -240,7 +241,7 @@ extension ServerState {
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
                 isStoreFailed: self.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
-            ) + self.accessExposition + self.limits.exposition + (self.canary?.exposition ?? "")
+            ) + self.accessExposition + self.limits.exposition + (self.canary?.exposition ?? "") + (self.webhooks?.exposition ?? "")
         }
     }
 }

@@ -15,6 +15,8 @@ final class ProcessHub: LogFollower {
     struct Settings {
         var processes: Int
         var welcome: LinkFrame.Welcome
+        /// Tells others of what happens; nil: there are none.
+        var webhooks: WebhookService?
         /// Starts the worker of a place.
         var start: (_ process: Int) throws(SystemFault) -> any WorkerProcess
     }
@@ -265,7 +267,8 @@ final class ProcessHub: LogFollower {
 
     private var status: LinkFrame.Status {
         let running = workers.filter { if case .running = $0.stage { $0.link != nil } else { false } }.count
-        return LinkFrame.Status(fault: log.fault, statistics: log.statistics, processes: running, restarts: restarts)
+        return LinkFrame.Status(fault: log.fault, statistics: log.statistics, processes: running, restarts: restarts,
+            webhooks: settings.webhooks?.exposition ?? "")
     }
 
     // MARK: the log
@@ -303,6 +306,7 @@ final class ProcessHub: LogFollower {
             log.acknowledge(wanted.user, wanted.channel, wanted.ranges, isDismissed: wanted.isDismissed, from: self) { outcome in
                 bound.value.send(.acknowledged(number: number, outcome))
             }
+        case .refusals(let reports): settings.webhooks?.take(reports)
         case .question(let process, let number, let body):
             if workers.indices.contains(process), case .running = workers[process].stage, let other = workers[process].link {
                 other.send(.question(process: worker.process, number: number, body))

@@ -15,6 +15,7 @@ package final class ProcessServer: Sendable {
     private let hub: NIOLoopBound<ProcessHub>
     private let configuration: ServerConfiguration
     private let folder: String?
+    private let webhooks: WebhookService?
     /// Bound as long as this is there.
     private let ports: Ports
     private let keys: Mutex<[[UInt8]]>
@@ -44,8 +45,9 @@ package final class ProcessServer: Sendable {
 
     private init(
         _ configuration: ServerConfiguration, _ group: MultiThreadedEventLoopGroup, _ log: EmbeddedLog, _ hub: NIOLoopBound<ProcessHub>,
-        _ ports: Ports, _ folder: String?, _ keys: [[UInt8]]
+        _ ports: Ports, _ folder: String?, _ keys: [[UInt8]], _ webhooks: WebhookService?
     ) {
+        self.webhooks = webhooks
         self.configuration = configuration
         self.group = group
         self.log = log
@@ -86,9 +88,11 @@ package final class ProcessServer: Sendable {
             limits: configuration.log
         )
         options.bootID = SystemCall.bootID()
+        options.outbox = configuration.webhooks?.outbox
         let (log, preload) = try await EmbeddedLog.open(
             options, writerLoop: loops[0], readerLoop: loops[1], logger: logger, onHead: { newest.set($0) }
         )
+        let webhooks = try Server.makeWebhooks(configuration, log, logger)
         let welcome = LinkFrame.Welcome(
             process: 0, port: ports.plain.port, tlsPort: ports.tlsPort, path: options.path, folder: folder, epoch: preload.epoch,
             pastEpochs: [:], head: 0, channelCount: 0
@@ -96,12 +100,12 @@ package final class ProcessServer: Sendable {
         let keys = [newKey()]
         let loop = loops[1]
         let hub = try await loop.submit {
-            let settings = ProcessHub.Settings(processes: configuration.processes, welcome: welcome) { process throws(SystemFault) in
+            let settings = ProcessHub.Settings(processes: configuration.processes, welcome: welcome, webhooks: webhooks) { process throws(SystemFault) in
                 try ChildProcess.start(arguments + ["--worker", "\(process)"], number: newest.descriptor)
             }
             return NIOLoopBound(ProcessHub(loop, log, settings, ticketKeys: keys, logger: logger), eventLoop: loop)
         }.get()
-        let server = ProcessServer(configuration, group, log, hub, ports, folder, keys)
+        let server = ProcessServer(configuration, group, log, hub, ports, folder, keys, webhooks)
         do {
             try await loop.flatSubmit { hub.value.start() }.get()
         } catch {
@@ -109,13 +113,15 @@ package final class ProcessServer: Sendable {
             await log.close()
             throw error
         }
+        webhooks?.start()
         let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
         loop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in server.rotateKeys() }
         return server
     }
 
-    /// Certificates are read again, by every worker.
+    /// Certificates are read again, by every worker; secrets of webhooks, here.
     package func reload() {
+        webhooks?.reloadSecrets()
         hub.eventLoop.execute { self.hub.value.reload() }
     }
 
@@ -123,6 +129,7 @@ package final class ProcessServer: Sendable {
     package func shutDown() async throws {
         let milliseconds = Int64(configuration.drainSeconds) * 1000 + 5000
         try await hub.eventLoop.flatSubmit { self.hub.value.stop(milliseconds: milliseconds) }.get()
+        await webhooks?.stop()
         await log.close()
         if let folder { PassingFolder.remove(folder) }
         try await group.shutdownGracefully()

@@ -4,6 +4,7 @@ import NIOCore
 import Synchronization
 import TLSEngine
 import Transports
+import Webhooks
 
 /// What all loops of a server share. Nothing in it changes often.
 package final class ServerState: Sendable {
@@ -59,13 +60,20 @@ package final class ServerState: Sendable {
     /// Shows that messages are delivered; nil: it is turned off.
     let canary: Canary?
     let limits: ServerLimits
+    /// Tells others of what happens; nil: there are none, or another process does.
+    let webhooks: WebhookService?
 
     init(
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil
+        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil,
+        webhooks: WebhookService? = nil
     ) {
         guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
-        limits = ServerLimits(configuration.limits, memory: limitMemory, logger: logger)
+        limits = ServerLimits(
+            configuration.limits, memory: limitMemory, logger: logger,
+            tellsRefusals: configuration.webhooks?.wants(.connectionRefused) ?? false
+        )
+        self.webhooks = webhooks
         self.neighbours = neighbours
         canary = configuration.hasCanary ? Canary(process: neighbours?.process ?? 0) : nil
         self.worker = worker
@@ -110,7 +118,10 @@ package final class ServerState: Sendable {
 
     func leave() { connections.subtract(1, ordering: .relaxed) }
 
-    func noteRefused(_ count: Int) { refused.add(count, ordering: .relaxed) }
+    func noteRefused(_ count: Int) {
+        refused.add(count, ordering: .relaxed)
+        limits.noteForWantOfRoom(count)
+    }
 
     /// Connections that were ended at once, for want of room.
     var connectionsRefused: Int { refused.load(ordering: .relaxed) }

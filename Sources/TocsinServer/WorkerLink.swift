@@ -147,7 +147,7 @@ final class WorkerLink {
             }
         case .reply(_, let number, let body):
             questions.removeValue(forKey: number)?.completion(body)
-        case .ready, .failed, .append, .acknowledge:
+        case .ready, .failed, .append, .acknowledge, .refusals:
             channel.close()
         }
     }

@@ -85,6 +85,8 @@ struct ServeOptions: ParsableArguments {
 
     @OptionGroup(title: "Limits") var limits: LimitOptions
 
+    @OptionGroup(title: "Webhooks") var webhooks: WebhookOptions
+
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel = "info"
 
@@ -133,6 +135,7 @@ struct ServeOptions: ParsableArguments {
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
         configuration.identity = try access.configuration()
+        configuration.webhooks = try webhooks.configuration()
         configuration.drainSeconds = drain
         configuration.compresses = compression
         configuration.hasCanary = canary

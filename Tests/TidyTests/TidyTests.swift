@@ -55,6 +55,7 @@ import Testing
             "TLSEngine": ["COpenSSL"], "NotificationCore": ["JSONCodec"],
             "Identity": ["NotificationCore", "JSONCodec"],
             "Transports": ["NotificationCore", "JSONCodec", "WebSocketCodec", "EventStreamCodec"],
+            "Webhooks": ["NotificationCore", "JSONCodec", "Limits"],
             "Limits": [], "LoadGenerator": ["CEpoll", "JSONCodec", "TLSEngine"],
         ]
         let ours = Set(below.keys).union(["TocsinServer", "TocsinClient", "tocsin", "CEpoll", "CNghttp2", "COpenSSL"])
