@@ -68,8 +68,9 @@ struct OutboxTable {
 
     /// - Returns: false if everything else that is there is worth more than the event.
     private mutating func makeRoom(_ event: OutboxEvent, _ bytes: Int, _ now: Int64) throws -> Bool {
+        if bytes > options.bytesMax || options.rowsMax < 1 { return false }
         while figures.rows >= options.rowsMax || figures.bytes + bytes > options.bytesMax {
-            guard let first = try first() else { return figures.rows == 0 && bytes <= options.bytesMax && options.rowsMax > 0 }
+            guard let first = try first() else { return true }
             if first.rank == 1, event.isSupersedable { return false }
             figures.lose(first.type, .room)
             try remove(first.id, now)

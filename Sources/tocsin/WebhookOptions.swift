@@ -1,8 +1,6 @@
 import ArgumentParser
 import Foundation
 import Identity
-import NotificationCore
-import TocsinServer
 import Webhooks
 
 /// Who is told over HTTP of what happens here. Docs/webhooks.md says what they are told, and how.
