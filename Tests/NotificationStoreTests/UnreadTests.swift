@@ -91,7 +91,8 @@ import Testing
         try store.commit(model.commit(last: 7))
         var acknowledged = LogCommit()
         acknowledged.receipts = [
-            ReceiptRecord(user: text("anna"), channel: channel, receipt: Receipt(read: SequenceSet([2...2]), dismissed: SequenceSet([3...3])))
+            ReceiptRecord(
+                user: text("anna"), channel: channel, receipt: Receipt(read: SequenceSet([2...2]), dismissed: SequenceSet([3...3])))
         ]
         try store.commit(acknowledged)
         #expect(try Self.told(store, through: start, now: start + 60_000) == ["alerts.anna.a 6 anna", "alerts.anna.a 7 anna"])

@@ -59,13 +59,18 @@ import Testing
     func filters() throws {
         let (a, b) = (ChannelName("scores.a")!, ChannelName("scores.b")!)
         let everything = WebhookFilter()
-        for type in WebhookEventType.allCases { #expect(everything.wants(type) && everything.wants(type, a) && everything.wants(type, nil)) }
+        for type in WebhookEventType.allCases {
+            #expect(everything.wants(type) && everything.wants(type, a) && everything.wants(type, nil))
+        }
         let some = try #require(WebhookFilter("channel.occupied:scores.a,alert.unread"))
         #expect(some.wants(.channelOccupied, a) && !some.wants(.channelOccupied, b) && !some.wants(.channelVacated, a))
         #expect(some.wants(.alertUnread, b) && !some.wants(.connectionRefused, nil) && !some.wants(.connectionRefused))
         let more = some.union(try #require(WebhookFilter("channel.occupied:*.b,connection.refused")))
         #expect(more.wants(.channelOccupied, a) && more.wants(.channelOccupied, b) && more.wants(.connectionRefused, nil))
-        for text in ["", "channel", "channel.occupied:", "channel.occupied:a..b", "connection.refused:a", "alert.unread,", "alert.unread:>.a"] {
+        let wrong = [
+            "", "channel", "channel.occupied:", "channel.occupied:a..b", "connection.refused:a", "alert.unread,", "alert.unread:>.a",
+        ]
+        for text in wrong {
             #expect(WebhookFilter(text) == nil, "\(text)")
         }
     }
@@ -91,7 +96,10 @@ import Testing
             ("alerts.team.red.otto.disk", "otto"), ("alerts.team.red.otto", nil), ("news.user.anna", nil),
         ]
         for (channel, user) in users { #expect(configuration.user(of: ChannelName(channel)!)?.string == user, "\(channel)") }
-        for text in ["alerts.user", "{sub}.alerts", "alerts.{sub}.{sub}", "alerts.{sub}x", "alerts.{user}", "alerts..{sub}", "alerts.>.{sub}"] {
+        let wrong = [
+            "alerts.user", "{sub}.alerts", "alerts.{sub}.{sub}", "alerts.{sub}x", "alerts.{user}", "alerts..{sub}", "alerts.>.{sub}",
+        ]
+        for text in wrong {
             #expect(AlertAudience(text) == nil, "\(text)")
         }
     }
