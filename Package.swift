@@ -77,18 +77,12 @@ let package = Package(
         // Who is let in, and how much of something: addresses, what proxies say, token buckets, slots. No I/O, no clock.
         .target(name: "Limits"),
 
-        // What others are told over HTTP, how it is signed, and when it is tried again. No I/O, no clock.
-        .target(
-            name: "Webhooks",
-            dependencies: ["NotificationCore", "JSONCodec", "Limits", .product(name: "Crypto", package: "swift-crypto")]
-        ),
-
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "Limits", "Webhooks", "CProcess",
+                "TLSEngine", "Identity", "Limits", "CProcess",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
@@ -96,7 +90,14 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                "Webhooks",
             ]
+        ),
+
+        // What others are told over HTTP, how it is signed, and when it is tried again. No I/O, no clock.
+        .target(
+            name: "Webhooks",
+            dependencies: ["NotificationCore", "JSONCodec", "Limits", .product(name: "Crypto", package: "swift-crypto")]
         ),
 
         // The Swift client.
@@ -121,7 +122,7 @@ let package = Package(
             dependencies: [
                 "TocsinClient", "TocsinServer", "LoadGenerator", "TransportComparison", "CEpoll", "Transports", "NotificationStore",
                 "NotificationCore", "JSONCodec",
-                "TLSEngine", "Identity", "Limits", "Webhooks",
+                "TLSEngine", "Identity", "Limits",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -129,6 +130,7 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
+                "Webhooks",
             ],
             exclude: ["Browser/tocsin.d.ts", "Browser/package.json"],
             resources: [
@@ -178,8 +180,9 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Webhooks", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
+                "Webhooks",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),

@@ -88,8 +88,9 @@ package enum LinkFrame: Sendable {
     package static let bytesMax = 128 << 20
 
     fileprivate enum Kind: UInt8 {
+        case refusals = 64
         case welcome = 1
-        case channels, batch, appended, acknowledged, status, ticketKeys, reload, drain, ready, failed, append, acknowledge, question, reply, refusals
+        case channels, batch, appended, acknowledged, status, ticketKeys, reload, drain, ready, failed, append, acknowledge, question, reply
     }
 }
 
@@ -169,6 +170,7 @@ extension LinkFrame {
 
     private var kind: Kind {
         switch self {
+        case .refusals: .refusals
         case .welcome: .welcome
         case .channels: .channels
         case .batch: .batch
@@ -182,7 +184,6 @@ extension LinkFrame {
         case .failed: .failed
         case .append: .append
         case .acknowledge: .acknowledge
-        case .refusals: .refusals
         case .question: .question
         case .reply: .reply
         }

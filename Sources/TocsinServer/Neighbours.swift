@@ -241,7 +241,7 @@ extension ServerState {
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
                 isStoreFailed: self.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
-            ) + self.accessExposition + self.limits.exposition + (self.canary?.exposition ?? "") + (self.webhooks?.exposition ?? "")
+            ) + self.accessExposition + self.limits.exposition + (self.canary?.exposition ?? "")
         }
     }
 }

@@ -15,8 +15,6 @@ final class ProcessHub: LogFollower {
     struct Settings {
         var processes: Int
         var welcome: LinkFrame.Welcome
-        /// Tells others of what happens; nil: there are none.
-        var webhooks: WebhookService?
         /// Starts the worker of a place.
         var start: (_ process: Int) throws(SystemFault) -> any WorkerProcess
     }
@@ -47,6 +45,8 @@ final class ProcessHub: LogFollower {
 
     let number = 0
     let eventLoop: any EventLoop
+    /// Tells others of what happens; nil: there are none.
+    var webhooks: WebhookService?
     private let log: EmbeddedLog
     private let settings: Settings
     private let logger: Logger
@@ -268,7 +268,7 @@ final class ProcessHub: LogFollower {
     private var status: LinkFrame.Status {
         let running = workers.filter { if case .running = $0.stage { $0.link != nil } else { false } }.count
         return LinkFrame.Status(fault: log.fault, statistics: log.statistics, processes: running, restarts: restarts,
-            webhooks: settings.webhooks?.exposition ?? "")
+            webhooks: webhooks?.exposition ?? "")
     }
 
     // MARK: the log
@@ -306,7 +306,7 @@ final class ProcessHub: LogFollower {
             log.acknowledge(wanted.user, wanted.channel, wanted.ranges, isDismissed: wanted.isDismissed, from: self) { outcome in
                 bound.value.send(.acknowledged(number: number, outcome))
             }
-        case .refusals(let reports): settings.webhooks?.take(reports)
+        case .refusals(let reports): webhooks?.take(reports)
         case .question(let process, let number, let body):
             if workers.indices.contains(process), case .running = workers[process].stage, let other = workers[process].link {
                 other.send(.question(process: worker.process, number: number, body))

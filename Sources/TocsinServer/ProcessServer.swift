@@ -100,11 +100,12 @@ package final class ProcessServer: Sendable {
         let keys = [newKey()]
         let loop = loops[1]
         let hub = try await loop.submit {
-            let settings = ProcessHub.Settings(processes: configuration.processes, welcome: welcome, webhooks: webhooks) { process throws(SystemFault) in
+            let settings = ProcessHub.Settings(processes: configuration.processes, welcome: welcome) { process throws(SystemFault) in
                 try ChildProcess.start(arguments + ["--worker", "\(process)"], number: newest.descriptor)
             }
             return NIOLoopBound(ProcessHub(loop, log, settings, ticketKeys: keys, logger: logger), eventLoop: loop)
         }.get()
+        try await loop.submit { hub.value.webhooks = webhooks }.get()
         let server = ProcessServer(configuration, group, log, hub, ports, folder, keys, webhooks)
         do {
             try await loop.flatSubmit { hub.value.start() }.get()

@@ -49,6 +49,8 @@ package final class ServerState: Sendable {
     let keySource: KeySource?
     /// Asked about what somebody wants to do; nil: nobody is.
     let hook: Hook?
+    /// Tells others of what happens; nil: there are none, or another process does.
+    let webhooks: WebhookService?
 
     /// Whether pages of another origin may send a cookie along: only of one that is configured by its name.
     func takesCookies(of origin: String) -> Bool {
@@ -60,20 +62,16 @@ package final class ServerState: Sendable {
     /// Shows that messages are delivered; nil: it is turned off.
     let canary: Canary?
     let limits: ServerLimits
-    /// Tells others of what happens; nil: there are none, or another process does.
-    let webhooks: WebhookService?
 
     init(
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil,
-        webhooks: WebhookService? = nil
+        pages: [String: StaticPage], gate: Gate? = nil, webhooks: WebhookService? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil
     ) {
         guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
         limits = ServerLimits(
             configuration.limits, memory: limitMemory, logger: logger,
             tellsRefusals: configuration.webhooks?.wants(.connectionRefused) ?? false
         )
-        self.webhooks = webhooks
         self.neighbours = neighbours
         canary = configuration.hasCanary ? Canary(process: neighbours?.process ?? 0) : nil
         self.worker = worker
@@ -82,6 +80,7 @@ package final class ServerState: Sendable {
         self.outgoing = outgoing
         keySource = configuration.identity.keysURL.map { KeySource($0, configuration.identity, http: outgoing, logger: logger) }
         hook = configuration.identity.hook.map { Hook($0, http: outgoing, logger: logger) }
+        self.webhooks = webhooks
         self.configuration = configuration
         self.log = log
         self.logger = logger

@@ -110,6 +110,7 @@ final class WorkerLink {
 
     private func receive(_ frame: LinkFrame) {
         switch frame {
+        case .refusals: channel.close()
         case .welcome(let welcome):
             self.welcome = welcome
             preload = LogPreload(epoch: welcome.epoch, head: welcome.head)
@@ -147,7 +148,7 @@ final class WorkerLink {
             }
         case .reply(_, let number, let body):
             questions.removeValue(forKey: number)?.completion(body)
-        case .ready, .failed, .append, .acknowledge, .refusals:
+        case .ready, .failed, .append, .acknowledge:
             channel.close()
         }
     }

@@ -135,12 +135,12 @@ struct ServeOptions: ParsableArguments {
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
         configuration.identity = try access.configuration()
-        configuration.webhooks = try webhooks.configuration()
         configuration.drainSeconds = drain
         configuration.compresses = compression
         configuration.hasCanary = canary
         deadlines.apply(to: &configuration)
         limits.apply(to: &configuration)
+        configuration.webhooks = try webhooks.configuration()
         return configuration
     }
 }

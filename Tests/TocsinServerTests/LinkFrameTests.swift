@@ -87,9 +87,9 @@ import Webhooks
                     limit: "connections", address: nil, count: 1, firstMilliseconds: -1, lastMilliseconds: 1_700_000_000_000),
                 RefusalBook.Report(
                     limit: "é", address: NetworkAddress(high: .max, low: 1), count: 3, firstMilliseconds: 5, lastMilliseconds: 6),
-            ]), .refusals([]),
+            ]), .refusals([]), .status(LinkFrame.Status(webhooks: "a 1\nb 2\n")),
             .question(process: 1, number: 0, [0, 255]), .reply(process: 2, number: 3, nil), .reply(process: 2, number: 3, []),
-        ] + faults.map { .status(LinkFrame.Status(fault: $0, statistics: statistics, processes: 2, restarts: 1, webhooks: "a 1\nb 2\n")) }
+        ] + faults.map { .status(LinkFrame.Status(fault: $0, statistics: statistics, processes: 2, restarts: 1)) }
     }
 
     /// What came out of bytes, encoded again: frames hold references and are not compared themselves.
