@@ -59,8 +59,8 @@ package final class Server: Sendable {
         )
         let webhooks = try makeWebhooks(configuration, log, logger)
         let state = ServerState(
-            configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
-            gate: gate, webhooks: webhooks
+            webhooks: webhooks, configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version,
+            pages: pages, gate: gate
         )
         let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let references = try await makeLoops(state, group, preload)

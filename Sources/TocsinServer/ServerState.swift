@@ -64,8 +64,9 @@ package final class ServerState: Sendable {
     let limits: ServerLimits
 
     init(
+        webhooks: WebhookService? = nil,
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], gate: Gate? = nil, webhooks: WebhookService? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil
+        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil
     ) {
         guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
         limits = ServerLimits(
