@@ -19,7 +19,7 @@ extension NotificationStore {
         work.finish()
         var idempotencyNew = 0
         let tails = maintenance.withLock { $0.tails } &+ work.tailsChange
-        let watchRoom = options.outbox.flatMap { $0.watchesAlerts ? max(0, $0.watchedMax - outboxFigures.watched) : nil }
+        let watchRoom: Int? = options.outbox.flatMap { $0.watchesAlerts ? max(0, $0.watchedMax - outboxFigures.watched) : nil }
         var (watched, unwatched) = (0, 0)
         try onWriter { database in
             try database.inTransaction(.immediate) {

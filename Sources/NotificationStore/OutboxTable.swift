@@ -162,7 +162,8 @@ struct OutboxTable {
             let query = try Query(database, "SELECT type, count(*), sum(length(body)) FROM outbox GROUP BY type")
             while try query.step() {
                 let count = Int(try query.integer(1))
-                figures.waiting[try query.text(0)] = count
+                let type = try query.text(0)
+                figures.waiting[type] = count
                 figures.bytes += Int(try query.integer(2)) + count * (rowBytes - 4)
             }
         }
@@ -185,7 +186,7 @@ struct OutboxTable {
         var rows: [OutboxRow] = []
         var damaged: [Int64] = []
         while try query.step() {
-            if let row = try row(query) { rows.append(row) } else { damaged.append(try query.integer(0)) }
+            if let row = try Self.row(query) { rows.append(row) } else { damaged.append(try query.integer(0)) }
         }
         return (rows, damaged)
     }

@@ -267,7 +267,8 @@ final class ProcessHub: LogFollower {
 
     private var status: LinkFrame.Status {
         let running = workers.filter { if case .running = $0.stage { $0.link != nil } else { false } }.count
-        return LinkFrame.Status(fault: log.fault, statistics: log.statistics, processes: running, restarts: restarts,
+        return LinkFrame.Status(
+            fault: log.fault, statistics: log.statistics, processes: running, restarts: restarts,
             webhooks: webhooks?.exposition ?? "")
     }
 

@@ -114,7 +114,6 @@ package final class ProcessServer: Sendable {
             await log.close()
             throw error
         }
-        webhooks?.start()
         let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
         loop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in server.rotateKeys() }
         return server

@@ -11,19 +11,16 @@ extension Server {
         return options
     }
 
+    /// Begins to tell others, before anybody can come.
+    ///
     /// - Returns: nil if nobody is to be told of anything.
     static func makeWebhooks(
         _ configuration: ServerConfiguration, _ log: EmbeddedLog, _ logger: Logger
     ) throws(ServerStartFault) -> WebhookService? {
         guard let webhooks = configuration.webhooks else { return nil }
-        return try WebhookService(webhooks, log: log, authorityFile: configuration.identity.authorityFile, logger: logger)
-    }
-
-    /// Of a server that is one process: its clients can come from now on.
-    static func startWebhooks(_ webhooks: WebhookService?, _ state: ServerState, on eventLoop: any EventLoop) {
-        guard let webhooks else { return }
-        webhooks.start()
-        reportRefusals(state, on: eventLoop) { webhooks.take($0) }
+        let service = try WebhookService(webhooks, log: log, authorityFile: configuration.identity.authorityFile, logger: logger)
+        service.start()
+        return service
     }
 
     /// Hands on once a second what was refused. Ends with the loop.

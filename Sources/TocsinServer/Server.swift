@@ -66,7 +66,7 @@ package final class Server: Sendable {
         let references = try await makeLoops(state, group, preload)
         try await state.readRevocations()
         let server = try await listen(state, group, logGroup, references, certificates)
-        startWebhooks(webhooks, state, on: references[0].eventLoop)
+        if let webhooks { reportRefusals(state, on: references[0].eventLoop) { webhooks.take($0) } }
         if let certificates {
             let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
             references[0].eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }

@@ -118,9 +118,16 @@ final class WebhookService: Sendable {
         }
         await http.shutDown()
         _ = try? await log.storeLoop.submit {
-            self.tick.withLock { $0?.cancel() }
+            self.endTicks()
             self.turn()
         }.get()
+    }
+
+    private func endTicks() {
+        tick.withLock { task in
+            task?.cancel()
+            task = nil
+        }
     }
 
     // MARK: secrets
@@ -308,7 +315,8 @@ final class WebhookService: Sendable {
         let before = figuresBox.withLock { $0 }
         let hasMore = log.withStore { store throws(StoreFault) in
             try store.tellUnread(
-                throughMilliseconds: now - configuration.unreadAfterMilliseconds, nowMilliseconds: now, owner: { configuration.user(of: $0) }
+                throughMilliseconds: now - configuration.unreadAfterMilliseconds, nowMilliseconds: now,
+                owner: { configuration.user(of: $0) }
             ) { alert in
                 let event = makeEvent(
                     .alertUnread, alert.entry.publication.channel, now,
@@ -356,7 +364,7 @@ final class WebhookService: Sendable {
 
     private func send(_ now: Int64) {
         for place in configuration.endpoints.indices {
-            let (room, held) = state.withLock { state in (state.isStopped ? 0 : room(state.receivers[place], now), state.held.count) }
+            let (room, held) = state.withLock { state in (state.isStopped ? 0 : freeSlots(state.receivers[place], now), state.held.count) }
             guard room > 0 else { continue }
             let name = configuration.endpoints[place].name
             let found = log.withStore { store throws(StoreFault) in
@@ -377,7 +385,7 @@ final class WebhookService: Sendable {
         }
     }
 
-    private func room(_ receiver: Receiver, _ now: Int64) -> Int {
+    private func freeSlots(_ receiver: Receiver, _ now: Int64) -> Int {
         guard !receiver.isGone, receiver.restUntilMilliseconds <= now, receiver.nextDueMilliseconds.map({ $0 <= now }) ?? false else {
             return 0
         }
@@ -388,7 +396,7 @@ final class WebhookService: Sendable {
         let endpoint = configuration.endpoints[place]
         let secrets = state.withLock { $0.receivers[place].secrets }
         let seconds = Clock.wallMilliseconds() / 1000
-        let fields = [
+        let fields: [(name: String, value: String)] = [
             ("webhook-id", row.message), ("webhook-timestamp", "\(seconds)"),
             ("webhook-signature", secrets.signature(id: row.message, timestampSeconds: seconds, body: row.body)),
         ]
@@ -473,7 +481,7 @@ final class WebhookService: Sendable {
     /// Prometheus text format, version 0.0.4.
     var exposition: String {
         let (counts, failing) = state.withLock { state in
-            (state.counts, state.receivers.map { ($0.endpoint.name, $0.isFailing || $0.isGone) })
+            (state.counts, state.receivers.map { (name: $0.endpoint.name, isFailing: $0.isFailing || $0.isGone) })
         }
         return counts.exposition(figuresBox.withLock { $0 }, failing: failing, nowMilliseconds: Clock.wallMilliseconds())
     }

@@ -63,7 +63,8 @@ struct WebhookOptions: ParsableArguments {
         if webhook.isEmpty { return nil }
         var configuration = WebhookConfiguration(endpoints: try endpoints())
         guard let schedule = RetrySchedule(webhookRetries) else {
-            throw ValidationError("--webhook-retries \(webhookRetries): times such as 5s,5m,2h are wanted, none shorter than the one before")
+            throw ValidationError(
+                "--webhook-retries \(webhookRetries): times such as 5s,5m,2h are wanted, none shorter than the one before")
         }
         configuration.schedule = schedule
         configuration.timeoutMilliseconds = webhookTimeout
@@ -100,7 +101,7 @@ struct WebhookOptions: ParsableArguments {
             return endpoint
         }
         guard Set(endpoints.map(\.name)).count == endpoints.count else { throw ValidationError("two --webhook have one name") }
-        for other in (secrets + events).map(\.name) where !endpoints.contains(where: { $0.name == other }) {
+        for other in (secrets + events).map({ $0.name }) where !endpoints.contains(where: { $0.name == other }) {
             throw ValidationError("there is no --webhook \(other)=URL")
         }
         return endpoints
@@ -116,7 +117,8 @@ struct WebhookOptions: ParsableArguments {
 
     /// The URL is the operator's, so it may lead anywhere; who is told is known by the secret.
     private static func checked(_ text: String, _ name: String) throws -> String {
-        guard let url = URL(string: text), let host = url.host, !host.isEmpty, url.user == nil, ["http", "https"].contains(url.scheme) else {
+        guard let url = URL(string: text), let host = url.host, !host.isEmpty, url.user == nil, ["http", "https"].contains(url.scheme)
+        else {
             throw ValidationError("--webhook \(name): a URL is wanted, http or https, without a user")
         }
         return text
