@@ -17,6 +17,7 @@ import standardwebhooks
 from support import Endpoint, Server, eventually, http, make_certificate, publish
 from test_limits import attempt, connect_from
 from test_processes import figures
+from test_store import fill, small_disk
 
 QUICK = ["--webhook-retries", "200ms,300ms,400ms,500ms,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"]
 PROCESSES = [1, 2]
@@ -472,6 +473,23 @@ def test_a_flood_of_refusals_is_few_webhooks_and_the_server_goes_on(start, recei
     assert counted > 200
     assert sorted(event["data"]["address"] for event in receiver.taken) == ["127.0.0.2", "127.0.0.3"]
     assert figures(server)['tocsin_limit_refusals_total{limit="connections_per_address"}'] > 200
+
+
+def test_while_the_disk_is_full_events_wait_in_memory_and_subscribers_are_served(start, receiver):
+    with small_disk("3m") as disk:
+        server = start("--store", str(disk / "log.sqlite"), "--connections-per-address", "8", events="connection.refused")
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(http())
+            fill(server, client, "news.full", [], disk / "filler")
+            for _ in range(9):
+                stack.enter_context(connect_from("127.0.0.2", server.port))
+            time.sleep(3)
+            assert receiver.attempts == []
+            assert client.get(f"{server.url}/v1/subscribe?channel=news.full&after=earliest").json()["messages"]
+            (disk / "filler").unlink()
+            data = receiver.wait("connection.refused")[0]["data"]
+            assert data["address"] == "127.0.0.2" and timestamp(data["to"]) < time.time() - 2
+        server.kill()
 
 
 # Bounds.
