@@ -93,7 +93,14 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                "Webhooks",
             ]
+        ),
+
+        // What others are told over HTTP, how it is signed, and when it is tried again. No I/O, no clock.
+        .target(
+            name: "Webhooks",
+            dependencies: ["NotificationCore", "JSONCodec", "Limits", .product(name: "Crypto", package: "swift-crypto")]
         ),
 
         // The Swift client.
@@ -126,6 +133,7 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
+                "Webhooks",
             ],
             exclude: ["Browser/tocsin.d.ts", "Browser/package.json"],
             resources: [
@@ -177,6 +185,7 @@ let package = Package(
             dependencies: [
                 "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Presence", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
+                "Webhooks",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),
@@ -184,6 +193,7 @@ let package = Package(
             ]
         ),
         .testTarget(name: "TidyTests"),
+        .testTarget(name: "WebhooksTests", dependencies: ["Webhooks", "NotificationCore", "Limits", "TestSupport"]),
         .testTarget(name: "LimitsTests", dependencies: ["Limits", "TestSupport"]),
         .testTarget(name: "PresenceTests", dependencies: ["Presence", "NotificationCore", "TestSupport"]),
         .testTarget(

@@ -19,12 +19,17 @@ extension NotificationStore {
         work.finish()
         var idempotencyNew = 0
         let tails = maintenance.withLock { $0.tails } &+ work.tailsChange
+        let watchRoom: Int? = options.outbox.flatMap { $0.watchesAlerts ? max(0, $0.watchedMax - outboxFigures.watched) : nil }
+        var (watched, unwatched) = (0, 0)
         try onWriter { database in
             try database.inTransaction(.immediate) {
                 for record in commit.channels { try StoreOpening.store(database, record) }
                 try work.store(database)
                 if work.changesTails { try Meta.storeTails(database, tails) }
                 try AlertTable.store(database, commit.entries) { work.kind(of: $0) == .alerts }
+                if let watchRoom {
+                    (watched, unwatched) = try WatchRow.store(database, commit.entries, room: watchRoom) { work.kind(of: $0) == .alerts }
+                }
                 for record in commit.idempotency where try IdempotencyRows.store(database, record) { idempotencyNew += 1 }
                 for state in commit.states { try StateTable.store(database, state) }
                 for receipt in commit.receipts { try ReceiptTable.store(database, receipt) }
@@ -39,6 +44,12 @@ extension NotificationStore {
             $0.tails = tails
             $0.idempotencyCount += idempotencyNew
             $0.isCheckpointed = false
+        }
+        if watched + unwatched > 0 {
+            outbox.withLock {
+                $0.watched += watched
+                $0.unwatched += unwatched
+            }
         }
         countCommit(entries: commit.entries.count)
     }

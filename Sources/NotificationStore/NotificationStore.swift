@@ -20,6 +20,8 @@ package final class NotificationStore: Sendable {
     let writer: DatabaseQueue
     let reader: DatabaseQueue
     let maintenance: Mutex<Maintenance>
+    /// As of the last commit that changed them; changed by the writer's thread alone.
+    let outbox: Mutex<OutboxFigures>
     private let figures = Mutex(StoreStatistics())
     private let lock: Mutex<LockFile?>
     /// Whether another process writes: what it has dropped is read from the file then.
@@ -44,10 +46,11 @@ package final class NotificationStore: Sendable {
         channels = table
         cache = PageCache(bytesMax: options.cacheBytesMax)
         do {
-            let opened = try StoreOpening(options, newEpoch: newEpoch, channels: table)
+            let opened = try StoreOpening(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds, channels: table)
             writer = opened.writer
             reader = opened.reader
             epoch = opened.epoch
+            outbox = Mutex(opened.outbox)
             maintenance = Mutex(
                 Maintenance(
                     tails: table.withAll { Meta.tails($0) },
@@ -67,7 +70,9 @@ package final class NotificationStore: Sendable {
         following options: StoreOptions, epoch: LogEpoch, channels known: [(name: ChannelName, lastSequence: UInt64, lastOffset: UInt64)]
     ) throws(StoreFault) {
         precondition(!options.isInMemory, "another process has no part in that")
+        precondition(options.outbox == nil, "there is one process that tells others of what happens")
         self.options = options
+        outbox = Mutex(OutboxFigures())
         self.epoch = epoch
         isFollower = true
         lock = Mutex(nil)

@@ -6,7 +6,8 @@ import GRDB
 
 /// The tables, and how a connection is set up.
 ///
-/// Every row that is not a run has a checksum over itself: SQLite has none for its pages, and a flipped bit has to be noticed.
+/// Every row that is not a run has a checksum over itself: SQLite has none for its pages, and a flipped bit has to be noticed. (The rows
+/// of `occupied` have none: of a name that was changed, somebody is told that nobody is there.)
 enum Schema {
     /// "TCSI". Other applications' databases are told by it, also by file(1).
     static let applicationID: Int64 = 0x5443_5349
@@ -78,7 +79,38 @@ enum Schema {
             time INTEGER NOT NULL,
             body BLOB NOT NULL
         );
+        """,
+        // 2: what is to be told to others
         """
+        CREATE TABLE outbox (
+            id INTEGER PRIMARY KEY,
+            endpoint TEXT NOT NULL,
+            type TEXT NOT NULL,
+            message TEXT NOT NULL,
+            subject TEXT,
+            rank INTEGER NOT NULL,
+            time INTEGER NOT NULL,
+            attempts INTEGER NOT NULL,
+            next INTEGER NOT NULL,
+            body BLOB NOT NULL
+        );
+        CREATE INDEX outbox_next ON outbox (endpoint, next);
+        CREATE INDEX outbox_rank ON outbox (rank);
+        CREATE INDEX outbox_subject ON outbox (endpoint, subject) WHERE subject IS NOT NULL;
+        CREATE TABLE occupied (
+            subject TEXT PRIMARY KEY,
+            seen INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TABLE watch (
+            time INTEGER NOT NULL,
+            offset INTEGER NOT NULL,
+            channel INTEGER NOT NULL,
+            sequence INTEGER NOT NULL,
+            user TEXT NOT NULL,
+            "check" INTEGER NOT NULL,
+            PRIMARY KEY (time, offset)
+        ) WITHOUT ROWID;
+        """,
     ]
 
     static let pageBytes = 8192

@@ -7,11 +7,12 @@ struct StoreOpening {
     let reader: DatabaseQueue
     let epoch: LogEpoch
     let idempotencyCount: Int
+    let outbox: OutboxFigures
 
-    init(_ options: StoreOptions, newEpoch: LogEpoch, channels: ChannelTable) throws {
+    init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, channels: ChannelTable) throws {
         writer = try Self.open(options.path)
         let path = options.path
-        (epoch, idempotencyCount) = try writer.writeWithoutTransaction { database in
+        (epoch, idempotencyCount, outbox) = try writer.writeWithoutTransaction { database in
             let isNew = try Schema.identify(database, path: path)
             if isNew { try Schema.begin(database) }
             try Schema.configure(database, isReader: false, isInMemory: options.isInMemory)
@@ -20,8 +21,10 @@ struct StoreOpening {
             try Schema.migrate(database)
             try Self.loadChannels(database, options.limits.feeds, into: channels)
             let epoch = try Self.beginRun(database, options, newEpoch: newEpoch, channels: channels.withAll { $0 })
+            try WatchRow.prepare(database, isWanted: options.outbox?.watchesAlerts ?? false)
+            let outbox = options.outbox == nil ? OutboxFigures() : try OutboxTable.open(database, nowMilliseconds: nowMilliseconds)
             try Schema.setSynchronous(database, options.durability)
-            return (epoch, Int(try Query.number(database, "SELECT count(*) FROM idempotency") ?? 0))
+            return (epoch, Int(try Query.number(database, "SELECT count(*) FROM idempotency") ?? 0), outbox)
         }
         if options.isInMemory {
             reader = writer

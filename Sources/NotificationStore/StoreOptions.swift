@@ -20,6 +20,8 @@ package struct StoreOptions: Sendable {
     package var idempotencyAgeSecondsMax = 24 * 3600
     /// Of the running machine (`/proc/sys/kernel/random/boot_id`); nil: not known.
     package var bootID: String?
+    /// Whether, and how, events that are to be told to others are kept; nil: what there may be of them stays as it is.
+    package var outbox: OutboxOptions?
 
     package init(path: String, durability: Durability, limits: LogLimits = LogLimits()) {
         self.path = path

@@ -80,6 +80,12 @@ package enum StoreTools {
                 try Meta.checkTails(database, reached.map { ChannelState($0, feed: Feed(kind: nil)) })
             }
             trying { try checkAlerts(database, records, runs, note) }
+            trying {
+                // A file of before there was an outbox has none.
+                guard try Query.number(database, "SELECT count(*) FROM sqlite_master WHERE name = 'outbox'") == 1 else { return }
+                let damaged = try OutboxTable.damagedCount(database)
+                if damaged > 0 { note("\(damaged) webhooks that wait are not as they were written") }
+            }
             return report
         }
     }

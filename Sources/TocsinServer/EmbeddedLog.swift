@@ -328,6 +328,22 @@ package final class EmbeddedLog: LogService {
         }
     }
 
+    /// The thread on which the store is written.
+    var storeLoop: any EventLoop { writerLoop }
+
+    /// Runs `body` with the store, on its thread. A fault of it is the log's, as of a commit.
+    ///
+    /// - Returns: nil while the store cannot be written.
+    func withStore<Value>(_ body: (NotificationStore) throws(StoreFault) -> Value) -> Value? {
+        guard let store = writing.value.store else { return nil }
+        do throws(StoreFault) {
+            return try body(store)
+        } catch {
+            fail(error)
+            return nil
+        }
+    }
+
     /// Nothing is taken any more; what was taken before is still appended. Then the store is closed.
     package func close() async {
         queue.withLock { $0.isClosed = true }

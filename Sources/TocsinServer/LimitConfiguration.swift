@@ -81,6 +81,14 @@ enum LimitRule: String, CaseIterable, Sendable {
         }
     }
 
+    /// Whether it keeps somebody from coming, and not from what they do here.
+    var refusesConnections: Bool {
+        switch self {
+        case .publishesPerConnection, .publishesPerUser, .commandsPerConnection, .commandsPerUser, .bytesPerConnection: false
+        default: true
+        }
+    }
+
     /// The flag that sets it.
     var flag: String { "--" + rawValue.split(separator: "_").joined(separator: "-") }
 

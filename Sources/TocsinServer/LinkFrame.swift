@@ -1,5 +1,6 @@
 package import NotificationCore
 package import NotificationStore
+package import Webhooks
 
 // What the processes of one server say to each other, over a pair of sockets between the main process, which has the log, and each
 // worker, which serves clients. Both ends are the same program, so there are no versions in it; but a worker may be killed in the midst
@@ -13,7 +14,7 @@ package import NotificationStore
 //       welcome, channels …                        ──>     what a loop has to know of the log as it is now
 //                                                  <──     ready (or failed)
 //       batch … : every commit since then          ──>
-//                                                  <──     append, acknowledge
+//                                                  <──     append, acknowledge, refusals
 //       appended, acknowledged                     ──>     after the batch that has it
 //       status: once a second                      ──>
 //       ticketKeys, reload, drain                  ──>
@@ -40,6 +41,8 @@ package enum LinkFrame: Sendable {
     case failed(String)
     case append(number: UInt64, AppendRequest)
     case acknowledge(number: UInt64, Acknowledge)
+    /// Connections that a worker has refused since the last time.
+    case refusals([RefusalBook.Report])
     /// To a worker: `process` asks. From a worker: `process` is asked. The number 0: no reply is wanted.
     case question(process: Int, number: UInt64, [UInt8])
     /// nil: that process is not there.
@@ -68,6 +71,8 @@ package enum LinkFrame: Sendable {
         package var processes = 0
         /// Workers that were started because one had ended.
         package var restarts = 0
+        /// What the main process has to say of webhooks, for `/metrics`.
+        package var webhooks = ""
     }
 
     package struct Appended: Sendable, Equatable {
@@ -86,6 +91,7 @@ package enum LinkFrame: Sendable {
     package static let bytesMax = 128 << 20
 
     fileprivate enum Kind: UInt8 {
+        case refusals = 64
         case welcome = 1
         case channels, batch, appended, acknowledged, status, ticketKeys, reload, drain, ready, failed, append, acknowledge, question, reply
         case presence
@@ -151,6 +157,9 @@ extension LinkFrame {
                 out.appendVarint(range.lowerBound)
                 out.appendVarint(range.upperBound)
             }
+        case .refusals(let reports):
+            out.appendNumber(reports.count)
+            for report in reports { out.append(report) }
         case .question(let process, let number, let body):
             out.appendNumber(process)
             out.appendVarint(number)
@@ -166,6 +175,7 @@ extension LinkFrame {
 
     private var kind: Kind {
         switch self {
+        case .refusals: .refusals
         case .welcome: .welcome
         case .channels: .channels
         case .batch: .batch
@@ -228,6 +238,7 @@ extension LinkFrame.Status {
             statistics.commits, statistics.entries, statistics.fileBytes, statistics.walBytes, statistics.pagesCached,
             statistics.cachedBytes, processes, restarts,
         ] { out.appendNumber(number) }
+        out.appendLengthAndBytes(of: webhooks)
     }
 
     fileprivate init(_ reader: inout ByteReader) throws(ByteReader.Damage) {
@@ -240,6 +251,7 @@ extension LinkFrame.Status {
         statistics.cachedBytes = try reader.count(upTo: .max)
         processes = try reader.count(upTo: .max)
         restarts = try reader.count(upTo: .max)
+        webhooks = try reader.text()
     }
 }
 
@@ -299,6 +311,10 @@ extension LinkFrame {
                 ranges.append(lower...upper)
             }
             self = .acknowledge(number: number, Acknowledge(user: user, channel: channel, ranges: ranges, isDismissed: isDismissed))
+        case .refusals:
+            var reports: [RefusalBook.Report] = []
+            for _ in 0..<(try reader.count(upTo: body.count)) { reports.append(try reader.refusal()) }
+            self = .refusals(reports)
         case .question:
             let process = try reader.count(upTo: 255)
             self = .question(process: process, number: try reader.varint(), [UInt8](try reader.slice()))

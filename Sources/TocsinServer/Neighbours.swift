@@ -229,7 +229,8 @@ extension ServerState {
         }
         return own.and(EventLoopFuture.whenAllSucceed(others, on: eventLoop)).map { own, others in
             let texts = ([(neighbours.process, own)] + others.map { ($0.process, $0.text) }).sorted { $0.0 < $1.0 }
-            return MetricsMerge.merge(texts, restarts: neighbours.log.status.restarts)
+            let status = neighbours.log.status
+            return MetricsMerge.merge(texts, restarts: status.restarts) + status.webhooks
         }
     }
 

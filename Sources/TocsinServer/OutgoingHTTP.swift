@@ -45,7 +45,7 @@ final class OutgoingHTTP: Sendable {
         self.authorityFile = authorityFile
     }
 
-    private func open() throws(Fault) -> HTTPClient {
+    func open() throws(Fault) -> HTTPClient {
         let client: HTTPClient? = state.withLock { state in
             if state.isClosed { return nil }
             if let client = state.client { return client }

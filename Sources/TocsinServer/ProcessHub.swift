@@ -48,6 +48,8 @@ final class ProcessHub: LogFollower {
 
     let number = 0
     let eventLoop: any EventLoop
+    /// Tells others of what happens; nil: there are none.
+    var webhooks: WebhookService?
     private let log: EmbeddedLog
     private let settings: Settings
     private let logger: Logger
@@ -272,7 +274,9 @@ final class ProcessHub: LogFollower {
 
     private var status: LinkFrame.Status {
         let running = workers.filter { if case .running = $0.stage { $0.link != nil } else { false } }.count
-        return LinkFrame.Status(fault: log.fault, statistics: log.statistics, processes: running, restarts: restarts)
+        return LinkFrame.Status(
+            fault: log.fault, statistics: log.statistics, processes: running, restarts: restarts,
+            webhooks: webhooks?.exposition ?? "")
     }
 
     // MARK: the log
@@ -310,6 +314,7 @@ final class ProcessHub: LogFollower {
             log.acknowledge(wanted.user, wanted.channel, wanted.ranges, isDismissed: wanted.isDismissed, from: self) { outcome in
                 bound.value.send(.acknowledged(number: number, outcome))
             }
+        case .refusals(let reports): webhooks?.take(reports)
         case .question(let process, let number, let body):
             if workers.indices.contains(process), case .running = workers[process].stage, let other = workers[process].link {
                 other.send(.question(process: worker.process, number: number, body))

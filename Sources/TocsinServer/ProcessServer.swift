@@ -16,6 +16,7 @@ package final class ProcessServer: Sendable {
     private let hub: NIOLoopBound<ProcessHub>
     private let configuration: ServerConfiguration
     private let folder: String?
+    private let webhooks: WebhookService?
     /// Bound as long as this is there.
     private let ports: Ports
     private let keys: Mutex<[[UInt8]]>
@@ -45,8 +46,9 @@ package final class ProcessServer: Sendable {
 
     private init(
         _ configuration: ServerConfiguration, _ group: MultiThreadedEventLoopGroup, _ log: EmbeddedLog, _ hub: NIOLoopBound<ProcessHub>,
-        _ ports: Ports, _ folder: String?, _ keys: [[UInt8]]
+        _ ports: Ports, _ folder: String?, _ keys: [[UInt8]], _ webhooks: WebhookService?
     ) {
+        self.webhooks = webhooks
         self.configuration = configuration
         self.group = group
         self.log = log
@@ -88,9 +90,11 @@ package final class ProcessServer: Sendable {
             limits: configuration.log
         )
         options.bootID = SystemCall.bootID()
+        options.outbox = configuration.webhooks?.outbox
         let (log, preload) = try await EmbeddedLog.open(
             options, writerLoop: loops[0], readerLoop: loops[1], logger: logger, onHead: { newest.set($0) }
         )
+        let webhooks = try Server.makeWebhooks(configuration, log, logger)
         let welcome = LinkFrame.Welcome(
             process: 0, port: ports.plain.port, tlsPort: ports.tlsPort, path: options.path, folder: folder, epoch: preload.epoch,
             pastEpochs: [:], head: 0, channelCount: 0
@@ -106,7 +110,8 @@ package final class ProcessServer: Sendable {
             }
             return NIOLoopBound(ProcessHub(loop, log, settings, ticketKeys: keys, logger: logger), eventLoop: loop)
         }.get()
-        let server = ProcessServer(configuration, group, log, hub, ports, folder, keys)
+        try await loop.submit { hub.value.webhooks = webhooks }.get()
+        let server = ProcessServer(configuration, group, log, hub, ports, folder, keys, webhooks)
         do {
             try await loop.flatSubmit { hub.value.start() }.get()
         } catch {
@@ -119,8 +124,9 @@ package final class ProcessServer: Sendable {
         return server
     }
 
-    /// Certificates are read again, by every worker.
+    /// Certificates are read again, by every worker; secrets of webhooks, here.
     package func reload() {
+        webhooks?.reloadSecrets()
         hub.eventLoop.execute { self.hub.value.reload() }
     }
 
@@ -128,6 +134,7 @@ package final class ProcessServer: Sendable {
     package func shutDown() async throws {
         let milliseconds = Int64(configuration.drainSeconds) * 1000 + 5000
         try await hub.eventLoop.flatSubmit { self.hub.value.stop(milliseconds: milliseconds) }.get()
+        await webhooks?.stop()
         await log.close()
         if let folder { PassingFolder.remove(folder) }
         try await group.shutdownGracefully()

@@ -75,6 +75,7 @@ extension Server {
         }.get()
         try await log.begin()
         try await state.readRevocations()
+        reportRefusals(state, on: references[0].eventLoop) { log.report($0) }
         return try await listen(state, group, logGroup, references, certificates)
     }
 

@@ -51,16 +51,18 @@ package final class Server: Sendable {
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
         let (log, preload) = try await EmbeddedLog.open(
-            storeOptions(configuration), writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
+            ownStoreOptions(configuration), writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
         )
+        let webhooks = try makeWebhooks(configuration, log, logger)
         let state = ServerState(
-            configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
-            gate: gate
+            webhooks: webhooks, configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version,
+            pages: pages, gate: gate
         )
         let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let references = try await makeLoops(state, group, preload)
         try await state.readRevocations()
         let server = try await listen(state, group, logGroup, references, certificates)
+        if let webhooks { reportRefusals(state, on: references[0].eventLoop) { webhooks.take($0) } }
         if let certificates {
             let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
             references[0].eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
@@ -207,6 +209,7 @@ package final class Server: Sendable {
         await state.outgoing.shutDown()
         // What the worker still has goes to loops that run.
         try await state.worker.submit {}.get()
+        await state.webhooks?.stop()
         await state.log.close()
         for reference in state.loops {
             try await reference.eventLoop.submit {

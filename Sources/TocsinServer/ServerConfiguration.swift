@@ -5,6 +5,7 @@ package import NotificationStore
 package import Presence
 package import TLSEngine
 package import Transports
+package import Webhooks
 
 /// Everything that an operator can set. Each limit has a default, and says where the number comes from.
 package struct ServerConfiguration: Sendable {
@@ -42,6 +43,8 @@ package struct ServerConfiguration: Sendable {
     /// Connections of the process. What it may have of descriptors bounds them besides.
     package var connectionsMax = 1_000_000
     package var limits = LimitConfiguration()
+    /// Who is told of what happens here; nil: nobody.
+    package var webhooks: WebhookConfiguration?
     /// Requests or commands of a connection that come faster than they are answered wait in so many bytes, and answers that are not read;
     /// then it is not listened to.
     package var backlogBytesMax = 64 << 10

@@ -3,6 +3,7 @@ import Logging
 import NIOCore
 import Synchronization
 import Transports
+import Webhooks
 
 /// The limits of a server, as its listeners and loops ask for them: what is counted by address and by user, whether there is too much to
 /// do, what was refused.
@@ -18,6 +19,8 @@ final class ServerLimits: Sendable {
     let countsConnections: Bool
     /// Whether publications or commands have one.
     let hasRates: Bool
+    /// Whether others want to be told of connections that are refused.
+    let tellsRefusals: Bool
     private let notes = Mutex(Notes())
     private let gates: Mutex<Gates>
     private let overload = Atomic<Int>(OverloadGauge.State.calm.rawValue)
@@ -32,6 +35,8 @@ final class ServerLimits: Sendable {
         var overload = OverloadGauge()
         var shed = 0
         var shedNote = SeldomNote()
+        /// What others are to be told of; empty where they are not.
+        var book = RefusalBook()
     }
 
     private struct Gates {
@@ -55,7 +60,8 @@ final class ServerLimits: Sendable {
         case commandsOfUser
     }
 
-    init(_ configuration: LimitConfiguration, memory: LimitMemory, logger: Logger) {
+    init(_ configuration: LimitConfiguration, memory: LimitMemory, logger: Logger, tellsRefusals: Bool = false) {
+        self.tellsRefusals = tellsRefusals
         self.configuration = configuration
         self.memory = memory
         self.logger = logger
@@ -286,6 +292,9 @@ final class ServerLimits: Sendable {
         let now = Clock.monotonicNanoseconds()
         let count = notes.withLock { notes in
             notes.counts[index] += 1
+            if tellsRefusals, refusal.rule.refusesConnections {
+                notes.book.note(refusal.rule.rawValue, address == .unknown ? nil : address, nowMilliseconds: Clock.wallMilliseconds())
+            }
             return notes.seldom[index].note(nowNanoseconds: now)
         }
         if let count {
@@ -298,6 +307,21 @@ final class ServerLimits: Sendable {
             )
         }
     }
+
+    /// Connections that were ended at once because the process had no descriptor for them.
+    func noteForWantOfRoom(_ count: Int) {
+        guard tellsRefusals, count > 0 else { return }
+        let now = Clock.wallMilliseconds()
+        let report = RefusalBook.Report(
+            limit: Self.descriptorsWord, address: nil, count: count, firstMilliseconds: now, lastMilliseconds: now)
+        notes.withLock { $0.book.note(report) }
+    }
+
+    /// What that is called where limits are named.
+    private static let descriptorsWord = "descriptors"
+
+    /// What was refused since the last time, for others.
+    func takeRefusals() -> [RefusalBook.Report] { notes.withLock { $0.book.isEmpty ? [] : $0.book.takeAll() } }
 
     /// Prometheus text format.
     var exposition: String {

@@ -143,6 +143,6 @@ extension ServerState {
                 hook.counts.sorted { $0.key < $1.key }.map { ("answer=\"\($0.key)\"", $0.value) }
             )
         }
-        return text
+        return text + (webhooks?.exposition ?? "")
     }
 }

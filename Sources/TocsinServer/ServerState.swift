@@ -5,6 +5,7 @@ import Presence
 import Synchronization
 import TLSEngine
 import Transports
+import Webhooks
 
 /// What all loops of a server share. Nothing in it changes often.
 package final class ServerState: Sendable {
@@ -49,6 +50,8 @@ package final class ServerState: Sendable {
     let keySource: KeySource?
     /// Asked about what somebody wants to do; nil: nobody is.
     let hook: Hook?
+    /// Tells others of what happens; nil: there are none, or another process does.
+    let webhooks: WebhookService?
 
     /// Whether pages of another origin may send a cookie along: only of one that is configured by its name.
     func takesCookies(of origin: String) -> Bool {
@@ -64,12 +67,16 @@ package final class ServerState: Sendable {
     package let presence: (any PresenceService)?
 
     init(
+        webhooks: WebhookService? = nil,
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
         pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil,
         presence: (any PresenceService)? = nil
     ) {
         guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
-        limits = ServerLimits(configuration.limits, memory: limitMemory, logger: logger)
+        limits = ServerLimits(
+            configuration.limits, memory: limitMemory, logger: logger,
+            tellsRefusals: configuration.webhooks?.wants(.connectionRefused) ?? false
+        )
         self.neighbours = neighbours
         // With several processes the book is in the main process.
         let isPresenceHere = configuration.presence.isOn && neighbours == nil
@@ -81,6 +88,7 @@ package final class ServerState: Sendable {
         self.outgoing = outgoing
         keySource = configuration.identity.keysURL.map { KeySource($0, configuration.identity, http: outgoing, logger: logger) }
         hook = configuration.identity.hook.map { Hook($0, http: outgoing, logger: logger) }
+        self.webhooks = webhooks
         self.configuration = configuration
         self.log = log
         self.logger = logger
@@ -117,7 +125,10 @@ package final class ServerState: Sendable {
 
     func leave() { connections.subtract(1, ordering: .relaxed) }
 
-    func noteRefused(_ count: Int) { refused.add(count, ordering: .relaxed) }
+    func noteRefused(_ count: Int) {
+        refused.add(count, ordering: .relaxed)
+        limits.noteForWantOfRoom(count)
+    }
 
     /// Connections that were ended at once, for want of room.
     var connectionsRefused: Int { refused.load(ordering: .relaxed) }

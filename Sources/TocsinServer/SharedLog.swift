@@ -3,6 +3,7 @@ import NIOCore
 package import NotificationCore
 package import NotificationStore
 import Synchronization
+import Webhooks
 
 /// The log of the main process, as a worker has it: appending goes over the link, batches come over it, and what is further back is read
 /// from the same file, over a connection of this process that only reads.
@@ -167,6 +168,11 @@ package final class SharedLog: LogService {
     /// Asks another worker; `completion` comes on the link's loop, with nil if it is not there.
     func ask(_ process: Int, _ body: [UInt8], completion: @escaping @Sendable ([UInt8]?) -> Void) {
         link.eventLoop.execute { self.link.value.ask(process, body, completion: completion) }
+    }
+
+    /// Connections that this process has refused, for the one that tells others of it.
+    func report(_ refusals: [RefusalBook.Report]) {
+        link.eventLoop.execute { self.link.value.channel.send(.refusals(refusals)) }
     }
 
     func tell(_ process: Int, _ body: [UInt8]) {

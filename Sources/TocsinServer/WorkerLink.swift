@@ -112,6 +112,7 @@ final class WorkerLink {
 
     private func receive(_ frame: LinkFrame) {
         switch frame {
+        case .refusals: channel.close()
         case .welcome(let welcome):
             self.welcome = welcome
             preload = LogPreload(epoch: welcome.epoch, head: welcome.head)

@@ -47,7 +47,7 @@ struct AccessOptions: ParsableArguments {
     @Option(help: "A file with a secret that is sent to the hook as Authorization: Bearer.")
     var hookSecret: String?
 
-    @Option(help: "Authorities that are trusted for --jwks-url and --hook, a PEM file; without, the system's.")
+    @Option(help: "Authorities that are trusted for --jwks-url, --hook and --webhook, a PEM file; without, the system's.")
     var outgoingCa: String?
 
     enum HookDown: String, ExpressibleByArgument, CaseIterable {

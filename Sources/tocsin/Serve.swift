@@ -87,6 +87,8 @@ struct ServeOptions: ParsableArguments {
 
     @OptionGroup(title: "Limits") var limits: LimitOptions
 
+    @OptionGroup(title: "Webhooks") var webhooks: WebhookOptions
+
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     var logLevel = "info"
 
@@ -141,6 +143,7 @@ struct ServeOptions: ParsableArguments {
         configuration.hasCanary = canary
         deadlines.apply(to: &configuration)
         limits.apply(to: &configuration)
+        configuration.webhooks = try webhooks.configuration()
         return configuration
     }
 }

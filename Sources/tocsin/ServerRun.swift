@@ -7,7 +7,7 @@ import ServiceLifecycle
 import TocsinServer
 import UnixSignals
 
-/// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads certificates and keys again.
+/// Runs a server until it is told to go: SIGTERM and SIGINT drain it, SIGHUP reads certificates, keys and secrets again.
 struct ServerRun {
     let options: ServeOptions
     let processes: Int
@@ -154,6 +154,7 @@ extension Server {
         } catch {
             logger.error("the new certificates are not good, the old ones stay", metadata: ["error": "\(error)"])
         }
+        reloadWebhooks()
         do {
             if try await reloadKeys() { logger.info("keys read again") }
         } catch {

@@ -100,8 +100,15 @@ def test_the_dashboard_is_one_that_grafana_can_import():
         taken |= cells
 
 
-def test_the_page_explains_each_metric_that_the_server_has(start_server):
-    server = start_server(canary=True)
+def webhook(folder):
+    """Arguments of a server that would tell somebody of what happens, if anything did."""
+    path = folder / "whsec"
+    path.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    return ["--webhook", "w=http://127.0.0.1:9/", "--webhook-secret", f"w={path}"]
+
+
+def test_the_page_explains_each_metric_that_the_server_has(start_server, tmp_path):
+    server = start_server(canary=True, arguments=webhook(tmp_path))
     page = (OPERATIONS / "README.md").read_text()
     with http() as client:
         text = client.get(f"{server.url}/metrics").text
@@ -110,8 +117,9 @@ def test_the_page_explains_each_metric_that_the_server_has(start_server):
         assert explained, f"README.md does not explain {name}"
 
 
-def test_promtool_finds_nothing_wrong_with_the_metrics(start_server):
-    server = start_server(canary=True)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_promtool_finds_nothing_wrong_with_the_metrics(start_server, tmp_path, processes):
+    server = start_server(canary=True, arguments=[*webhook(tmp_path), "--processes", str(processes), "--loops", "1"])
     with http() as client:
         text = client.get(f"{server.url}/metrics").text
     answer = promtool("check", "metrics", input=text)
@@ -217,7 +225,8 @@ def work(server, seconds):
 
 
 def test_each_query_of_the_rules_and_the_dashboard_has_a_result(start_server, tmp_path):
-    one, several = start_server(canary=True), start_server(canary=True, arguments=("--processes", "2", "--loops", "1"))
+    one = start_server(canary=True, arguments=webhook(tmp_path))
+    several = start_server(canary=True, arguments=("--processes", "2", "--loops", "1", *webhook(tmp_path)))
     with prometheus(tmp_path, [one.port, several.port]) as ask:
         for server in (one, several):
             work(server, 2)

@@ -51,6 +51,7 @@ import Testing
     @Test("imports go down only, and the core and the codecs are sans-IO")
     func arrows() {
         let below: [String: Set<String>] = [
+            "Webhooks": ["NotificationCore", "JSONCodec", "Limits"],
             "JSONCodec": [], "WebSocketCodec": [], "EventStreamCodec": [], "HTTP1Codec": [], "HTTP2Session": ["CNghttp2"],
             "TLSEngine": ["COpenSSL"], "NotificationCore": ["JSONCodec"],
             "Identity": ["NotificationCore", "JSONCodec"],

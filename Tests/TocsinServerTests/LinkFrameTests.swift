@@ -1,10 +1,12 @@
 import Identity
 import JSONCodec
+import Limits
 import NotificationCore
 import NotificationStore
 import TestSupport
 import Testing
 import Transports
+import Webhooks
 
 @testable import TocsinServer
 
@@ -80,6 +82,12 @@ import Transports
                 number: 9,
                 LinkFrame.Acknowledge(
                     user: FieldText("u")!, channel: ChannelName("alerts.a")!, ranges: [1...5, 7...UInt64.max], isDismissed: true)),
+            .refusals([
+                RefusalBook.Report(
+                    limit: "connections", address: nil, count: 1, firstMilliseconds: -1, lastMilliseconds: 1_700_000_000_000),
+                RefusalBook.Report(
+                    limit: "é", address: NetworkAddress(high: .max, low: 1), count: 3, firstMilliseconds: 5, lastMilliseconds: 6),
+            ]), .refusals([]), .status(LinkFrame.Status(webhooks: "a 1\nb 2\n")),
             .question(process: 1, number: 0, [0, 255]), .reply(process: 2, number: 3, nil), .reply(process: 2, number: 3, []),
             .presence([1, 255]),
         ] + faults.map { .status(LinkFrame.Status(fault: $0, statistics: statistics, processes: 2, restarts: 1)) }
@@ -103,7 +111,7 @@ import Transports
     @Test("every frame comes out as it went in, wherever the bytes are cut")
     func roundTrip() throws {
         let frames = Self.frames.map(\.bytes)
-        #expect(Set(frames.map { $0[4] }).count == 15)
+        #expect(Set(frames.map { $0[4] }).count == 16)
         let events = try SplitVerifier.verify(Array(frames.joined())) { Self.read($0) }
         #expect(events == frames)
     }
