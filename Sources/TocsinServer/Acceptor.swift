@@ -37,6 +37,9 @@ final class Acceptor: Sendable {
     private let threads = NIOThreadPool(numberOfThreads: 1)
     private let wakeEnds: (read: Int32, write: Int32)
     private let isClosing = Atomic<Bool>(false)
+    private let isPaused = Atomic<Bool>(false)
+    /// Who waits for the thread to have seen that.
+    private let pausing = Mutex<[CheckedContinuation<Void, Never>]>([])
 
     /// - Parameter sockets: are closed at the end.
     init(_ sockets: [ListeningSocket], _ server: ServerState, _ loops: [LoopReference]) throws(SystemFault) {
@@ -64,7 +67,22 @@ final class Acceptor: Sendable {
         threads.submit { [self] _ in run() }
     }
 
-    /// Nobody is taken up any more. Those who were go on entering.
+    /// Nobody is taken up until `resume`, nor will be when this returns; the sockets go on listening, for another process perhaps. Those who
+    /// were taken up go on entering.
+    func pause() async {
+        isPaused.store(true, ordering: .sequentiallyConsistent)
+        await withCheckedContinuation { continuation in
+            pausing.withLock { $0.append(continuation) }
+            wake()
+        }
+    }
+
+    func resume() {
+        isPaused.store(false, ordering: .sequentiallyConsistent)
+        wake()
+    }
+
+    /// Nobody is taken up any more, and the sockets are closed. Those who were taken up go on entering.
     func close() async throws {
         isClosing.store(true, ordering: .sequentiallyConsistent)
         wake()
@@ -92,9 +110,11 @@ final class Acceptor: Sendable {
         var turn = Turn(accepted: entrances.map { _ in [] })
         var polled = ([wakeEnds.read] + sockets.map(\.descriptor)).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         while !isClosing.load(ordering: .sequentiallyConsistent) {
-            let pause = turn.restsUntil - Clock.monotonicMilliseconds()
-            let isOpen = !turn.isFull && pause <= 0
-            guard poll(&polled, isOpen ? nfds_t(polled.count) : 1, turn.isFull || pause <= 0 ? -1 : Int32(pause)) > 0 else { continue }
+            let isPaused = isPaused.load(ordering: .sequentiallyConsistent)
+            if isPaused { tellPaused() }
+            let rest = turn.restsUntil - Clock.monotonicMilliseconds()
+            let isOpen = !isPaused && !turn.isFull && rest <= 0
+            guard poll(&polled, isOpen ? nfds_t(polled.count) : 1, isOpen || rest <= 0 ? -1 : Int32(rest)) > 0 else { continue }
             if polled[0].revents != 0 {
                 SystemCall.drain(wakeEnds.read)
                 turn.isFull = false
@@ -103,8 +123,17 @@ final class Acceptor: Sendable {
             for (index, socket) in sockets.enumerated() where polled[index + 1].revents != 0 { accept(socket, &turn) }
             handOver(&turn)
         }
+        tellPaused()
         for socket in sockets { SystemCall.close(socket.descriptor) }
         if turn.reserve >= 0 { SystemCall.close(turn.reserve) }
+    }
+
+    private func tellPaused() {
+        let waiting = pausing.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
+        for continuation in waiting { continuation.resume() }
     }
 
     private func accept(_ socket: ListeningSocket, _ turn: inout Turn) {
