@@ -71,6 +71,7 @@ final class Acceptor: Sendable {
     /// were taken up go on entering.
     func pause() async {
         isPaused.store(true, ordering: .sequentiallyConsistent)
+        if isClosing.load(ordering: .sequentiallyConsistent) { return }
         await withCheckedContinuation { continuation in
             pausing.withLock { $0.append(continuation) }
             wake()
