@@ -16,8 +16,8 @@ import TLSEngine
 /// when to come back. When the process has no descriptor left for a new connection, it ends that connection with one kept in reserve. Else
 /// the connection would stay in the listener's queue, the listener would be ready again at once, and this thread would spin.
 ///
-/// A thread of its own: when many come at once, a loop that serves those who are there would let the kernel's queue overflow. And no channels
-/// here: to make one and close it again takes four times as long as accept(2) and close(2) do, which a flood of connections makes felt.
+/// A thread of its own: when many come at once, a loop that serves those who are there would let the kernel's queue overflow. And no
+/// channels here: to make one and close it again takes four times as long as accept(2) and close(2) do, which a flood makes felt.
 final class Acceptor: Sendable {
     /// Of one listener, before the others have their turn.
     private static let acceptedMax = 32
@@ -67,7 +67,7 @@ final class Acceptor: Sendable {
         threads.submit { [self] _ in run() }
     }
 
-    /// Nobody is taken up until `resume`, nor will be when this returns; the sockets go on listening, for another process perhaps. Those who
+    /// Nobody is taken up between the return from this and `resume`; the sockets go on listening, for another process perhaps. Those who
     /// were taken up go on entering.
     func pause() async {
         isPaused.store(true, ordering: .sequentiallyConsistent)
