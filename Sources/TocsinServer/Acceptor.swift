@@ -16,8 +16,8 @@ import TLSEngine
 /// when to come back. When the process has no descriptor left for a new connection, it ends that connection with one kept in reserve. Else
 /// the connection would stay in the listener's queue, the listener would be ready again at once, and this thread would spin.
 ///
-/// A thread of its own: when many come at once, a loop that serves those who are there would let the kernel's queue overflow. And no channels
-/// here: to make one and close it again takes four times as long as accept(2) and close(2) do, which a flood of connections makes felt.
+/// A thread of its own: when many come at once, a loop that serves those who are there would let the kernel's queue overflow. And no
+/// channels here: to make one and close it again takes four times as long as accept(2) and close(2) do, which a flood makes felt.
 final class Acceptor: Sendable {
     /// Of one listener, before the others have their turn.
     private static let acceptedMax = 32
@@ -37,6 +37,9 @@ final class Acceptor: Sendable {
     private let threads = NIOThreadPool(numberOfThreads: 1)
     private let wakeEnds: (read: Int32, write: Int32)
     private let isClosing = Atomic<Bool>(false)
+    private let isPaused = Atomic<Bool>(false)
+    /// Who waits for the thread to have seen that.
+    private let pausing = Mutex<[CheckedContinuation<Void, Never>]>([])
 
     /// - Parameter sockets: are closed at the end.
     init(_ sockets: [ListeningSocket], _ server: ServerState, _ loops: [LoopReference]) throws(SystemFault) {
@@ -64,7 +67,23 @@ final class Acceptor: Sendable {
         threads.submit { [self] _ in run() }
     }
 
-    /// Nobody is taken up any more. Those who were go on entering.
+    /// Nobody is taken up between the return from this and `resume`; the sockets go on listening, for another process perhaps. Those who
+    /// were taken up go on entering.
+    func pause() async {
+        isPaused.store(true, ordering: .sequentiallyConsistent)
+        if isClosing.load(ordering: .sequentiallyConsistent) { return }
+        await withCheckedContinuation { continuation in
+            pausing.withLock { $0.append(continuation) }
+            wake()
+        }
+    }
+
+    func resume() {
+        isPaused.store(false, ordering: .sequentiallyConsistent)
+        wake()
+    }
+
+    /// Nobody is taken up any more, and the sockets are closed. Those who were taken up go on entering.
     func close() async throws {
         isClosing.store(true, ordering: .sequentiallyConsistent)
         wake()
@@ -92,9 +111,11 @@ final class Acceptor: Sendable {
         var turn = Turn(accepted: entrances.map { _ in [] })
         var polled = ([wakeEnds.read] + sockets.map(\.descriptor)).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         while !isClosing.load(ordering: .sequentiallyConsistent) {
-            let pause = turn.restsUntil - Clock.monotonicMilliseconds()
-            let isOpen = !turn.isFull && pause <= 0
-            guard poll(&polled, isOpen ? nfds_t(polled.count) : 1, turn.isFull || pause <= 0 ? -1 : Int32(pause)) > 0 else { continue }
+            let isPaused = isPaused.load(ordering: .sequentiallyConsistent)
+            if isPaused { tellPaused() }
+            let rest = turn.restsUntil - Clock.monotonicMilliseconds()
+            let isOpen = !isPaused && !turn.isFull && rest <= 0
+            guard poll(&polled, isOpen ? nfds_t(polled.count) : 1, isOpen || rest <= 0 ? -1 : Int32(rest)) > 0 else { continue }
             if polled[0].revents != 0 {
                 SystemCall.drain(wakeEnds.read)
                 turn.isFull = false
@@ -103,8 +124,17 @@ final class Acceptor: Sendable {
             for (index, socket) in sockets.enumerated() where polled[index + 1].revents != 0 { accept(socket, &turn) }
             handOver(&turn)
         }
+        tellPaused()
         for socket in sockets { SystemCall.close(socket.descriptor) }
         if turn.reserve >= 0 { SystemCall.close(turn.reserve) }
+    }
+
+    private func tellPaused() {
+        let waiting = pausing.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
+        for continuation in waiting { continuation.resume() }
     }
 
     private func accept(_ socket: ListeningSocket, _ turn: inout Turn) {

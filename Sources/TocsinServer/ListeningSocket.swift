@@ -5,6 +5,8 @@ import NIOCore
 struct ListeningSocket: Sendable {
     /// Owned by the `Acceptor` that it is given to.
     let descriptor: Int32
+    /// As it was configured: a name or an address.
+    let host: String
     let address: SocketAddress
     let isTLS: Bool
     /// What the kernel keeps of connections that were not taken up yet; `net.core.somaxconn` is 4096 on Linux.
@@ -23,13 +25,13 @@ struct ListeningSocket: Sendable {
             throw ServerStartFault(description: "cannot listen on \(name): there is no such host")
         }
         do throws(SystemFault) {
-            self = try Self(on: wanted, isShared: isShared, isTLS: isTLS)
+            self = try Self(host, on: wanted, isShared: isShared, isTLS: isTLS)
         } catch {
             throw ServerStartFault(description: "cannot listen on \(name): \(error.reason)")
         }
     }
 
-    private init(on wanted: SocketAddress, isShared: Bool, isTLS: Bool) throws(SystemFault) {
+    private init(_ host: String, on wanted: SocketAddress, isShared: Bool, isTLS: Bool) throws(SystemFault) {
         let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
         let descriptor = Glibc.socket(wanted.protocol == .inet6 ? AF_INET6 : AF_INET, kind, 0)
         guard descriptor >= 0 else { throw SystemFault("socket") }
@@ -44,11 +46,11 @@ struct ListeningSocket: Sendable {
             SystemCall.close(descriptor)
             throw fault
         }
-        self.init(descriptor: descriptor, isTLS: isTLS)
+        self.init(host: host, descriptor: descriptor, isTLS: isTLS)
     }
 
     /// - Parameter descriptor: bound to an address of the internet.
-    init(descriptor: Int32, isTLS: Bool) {
+    init(host: String, descriptor: Int32, isTLS: Bool) {
         var storage = sockaddr_storage()
         var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let address = withUnsafeMutablePointer(to: &storage) { pointer in
@@ -63,6 +65,7 @@ struct ListeningSocket: Sendable {
         }
         guard let address else { preconditionFailure("a socket that listens has an address") }
         self.descriptor = descriptor
+        self.host = host
         self.address = address
         self.isTLS = isTLS
     }

@@ -1,3 +1,4 @@
+import Limits
 import Logging
 import NIOCore
 import NIOEmbedded
@@ -69,8 +70,10 @@ final class Bench {
     }
 
     func connect(behind dam: Dam? = nil, from address: String = "127.0.0.1") throws -> EmbeddedChannel {
-        let channel = EmbeddedChannel(handlers: (dam.map { [$0] } ?? []) + [Connection(loop: loop, tls: nil)], loop: eventLoop)
-        try channel.connect(to: SocketAddress(ipAddress: address, port: 1)).wait()
+        let peer = try SocketAddress(ipAddress: address, port: 1)
+        let connection = Connection(loop: loop, tls: nil, address: PeerAddress(peer)?.address ?? .unknown)
+        let channel = EmbeddedChannel(handlers: (dam.map { [$0] } ?? []) + [connection], loop: eventLoop)
+        try channel.connect(to: peer).wait()
         return channel
     }
 

@@ -1,5 +1,6 @@
 import HTTP2Session
 import HTTPTypes
+import Limits
 import NIOCore
 import NIOEmbedded
 import NotificationCore
