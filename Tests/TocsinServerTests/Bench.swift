@@ -3,6 +3,7 @@ import NIOCore
 import NIOEmbedded
 import NotificationCore
 import NotificationStore
+import Presence
 import Synchronization
 import Testing
 

@@ -366,7 +366,7 @@ import Transports
         return change
     }
 
-    private func poller(_ presence: LoopPresence, at place: ParkedPollPlace = place, principal: Identity.Principal? = nil) -> Bool {
+    private func poller(_ presence: LoopPresence, at place: ParkedPollPlace = Self.place, principal: Identity.Principal? = nil) -> Bool {
         let wish = PollPresence(channels: [Self.channel], user: "anna", principal: principal, isWatching: true, place: place)
         return presence.keep(Self.id, wish, expiresTick: 100)
     }
@@ -512,9 +512,12 @@ import Transports
             return update
         }
         let parts = PresenceMessage.parts(updates) { $0.frameBytes }
-        #expect(parts.count > 4 && parts.flatMap { $0 } == updates)
-        #expect(parts.allSatisfy { PresenceMessage.report(source: 1, Array($0)).bytes.count < 2 << 20 })
-        #expect(PresenceMessage.parts([PresenceUpdate]()) { $0.frameBytes }.isEmpty)
+        #expect(parts.count > 4)
+        #expect(parts.flatMap { $0 } == updates)
+        let longest = parts.map { PresenceMessage.report(source: 1, Array($0)).bytes.count }.max() ?? 0
+        #expect(longest < 2 << 20)
+        let none = PresenceMessage.parts([PresenceUpdate]()) { $0.frameBytes }
+        #expect(none.isEmpty)
     }
 
     @Test("what clients are told is JSON, whatever the users are called")
