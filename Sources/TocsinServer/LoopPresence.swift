@@ -23,6 +23,8 @@ final class LoopPresence {
         var places: [PresenceLedger.Place] = []
         var wish: PollPresence
         var expiresTick: UInt32
+        /// When that is looked at.
+        var lookTick: UInt32
         /// Its last poll waits, as far as is known here.
         var isParked: Bool
         /// Channels whose counts it has been told, or will be.
@@ -79,6 +81,8 @@ final class LoopPresence {
     /// Streams of which some are `behind`.
     var behind: [ChannelName: Set<SubscriberID>] = [:]
     var tellings = CircularBuffer<Telling>()
+    /// Channels that have one of those, but for greetings: at most one each.
+    var toldChannels: Set<ChannelName> = []
     /// A report has not arrived.
     var isReporting = false
     var events = 0
@@ -158,7 +162,7 @@ final class LoopPresence {
     func keep(_ id: SessionID, _ wish: PollPresence, expiresTick: UInt32) -> Bool {
         if pollers[id] == nil {
             guard !wish.channels.isEmpty, pollers.count < Self.pollersMax else { return false }
-            pollers[id] = Poller(wish: wish, expiresTick: expiresTick, isParked: true)
+            pollers[id] = Poller(wish: wish, expiresTick: expiresTick, lookTick: expiresTick, isParked: true)
             pollerExpiries[expiresTick, default: []].append(id)
             for channel in wish.channels { enter(id, channel) }
             return true
@@ -172,10 +176,17 @@ final class LoopPresence {
         }
         pollers[id]!.wish = wish
         pollers[id]!.expiresTick = expiresTick
+        if expiresTick < pollers[id]!.lookTick { lookAt(id, expiresTick) }
         pollers[id]!.isParked = true
         let here = pollers[id]!.places.map(\.channel)
         for channel in wish.channels where !here.contains(channel) { enter(id, channel) }
         return true
+    }
+
+    /// Another entry of the same client is stale.
+    private func lookAt(_ id: SessionID, _ tick: UInt32) {
+        pollers[id]!.lookTick = tick
+        pollerExpiries[tick, default: []].append(id)
     }
 
     /// The same poll has come again.
@@ -215,9 +226,9 @@ final class LoopPresence {
     func expirePollers(tick: UInt32) {
         guard let due = pollerExpiries.removeValue(forKey: tick) else { return }
         for id in due {
-            guard let poller = pollers[id] else { continue }
+            guard let poller = pollers[id], poller.lookTick == tick else { continue }
             if poller.expiresTick > tick {
-                pollerExpiries[poller.expiresTick, default: []].append(id)
+                lookAt(id, poller.expiresTick)
             } else {
                 leaveAll(id)
                 pollers[id] = nil
@@ -236,8 +247,16 @@ final class LoopPresence {
             // Who is new waits for the greeting; who is not has no use for it.
             let ids = audience.streams.filter { ($0.value == .new) == change.isGreeting }.map(\.key)
             if change.isGreeting { for id in ids { audience.streams[id] = .told } }
+            if !ids.isEmpty {
+                if change.isGreeting || toldChannels.insert(change.channel).inserted {
+                    tellings.append(Telling(change: change, ids: ids))
+                } else {
+                    // The one before has not reached everybody yet: the counts will do.
+                    for id in ids { audience.streams[id] = .behind }
+                    behind[change.channel, default: []].formUnion(ids)
+                }
+            }
             audiences[change.channel] = audience
-            if !ids.isEmpty { tellings.append(Telling(change: change, ids: ids)) }
             for id in audience.pollers where note(change, for: id) { pollersTold.append(id) }
         }
         return pollersTold
@@ -297,14 +316,13 @@ struct PollPresence: Sendable, Equatable {
 
 /// One change in the forms in which it goes out; each is made once.
 struct PresenceFrames {
-    private var whole: [WireShape: [UInt8]] = [:]
-    private var counts: [WireShape: [UInt8]] = [:]
+    private var frames: [WireShape: [UInt8]] = [:]
 
-    mutating func frame(_ change: PresenceChange, _ shape: WireShape, isWhole: Bool) -> [UInt8] {
-        if let made = isWhole ? whole[shape] : counts[shape] { return made }
+    mutating func frame(_ change: PresenceChange, _ shape: WireShape) -> [UInt8] {
+        if let made = frames[shape] { return made }
         var out: [UInt8] = []
-        shape.append(control: PresenceText.event(isWhole ? change : change.withoutNames), event: "presence", to: &out)
-        if isWhole { whole[shape] = out } else { counts[shape] = out }
+        shape.append(control: PresenceText.event(change), event: "presence", to: &out)
+        frames[shape] = out
         return out
     }
 }

@@ -195,9 +195,9 @@ extension ByteReader {
     }
 
     private mutating func presenceFlag() throws(LinkDamage) -> Bool {
-        let byte = try byte()
-        guard byte < 2 else { throw LinkDamage() }
-        return byte == 1
+        let flag = try byte()
+        guard flag < 2 else { throw LinkDamage() }
+        return flag == 1
     }
 
     private mutating func presenceCounts() throws(LinkDamage) -> PresenceCounts {

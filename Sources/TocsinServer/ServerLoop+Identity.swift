@@ -324,11 +324,17 @@ extension ServerLoop {
 }
 
 extension WebSocketCommand {
+    private static func wants(
+        _ action: ChannelAction, _ patterns: [ChannelPattern]
+    ) -> [(action: ChannelAction, pattern: ChannelPattern)] {
+        patterns.map { (action, $0) }
+    }
+
     /// What it has to be granted for.
     fileprivate var wants: [(action: ChannelAction, pattern: ChannelPattern)] {
         switch action {
         case .subscribe(let patterns, _, _):
-            patterns.map { (.subscribe, $0) } + (wantsPresence ? patterns.filter { !$0.isWildcard }.map { (.presence, $0) } : [])
+            Self.wants(.subscribe, patterns) + Self.wants(.presence, wantsPresence ? patterns.filter { !$0.isWildcard } : [])
         case .acknowledge(let acknowledgement): [(.subscribe, ChannelPattern(acknowledgement.channel))]
         case .publish(let publication): [(.publish, ChannelPattern(publication.channel))]
         case .presence(let question): [(.presence, ChannelPattern(question.channel))]

@@ -113,15 +113,15 @@ extension ServerLoop {
 
     private func tellNext(_ presence: LoopPresence) {
         guard let telling = presence.tellings.first, telling.next < telling.ids.count else {
-            _ = presence.tellings.popFirst()
+            if let done = presence.tellings.popFirst(), !done.change.isGreeting { presence.toldChannels.remove(done.change.channel) }
             return
         }
         let place = presence.tellings.startIndex
         presence.tellings[place].next += 1
         let (id, channel) = (telling.ids[telling.next], telling.change.channel)
-        guard hub.isCurrent(id), let standing = presence.audiences[channel]?.streams[id] else { return }
-        let outlet = outlets[id]
-        let frame = presence.tellings[place].frames.frame(telling.change, outlet.shape, isWhole: standing != .behind)
+        // Who is behind gets the newest counts at the next tick.
+        guard hub.isCurrent(id), let standing = presence.audiences[channel]?.streams[id], standing != .behind else { return }
+        let frame = presence.tellings[place].frames.frame(telling.change, outlets[id].shape)
         let isTold = tell(frame, id)
         // Writing may have ended it.
         guard presence.audiences[channel]?.streams[id] != nil else { return }
@@ -147,7 +147,7 @@ extension ServerLoop {
             var frames = PresenceFrames()
             let change = PresenceChange(channel: channel, counts: audience.counts)
             for id in ids where hub.isCurrent(id) && audience.streams[id] == .behind {
-                guard tell(frames.frame(change, outlets[id].shape, isWhole: true), id) else { continue }
+                guard tell(frames.frame(change, outlets[id].shape), id) else { continue }
                 if presence.audiences[channel]?.streams[id] != nil { note(id, channel, isTold: true, presence) }
             }
         }

@@ -1,4 +1,4 @@
-package import JSONCodec
+import JSONCodec
 package import NotificationCore
 
 /// Who is on a channel: a page of it.

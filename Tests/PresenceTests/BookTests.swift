@@ -279,7 +279,8 @@ struct Desk {
         #expect(
             desk.transitions == ["+chat.a", "+chat.b", "-chat.a", "-chat.b"]
                 || desk.transitions == ["+chat.a", "+chat.b", "-chat.b", "-chat.a"])
-        #expect(desk.book.figures.allSatisfy { $0.channels == 0 && $0.connections == 0 && $0.users == 0 })
+        let left = desk.book.figures.filter { $0.channels != 0 || $0.connections != 0 || $0.users != 0 }
+        #expect(left.isEmpty)
     }
 
     @Test("a channel more than may be kept is not known, and says so; there is room again when one is vacated")
@@ -335,7 +336,8 @@ struct Desk {
         } while after != nil && pages < 1000
         #expect(seen == seen.sorted() && Set(seen).count == seen.count)
         #expect(seen.filter { !$0.hasSuffix("x") } == staying)
-        #expect(seen.contains { $0.hasSuffix("x") } && pages > 16)
+        let others = seen.filter { $0.hasSuffix("x") }
+        #expect(!others.isEmpty && pages > 16)
     }
 
     @Test("a page has at most a thousand members")
@@ -394,7 +396,8 @@ struct Desk {
         // Each channel is occupied and vacated in turn.
         for name in names {
             let signs = desk.transitions.filter { $0.hasSuffix("chat.\(name)") }.map { $0.first! }
-            #expect(zip(signs, signs.dropFirst()).allSatisfy { $0 != $1 } && signs.first ?? "+" == "+")
+            let isAlternating = zip(signs, signs.dropFirst()).allSatisfy { $0 != $1 }
+            #expect(isAlternating && signs.first ?? "+" == "+")
         }
         #expect(desk.book.figures.reduce(0) { $0 + $1.connections } == held.count)
     }

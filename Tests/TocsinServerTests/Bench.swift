@@ -4,6 +4,7 @@ import NIOCore
 import NIOEmbedded
 import NotificationCore
 import NotificationStore
+import Presence
 import Synchronization
 import Testing
 
