@@ -91,7 +91,15 @@ extension NotificationStore {
                 }
                 for row in due.rows {
                     guard users > 0 else { break }
-                    users -= try tell(row, &table, usersMax: users, nowMilliseconds, owner, event)
+                    do {
+                        users -= try tell(row, &table, usersMax: users, nowMilliseconds, owner, event)
+                    } catch is StoreProblem {
+                        // An alert, or what was read of it, that is damaged: whoever reads it is told so. The log goes on.
+                        try row.drop(database)
+                        table.figures.watched -= 1
+                        table.figures.unwatched += 1
+                        users -= 1
+                    }
                 }
                 try table.noteOldest()
                 return .commit

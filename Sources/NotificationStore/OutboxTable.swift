@@ -201,15 +201,18 @@ struct OutboxTable {
 
     /// - Returns: nil of a row that is not as it was written.
     private static func row(_ query: borrowing Query) throws -> OutboxRow? {
-        let (type, message, time, endpoint) = (try query.text(1), try query.text(2), try query.integer(3), try query.text(6))
-        let checksum = checksum(endpoint, type, message, time)
-        let body = try query.withBlob(5) { bytes -> [UInt8]? in
-            do throws(ByteReader.Damage) { return [UInt8](try ByteReader(sealed: bytes, checksum).rest) } catch { return nil }
+        do {
+            let (type, message, time, endpoint) = (try query.text(1), try query.text(2), try query.integer(3), try query.text(6))
+            let checksum = checksum(endpoint, type, message, time)
+            let body = try query.withBlob(5) { [UInt8](try ByteReader(sealed: $0, checksum).rest) }
+            return OutboxRow(
+                id: try query.integer(0), endpoint: endpoint, message: message, type: type, timeMilliseconds: time,
+                attempts: Int(clamping: try query.integer(4)), body: body)
+        } catch is StoreProblem {
+            return nil
+        } catch is ByteReader.Damage {
+            return nil
         }
-        guard let body else { return nil }
-        return OutboxRow(
-            id: try query.integer(0), endpoint: endpoint, message: message, type: type, timeMilliseconds: time,
-            attempts: Int(clamping: try query.integer(4)), body: body)
     }
 
     /// All of them, for `tocsin log check`.

@@ -5,7 +5,8 @@ import NotificationStore
 
 /// A fixed scenario of publishing, reading and maintenance, in which each write and each sync fails: once, and then for a while.
 ///
-/// Whatever fails: what was taken is there afterwards, what was not taken was refused, and when the disk is well the log is, too.
+/// Whatever fails: what was taken is there afterwards, what was not taken was refused, and when the disk is well the log is, too. What is
+/// to be told to others waits until it was told, and each alert that was left unread is told of once.
 struct FailEach {
     private static let steps = 24
     /// SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_FULL.
@@ -45,8 +46,16 @@ struct FailEach {
     private var now: Int64 = 1_800_000_000_000
     private var taken: [(channel: String, sequence: UInt64, data: [UInt8])] = []
     private var read: Set<UInt64> = []
+    /// The same, and those of which it is not certain.
+    private var acknowledged: Set<UInt64> = []
     private var refused = 0
     private var fault: String?
+    /// Of events, by their message: that wait for certain; that were told, for certain; that were seen in the outbox.
+    private var waiting: Set<String> = []
+    private var told: Set<String> = []
+    private var seen: Set<String> = []
+    /// Alerts that `tellUnread` has named in a call that did not fail.
+    private var unread: Set<UInt64> = []
 
     private init(kinds: UInt32) {
         disk = sd_create(7)
@@ -58,6 +67,8 @@ struct FailEach {
         limits.feeds.other.retention.countMax = 12
         var options = StoreOptions(path: "/simulated/\(disk)/log.sqlite", durability: .disk, limits: limits)
         options.bootID = "boot"
+        options.outbox = OutboxOptions()
+        options.outbox?.watchesAlerts = true
         return options
     }
 
@@ -83,6 +94,8 @@ struct FailEach {
             publish(step)
             if step % 4 == 3 { acknowledge(step) }
             if step % 3 == 2 { maintain() }
+            if step % 2 == 1 { tell("m\(step)") }
+            if step % 5 == 4 { tellUnread(afterMilliseconds: 2000) }
         }
         sd_heal(disk)
         publish(Self.steps)
@@ -106,6 +119,7 @@ struct FailEach {
     private mutating func acknowledge(_ step: Int) {
         guard let opened, let id = opened.writer.id(of: ChannelName("alerts.a")!) else { return }
         let sequence = UInt64(step - 2)
+        acknowledged.insert(sequence)
         do throws(StoreFault) {
             let stored = try opened.store.receipt(user: FieldText("ann")!, channel: id)
             let isKnown = self.opened!.writer.acknowledge(
@@ -124,6 +138,75 @@ struct FailEach {
         } catch {
             open()
         }
+    }
+
+    /// Stores an event, and has two that wait told.
+    private mutating func tell(_ message: String) {
+        guard let store = opened?.store else { return }
+        let event = OutboxEvent(message: message, type: "t", endpoints: ["x"], timeMilliseconds: now, body: Array(message.utf8))
+        do throws(StoreFault) {
+            let due = try look(at: store, limit: 2)
+            // Whether they are still there is not known until it has not failed.
+            waiting.subtract(due.map(\.message))
+            try store.turnOutbox([event], due.map { OutboxOutcome(id: $0.id, message: $0.message, .done) }, nowMilliseconds: now)
+            told.formUnion(due.map(\.message))
+            waiting.insert(message)
+        } catch {
+            open()
+        }
+    }
+
+    /// What waits, as it is in the outbox.
+    private mutating func look(at store: NotificationStore, limit: Int) throws(StoreFault) -> [OutboxRow] {
+        let (rows, damaged) = try store.dueOutbox("x", nowMilliseconds: now, limit: limit)
+        if !damaged.isEmpty { fault = fault ?? "rows of the outbox are damaged" }
+        for row in rows {
+            if row.body != Array(row.message.utf8) { fault = fault ?? "the event \(row.message) has another body" }
+            if told.contains(row.message) { fault = fault ?? "the event \(row.message) is told again" }
+            seen.insert(row.message)
+        }
+        if Set(rows.map(\.message)).count != rows.count { fault = fault ?? "an event is there twice" }
+        return rows
+    }
+
+    private mutating func tellUnread(afterMilliseconds wait: Int64) {
+        guard let store = opened?.store else { return }
+        var found: [UInt64] = []
+        do throws(StoreFault) {
+            var hasMore = true
+            while hasMore {
+                let before = found.count
+                hasMore = try store.tellUnread(
+                    throughMilliseconds: now - wait, nowMilliseconds: now, owner: { _ in FieldText("ann") }
+                ) { alert in
+                    let message = "u\(alert.entry.sequence)"
+                    found.append(alert.entry.sequence)
+                    return OutboxEvent(message: message, type: "u", endpoints: ["x"], timeMilliseconds: now, body: Array(message.utf8))
+                }
+                for sequence in found[before...] {
+                    if !unread.insert(sequence).inserted { fault = fault ?? "alerts.a#\(sequence) is told of twice" }
+                    waiting.insert("u\(sequence)")
+                }
+            }
+        } catch {
+            open()
+        }
+    }
+
+    /// - Returns: what is not as it should be with what is to be told.
+    private mutating func checkOutbox() -> String? {
+        tellUnread(afterMilliseconds: 0)
+        guard let store = opened?.store else { return "the outbox does not recover" }
+        do throws(StoreFault) {
+            let there = Set(try look(at: store, limit: 1000).map(\.message))
+            if let lost = waiting.subtracting(there).min() { return "the event \(lost) was not told and is not there" }
+        } catch {
+            return "\(error)"
+        }
+        for message in taken where message.channel == "alerts.a" && !acknowledged.contains(message.sequence) {
+            if !seen.contains("u\(message.sequence)") { return "alerts.a#\(message.sequence) is unread and was never told of" }
+        }
+        return fault
     }
 
     private mutating func commit() -> Bool {
@@ -160,6 +243,8 @@ struct FailEach {
         } catch {
             return "\(error)"
         }
+        now += 1
+        if let fault = checkOutbox() { return fault }
         let before = refused
         publish(Self.steps + 1)
         return refused > before ? "it does not take anything when the disk is well again" : nil

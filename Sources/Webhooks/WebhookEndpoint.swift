@@ -40,6 +40,13 @@ package struct WebhookFilter: Sendable, Equatable {
     /// Whether some event of this type goes through.
     package func wants(_ type: WebhookEventType) -> Bool { rules.contains { $0.type == type } }
 
+    /// Channels of which it has to be known whether somebody is on them.
+    var occupancy: [ChannelPattern] {
+        rules.filter { $0.type == .channelOccupied || $0.type == .channelVacated }.map { $0.pattern ?? Self.everything }
+    }
+
+    private static let everything = ChannelPattern(">")!
+
     /// - Parameter channel: nil: the event has none.
     package func wants(_ type: WebhookEventType, _ channel: ChannelName?) -> Bool {
         rules.contains { rule in
@@ -98,6 +105,13 @@ package struct WebhookConfiguration: Sendable, Equatable {
     /// The names of those that an event goes to.
     package func receivers(of type: WebhookEventType, _ channel: ChannelName?) -> [String] {
         endpoints.filter { $0.filter.wants(type, channel) }.map(\.name)
+    }
+
+    /// Channels of which it has to be known whether somebody is on them; each pattern once.
+    package var occupancy: [ChannelPattern] {
+        var patterns: [ChannelPattern] = []
+        for pattern in endpoints.flatMap(\.filter.occupancy) where !patterns.contains(pattern) { patterns.append(pattern) }
+        return patterns
     }
 
     /// The user whose personal channel it is; nil: nobody's.

@@ -196,6 +196,22 @@ import Testing
         store.close(isOrderly: true)
     }
 
+    @Test("an alert that is damaged is counted, and the others are told of")
+    func damagedAlert() throws {
+        let folder = TemporaryFolder()
+        var store = try Self.open(folder.log)
+        var model = LogModel()
+        let channel = model.channel("alerts.anna")
+        for _ in 0..<3 { model.add(channel) }
+        try store.commit(model.commit(last: 3))
+        store.close(isOrderly: true)
+        try sql(folder.log, "UPDATE alert SET expires = expires - 1 WHERE sequence = 2")
+        store = try Self.open(folder.log)
+        #expect(try Self.told(store, through: start) == ["alerts.anna 1 anna", "alerts.anna 3 anna"])
+        #expect(store.outboxFigures.watched == 0 && store.outboxFigures.unwatched == 1)
+        store.close(isOrderly: true)
+    }
+
     @Test("what is told of is what the rules say", arguments: 0..<6 as Range<UInt64>)
     func model(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)

@@ -84,6 +84,7 @@ import Testing
         #expect(configuration.receivers(of: .channelVacated, ChannelName("scores.a")) == ["one", "all"])
         #expect(configuration.receivers(of: .channelVacated, ChannelName("news.a")) == ["all"])
         #expect(configuration.receivers(of: .connectionRefused, nil) == ["all"])
+        #expect(configuration.occupancy.map(\.string) == ["scores.>", ">"])
         #expect(configuration.wants(.alertUnread) && !WebhookConfiguration(endpoints: [one]).wants(.alertUnread))
     }
 
