@@ -29,6 +29,9 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "libssl libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
+        // Descriptors over Unix sockets, for a server that takes another one over.
+        .target(name: "CUnixSocket"),
+
         // Codecs: bytes in, values out. Siblings; none imports another.
         .target(name: "JSONCodec"),
         .target(name: "CBORCodec"),
@@ -82,7 +85,7 @@ let package = Package(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "Limits", "CProcess",
+                "TLSEngine", "Identity", "Limits", "CProcess", "CUnixSocket",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),

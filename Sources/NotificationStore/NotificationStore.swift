@@ -13,6 +13,8 @@ import Synchronization
 ///
 /// What is stored where, and why: `RunCodec.swift` (messages), `Schema.swift` (tables).
 package final class NotificationStore: Sendable {
+    /// Of the tables: who reads a file that another process writes has to have the same.
+    package static var schemaVersion: Int { Schema.versions.count }
     package let options: StoreOptions
     package let epoch: LogEpoch
     let channels: ChannelTable
@@ -35,7 +37,7 @@ package final class NotificationStore: Sendable {
         if options.isReal {
             try LockFile.makeDirectory(of: options.path)
             try LockFile.checkSize(of: options.path)
-            lock = Mutex(try LockFile(beside: options.path))
+            if let held = options.lock { lock = Mutex(held) } else { lock = Mutex(try LockFile(beside: options.path)) }
             LockFile.makePrivate(options.path)
         } else {
             lock = Mutex(nil)
@@ -140,9 +142,11 @@ package final class NotificationStore: Sendable {
         }
     }
 
-    /// - Parameter isOrderly: whether everything is committed, so that the next run can rely on what is there. Otherwise nothing is
-    ///   written any more, as after a crash.
-    package func close(isOrderly: Bool) {
+    /// - Parameters:
+    ///   - isOrderly: whether everything is committed, so that the next run can rely on what is there. Otherwise nothing is written any
+    ///     more, as after a crash.
+    ///   - tidies: whether the write-ahead log is moved into the file. Not where somebody waits for it to be opened again.
+    package func close(isOrderly: Bool, tidies: Bool = true) {
         if isOrderly, !isFollower {
             _ = try? writer.writeWithoutTransaction { database in
                 try Schema.setSynchronous(database, .disk)
@@ -156,7 +160,7 @@ package final class NotificationStore: Sendable {
         }
         // The reader first: the last connection tidies the files up.
         if reader !== writer { try? reader.close() }
-        if isOrderly, !options.isInMemory, !isFollower { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
+        if isOrderly, tidies, !options.isInMemory, !isFollower { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
         try? writer.close()
         lock.withLock { $0 = nil }
     }

@@ -20,6 +20,8 @@ package struct StoreOptions: Sendable {
     package var idempotencyAgeSecondsMax = 24 * 3600
     /// Of the running machine (`/proc/sys/kernel/random/boot_id`); nil: not known.
     package var bootID: String?
+    /// The log's lock, if it is held already, by who opens the log. nil: it is taken when the log is opened, and given back with it.
+    package var lock: LockFile?
 
     package init(path: String, durability: Durability, limits: LogLimits = LogLimits()) {
         self.path = path

@@ -94,8 +94,10 @@ struct ChildProcess: WorkerProcess {
 
 struct SystemFault: Error, CustomStringConvertible {
     let description: String
+    let code: Int32
 
     init(_ call: String, code: Int32 = errno) {
+        self.code = code
         description = "\(call): \(String(cString: strerror(code)))"
     }
 }

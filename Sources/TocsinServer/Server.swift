@@ -15,7 +15,8 @@ package final class Server: Sendable {
     /// Takes connections up. A thread of its own: when many come at once, a loop that serves those which are there would let the queue of
     /// the kernel overflow, and who is dropped there comes again after a second.
     private let acceptGroup: MultiThreadedEventLoopGroup
-    private let channels: [any Channel]
+    let listeners: Listeners
+    let succession: Succession
     let certificates: TLSContexts?
     /// The ports that it listens on; useful where 0 was asked for.
     package let port: Int
@@ -23,16 +24,17 @@ package final class Server: Sendable {
 
     private init(
         state: ServerState, group: MultiThreadedEventLoopGroup, logGroup: MultiThreadedEventLoopGroup,
-        acceptGroup: MultiThreadedEventLoopGroup, channels: [any Channel], certificates: TLSContexts?, port: Int, tlsPort: Int?
+        acceptGroup: MultiThreadedEventLoopGroup, listeners: Listeners, succession: Succession, certificates: TLSContexts?
     ) {
         self.state = state
         self.group = group
         self.logGroup = logGroup
         self.acceptGroup = acceptGroup
-        self.channels = channels
+        self.listeners = listeners
+        self.succession = succession
         self.certificates = certificates
-        self.port = port
-        self.tlsPort = tlsPort
+        port = listeners.port(isTLS: false) ?? 0
+        tlsPort = listeners.port(isTLS: true)
     }
 
     package static func start(
@@ -51,24 +53,51 @@ package final class Server: Sendable {
         _ configuration: ServerConfiguration, _ logger: Logger, _ version: String, _ pages: [String: StaticPage],
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
+        // What may be wrong with files is found before a server that runs is asked for anything.
         let gate = try await openGate(configuration, logger)
+        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
+        let inheritance = try await inherit(configuration, version, logger, on: logLoops[1])
+        var configuration = configuration
+        // Clients come in the slots that the other server has given them.
+        if inheritance != nil { configuration.limits.rampSeconds = 0 }
+        var options = storeOptions(configuration)
+        var number = inheritance?.number
+        if let inheritance {
+            options.lock = inheritance.takeLock()
+        } else if configuration.offersTakeover {
+            options.lock = try LockFile(of: options.path)
+            number = SharedNumber()
+        }
         let (log, preload) = try await EmbeddedLog.open(
-            storeOptions(configuration), writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
+            options, writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger, sharedNumber: number
         )
+        options.lock = nil
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
-            gate: gate
+            gate: gate, place: inheritance.map { 1 - $0.given.place } ?? 0
         )
-        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
-        let references = try await makeLoops(state, group, preload)
-        try await state.readRevocations()
-        let server = try await listen(state, group, logGroup, references, certificates)
+        let succession = Succession()
+        let server: Server
+        do {
+            if let inheritance { try check(inheritance, preload) }
+            let references = try await makeLoops(state, group, preload)
+            if let inheritance { try await welcome(inheritance, log, state, loops: references.count, on: logLoops[1], succession) }
+            try await state.readRevocations()
+            server = try await listen(state, group, logGroup, references, certificates, succession, inheritance)
+        } catch {
+            // The log is the other server's again, if that one is there.
+            await log.close()
+            await succession.farewell("\(error)")
+            throw error
+        }
         if let certificates {
             let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
-            references[0].eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
+            state.loops[0].eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
         }
+        if configuration.offersTakeover, let number { await succession.offer(state, log, number, server.listeners) }
+        succession.releasePredecessor()
         return server
     }
 
@@ -101,7 +130,8 @@ package final class Server: Sendable {
 
     static func listen(
         _ state: ServerState, _ group: MultiThreadedEventLoopGroup, _ logGroup: MultiThreadedEventLoopGroup,
-        _ references: [LoopReference], _ certificates: TLSContexts?
+        _ references: [LoopReference], _ certificates: TLSContexts?, _ succession: Succession = Succession(),
+        _ inheritance: Inheritance? = nil
     ) async throws -> Server {
         let configuration = state.configuration
         // Who is behind, or sends large bodies, waits for those who are live.
@@ -109,16 +139,18 @@ package final class Server: Sendable {
         let acceptGroup = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let admission = Admission(eventLoop: acceptGroup.next(), loops: references.count)
         for reference in references { try await reference.eventLoop.submit { reference.value.admission = admission }.get() }
-        let bootstrap = { (certificates: TLSContexts?) in
-            Self.bootstrap(acceptGroup, group, state, admission, references, certificates)
+        let listeners = Listeners { isTLS in
+            Self.bootstrap(acceptGroup, group, state, admission, references, isTLS ? certificates : nil)
         }
-        var channels: [any Channel] = []
         do {
-            channels.append(try await listen(configuration.host, configuration.port, bootstrap(nil)))
-            if let tlsPort = configuration.tlsPort {
-                channels.append(try await listen(configuration.host, tlsPort, bootstrap(certificates)))
+            var wanted: [(port: Int, isTLS: Bool)] = [(configuration.port, false)]
+            if let port = configuration.tlsPort { wanted.append((port, true)) }
+            for (port, isTLS) in wanted {
+                let inherited = inheritance?.takeListener(host: configuration.host, port: port, isTLS: isTLS)
+                try await listeners.listen(configuration.host, port, isTLS: isTLS, inherited: inherited)
             }
         } catch {
+            await listeners.close(keepsDescriptors: false)
             try? await acceptGroup.shutdownGracefully()
             throw error
         }
@@ -127,11 +159,10 @@ package final class Server: Sendable {
         }
         state.limitConnections()
         state.keySource?.start { [weak state] in state?.setTokens($0) }
-        if let canary = state.canary, let address = channels[0].localAddress { canary.start(at: address, state) }
+        if let canary = state.canary, let address = listeners.plainAddress { canary.start(at: address, state) }
         return Server(
-            state: state, group: group, logGroup: logGroup, acceptGroup: acceptGroup, channels: channels, certificates: certificates,
-            port: channels[0].localAddress?.port ?? 0,
-            tlsPort: channels.count > 1 ? channels[1].localAddress?.port : nil
+            state: state, group: group, logGroup: logGroup, acceptGroup: acceptGroup, listeners: listeners, succession: succession,
+            certificates: certificates
         )
     }
 
@@ -141,14 +172,6 @@ package final class Server: Sendable {
         return gate
     }
 
-    private static func listen(_ host: String, _ port: Int, _ bootstrap: ServerBootstrap) async throws -> any Channel {
-        do {
-            return try await bootstrap.bind(host: host, port: port).get()
-        } catch let error as IOError {
-            throw ServerStartFault(description: "cannot listen on \(host):\(port): \(String(cString: strerror(error.errnoCode)))")
-        }
-    }
-
     /// How much the kernel keeps for a connection that it has not sent, about (tcp(7), `TCP_NOTSENT_LOWAT`).
     private static let notSentBytes = 128 << 10
 
@@ -156,18 +179,19 @@ package final class Server: Sendable {
         _ acceptGroup: MultiThreadedEventLoopGroup, _ group: MultiThreadedEventLoopGroup, _ state: ServerState, _ admission: Admission,
         _ loops: [LoopReference], _ certificates: TLSContexts?
     ) -> ServerBootstrap {
-        ServerBootstrap(group: acceptGroup, childGroup: group)
+        let isOneOfSeveral = state.neighbours?.isOneServer == true
+        return ServerBootstrap(group: acceptGroup, childGroup: group)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let guardian = AcceptGuard(server: state, admission: admission, isTLS: certificates != nil)
                     try channel.pipeline.syncOperations.addHandler(guardian)
                 }
             }
-            .serverChannelOption(.backlog, value: 4096)
+            .serverChannelOption(.backlog, value: Listeners.backlog)
             // Who comes back with many others is taken up before the queue is full.
             .serverChannelOption(.maxMessagesPerRead, value: 32)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: state.neighbours == nil ? 0 : 1)
+            .serverChannelOption(ChannelOptions.socket(SocketOptionLevel(SOL_SOCKET), SO_REUSEPORT), value: isOneOfSeveral ? 1 : 0)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             // Each idle connection keeps this buffer: larger reads go on in the loop's own.
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))
@@ -243,11 +267,14 @@ package final class Server: Sendable {
     }
 
     /// Goes down in order: takes nobody new, asks everybody to come back in a slot of their own, waits for what is under way, closes.
-    package func shutDown() async throws {
-        state.beginDraining(overMilliseconds: state.configuration.drainSeconds * 1000)
+    ///
+    /// - Parameter overMilliseconds: how long that may take; nil: as it is configured.
+    package func shutDown(overMilliseconds: Int? = nil) async throws {
+        let spread = overMilliseconds ?? state.configuration.drainSeconds * 1000
+        await succession.close()
+        state.beginDraining(overMilliseconds: spread)
         await state.canary?.stop()
-        for channel in channels { try? await channel.close() }
-        let spread = state.configuration.drainSeconds * 1000
+        await listeners.close(keepsDescriptors: false)
         for reference in state.loops {
             try await reference.eventLoop.submit { reference.value.leave(spreadMilliseconds: spread) }.get()
         }
@@ -263,6 +290,7 @@ package final class Server: Sendable {
         // What the worker still has goes to loops that run.
         try await state.worker.submit {}.get()
         await state.log.close()
+        await succession.farewell("it goes down")
         for reference in state.loops {
             try await reference.eventLoop.submit {
                 reference.value.closeAll()
