@@ -153,10 +153,11 @@ extension EmbeddedLog {
         }
         let followed = readable.withLock { $0 }
         writing.value.role = .writing
+        faultBox.withLock { $0 = nil }
         reopen()
         readerLoop.execute { followed?.close(isOrderly: false) }
-        let outcome = fault.map { "\($0)" } ?? "it is open"
-        logger.notice("the log is this process's own again", metadata: ["head": "\(head)", "state": "\(outcome)"])
+        let state = fault.map { "\($0)" } ?? "it is open"
+        logger.notice("the log is this process's own again", metadata: ["head": "\(head)", "state": "\(state)"])
     }
 
     /// About once a second, while another process has the log.

@@ -77,7 +77,10 @@ final class Predecessor: LogFollower {
         return eventLoop.scheduleTask(in: .milliseconds(50)) { bound.value.channel.close() }.futureResult
     }
 
-    var isThere: Bool { channel.isOpen }
+    /// Without a word.
+    func close() {
+        channel.close()
+    }
 
     private func end() {
         tick?.cancel()

@@ -185,7 +185,7 @@ struct Serve: AsyncParsableCommand {
     @Flag(
         help: ArgumentHelp(
             "Take over from the server that runs with the same --store: its log and its listeners, without refusing a connection.",
-            discussion: "Its clients are told to come back within --drain seconds, each in a slot of its own. If there is none: start as usual."
+            discussion: "Its clients come back within --drain seconds, each in a slot of its own. If there is none: start as usual."
         )
     )
     var takeover = false

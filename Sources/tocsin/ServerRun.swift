@@ -22,7 +22,8 @@ struct ServerRun {
     static let takeoverLoopsMax = 128
 
     init(
-        _ options: ServeOptions, processes: Int = 1, isConformanceDoorOpen: Bool = false, takesOver: Bool = false, pages: [String: StaticPage] = [:],
+        _ options: ServeOptions, processes: Int = 1, isConformanceDoorOpen: Bool = false, takesOver: Bool = false,
+        pages: [String: StaticPage] = [:],
         beside: (@Sendable (Server) async throws -> Void)? = nil
     ) {
         self.options = options
