@@ -32,12 +32,16 @@ package final class NotificationStore: Sendable {
     ///     its commits in memory only, did not close the log, and the machine was started anew since.
     ///   - nowMilliseconds: since 1970.
     package init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64) throws(StoreFault) {
+        // Held as long as this is open, and not longer.
+        let held = options.lock
+        var options = options
+        options.lock = nil
         self.options = options
         isFollower = false
         if options.isReal {
             try LockFile.makeDirectory(of: options.path)
             try LockFile.checkSize(of: options.path)
-            if let held = options.lock { lock = Mutex(held) } else { lock = Mutex(try LockFile(beside: options.path)) }
+            if let held { lock = Mutex(held) } else { lock = Mutex(try LockFile(beside: options.path)) }
             LockFile.makePrivate(options.path)
         } else {
             lock = Mutex(nil)
@@ -69,6 +73,8 @@ package final class NotificationStore: Sendable {
         following options: StoreOptions, epoch: LogEpoch, channels known: [(name: ChannelName, lastSequence: UInt64, lastOffset: UInt64)]
     ) throws(StoreFault) {
         precondition(!options.isInMemory, "another process has no part in that")
+        var options = options
+        options.lock = nil
         self.options = options
         self.epoch = epoch
         isFollower = true

@@ -64,18 +64,18 @@ class Probing(threading.Thread):
 
     def __init__(self, port):
         super().__init__(daemon=True)
-        self.port, self.count, self.faults, self.isRunning = port, 0, [], True
+        self.port, self.count, self.faults, self.is_running = port, 0, [], True
 
     def __enter__(self):
         self.start()
         return self
 
     def __exit__(self, *_):
-        self.isRunning = False
+        self.is_running = False
         self.join(15)
 
     def run(self):
-        while self.isRunning:
+        while self.is_running:
             try:
                 with connect(self.port) as raw:
                     raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -93,7 +93,7 @@ class Publishing(threading.Thread):
     def __init__(self, server, channel):
         super().__init__(daemon=True)
         self.server, self.channel = server, channel
-        self.sequences, self.refusals, self.longest, self.isRunning = [], [], 0.0, True
+        self.sequences, self.refusals, self.longest, self.is_running = [], [], 0.0, True
 
     def __enter__(self):
         self.start()
@@ -104,13 +104,13 @@ class Publishing(threading.Thread):
         self.stop()
 
     def stop(self):
-        self.isRunning = False
+        self.is_running = False
         self.join(30)
 
     def run(self):
         number = 0
         with client_of(headers={"Connection": "close"}) as client:
-            while self.isRunning:
+            while self.is_running:
                 number += 1
                 began = time.monotonic()
                 while True:

@@ -25,7 +25,7 @@ class Subscriber:
         self.counts = counts
         self.last = None
         self.position = None
-        self.isLive = False
+        self.is_live = False
 
     def query(self):
         after = self.position.decode() if self.position else "latest"
@@ -56,8 +56,8 @@ class Line:
         self.subscribers = subscribers
         self.socket = None
         self.out = b""
-        self.isReturning = False
-        self.isBack = False
+        self.is_returning = False
+        self.is_back = False
 
     @property
     def first(self):
@@ -65,7 +65,7 @@ class Line:
 
     def connect(self):
         self.data = b""
-        self.isGreeted = False
+        self.is_greeted = False
         self.slot = None
         self.socket = socket.socket()
         self.socket.setblocking(False)
@@ -102,13 +102,13 @@ class Line:
         self.take(data)
 
     def greeted(self):
-        self.isGreeted = True
+        self.is_greeted = True
         for subscriber in self.subscribers:
-            subscriber.isLive = True
+            subscriber.is_live = True
 
     def told(self, milliseconds):
         """The server wants it to come back later."""
-        self.load.noteGoing()
+        self.load.note_going()
         if self.slot is None:
             self.slot = time.monotonic() + milliseconds / 1000
 
@@ -117,11 +117,11 @@ class Line:
         if self.slot is None:
             return self.fail(how)
         self.close()
-        self.isReturning = True
+        self.is_returning = True
         self.load.later(self.slot, self)
 
     def fail(self, how):
-        name = "refused" if not self.isGreeted else "dropped"
+        name = "refused" if not self.is_greeted else "dropped"
         self.load.counts[name] += 1
         self.load.faults[f"{self.first.transport}: {name}, {how}"] = self.load.faults.get(f"{self.first.transport}: {name}, {how}", 0) + 1
         self.close()
@@ -129,7 +129,7 @@ class Line:
 
     def close(self):
         for subscriber in self.subscribers:
-            subscriber.isLive = False
+            subscriber.is_live = False
         if self.socket is not None:
             try:
                 self.load.selector.unregister(self.socket)
@@ -138,7 +138,7 @@ class Line:
             self.socket.close()
             self.socket = None
 
-    def isPast(self, status):
+    def is_past(self, status):
         """Whether the head of an answer is here and good."""
         if b"\r\n\r\n" not in self.data:
             return False
@@ -159,7 +159,7 @@ class EventStreamLine(Line):
 
     def take(self, data):
         self.data += data
-        if not self.isGreeted and not self.isPast(200):
+        if not self.is_greeted and not self.is_past(200):
             return
         whole, end, rest = self.data.rpartition(b"\n\n")
         if not end:
@@ -177,7 +177,7 @@ class WebSocketLine(Line):
 
     def take(self, data):
         self.data += data
-        if not self.isGreeted and not self.isPast(101):
+        if not self.is_greeted and not self.is_past(101):
             return
         while len(self.data) >= 2:
             length, start = self.data[1] & 0x7f, 2
@@ -209,7 +209,7 @@ class PollLine(Line):
 
     def connect(self):
         super().connect()
-        self.first.isLive = True
+        self.first.is_live = True
 
     def take(self, data):
         self.data += data
@@ -221,12 +221,12 @@ class PollLine(Line):
             body, self.data = rest[:length], rest[length:]
             status = head.split(b" ", 2)[1]
             if status != b"200":
-                self.load.counts["answers"] += self.isBack and not self.isGreeted
+                self.load.counts["answers"] += self.is_back and not self.is_greeted
                 match = re.search(rb"(?i)retry-after: *(\d+)", head)
                 if match:
                     self.told(1000 * int(match[1]))
                 return self.end(status.decode())
-            self.isGreeted = True
+            self.is_greeted = True
             self.first.see(body)
             if match := POSITION.match(body, body.find(b'"position"')):
                 self.first.position = match[1]
@@ -243,7 +243,7 @@ class HTTP2Line(Line):
         self.streams = {}
         self.texts = {}
         self.credit = 0
-        self.toGreet = len(self.subscribers)
+        self.to_greet = len(self.subscribers)
         super().connect()
 
     @staticmethod
@@ -288,9 +288,9 @@ class HTTP2Line(Line):
             elif kind == 1 and stream in self.streams:
                 # 0x88 is :status 200 (RFC 7541, appendix A).
                 if payload[:1] == b"\x88" or b"\x88" in payload[:4]:
-                    self.toGreet -= 1
-                    self.streams[stream].isLive = True
-                    self.isGreeted = self.toGreet == 0
+                    self.to_greet -= 1
+                    self.streams[stream].is_live = True
+                    self.is_greeted = self.to_greet == 0
                 else:
                     self.load.counts["answers"] += 1
             elif kind == 7 and self.slot is not None:
@@ -314,7 +314,7 @@ class HTTP2Line(Line):
 class Load:
     """All of them, and the times at which they come back."""
 
-    streamsPerLine = 5
+    streams_per_line = 5
 
     def __init__(self, port, count):
         self.port = port
@@ -333,13 +333,13 @@ class Load:
         self.lines += [EventStreamLine(self, [one]) for one in self.subscribers["sse"]]
         self.lines += [PollLine(self, [one]) for one in self.subscribers["long-poll"]]
         some = self.subscribers["sse-http2"]
-        self.lines += [HTTP2Line(self, some[start:start + self.streamsPerLine]) for start in range(0, len(some), self.streamsPerLine)]
+        self.lines += [HTTP2Line(self, some[start:start + self.streams_per_line]) for start in range(0, len(some), self.streams_per_line)]
 
     @property
     def all(self):
         return [one for some in self.subscribers.values() for one in some]
 
-    def noteGoing(self):
+    def note_going(self):
         if self.began is None:
             self.began = time.monotonic()
 
@@ -347,10 +347,10 @@ class Load:
         self.number += 1
         heapq.heappush(self.due, (moment, self.number, line))
 
-    def start(self, perSecond):
+    def start(self, per_second):
         now = time.monotonic()
         for place, line in enumerate(self.lines):
-            self.later(now + place / perSecond, line)
+            self.later(now + place / per_second, line)
 
     def turn(self, seconds):
         """Does what is to be done for so long."""
@@ -359,8 +359,8 @@ class Load:
             now = time.monotonic()
             while self.due and self.due[0][0] <= now:
                 line = heapq.heappop(self.due)[2]
-                if line.isReturning:
-                    line.isReturning, line.isBack = False, True
+                if line.is_returning:
+                    line.is_returning, line.is_back = False, True
                     for subscriber in line.subscribers:
                         self.returns.setdefault(subscriber.transport, []).append(now - self.began)
                 line.connect()

@@ -64,10 +64,10 @@ class Prober(threading.Thread):
         self.count = 0
         self.faults = []
         self.longest = 0.0
-        self.isRunning = True
+        self.is_running = True
 
     def run(self):
-        while self.isRunning:
+        while self.is_running:
             began = time.monotonic()
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=10) as raw:
@@ -84,25 +84,25 @@ class Prober(threading.Thread):
 class Publisher(threading.Thread):
     """Publishes numbers on a connection that it keeps as long as the server lets it; asks again under the same key after a fault."""
 
-    def __init__(self, port, name, perSecond):
+    def __init__(self, port, name, per_second):
         super().__init__(daemon=True)
-        self.port, self.name, self.pause = port, name, 1 / perSecond
+        self.port, self.name, self.pause = port, name, 1 / per_second
         self.sequences = []
         self.refusals = []
         self.again = 0
         self.longest = 0.0
-        self.isRunning = True
+        self.is_running = True
 
     def run(self):
         connection, number = None, 0
-        while self.isRunning:
+        while self.is_running:
             number += 1
             began = time.monotonic()
             while True:
                 try:
                     if connection is None:
                         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-                        isNew = True
+                        is_new = True
                     connection.request(
                         "POST", f"/v1/channels/{CHANNEL}", json.dumps({"from": self.name, "number": number}),
                         {"Content-Type": "application/json", "Idempotency-Key": f"{self.name}-{number}"})
@@ -113,12 +113,12 @@ class Publisher(threading.Thread):
                         connection = None
                     if answer.status in (200, 201):
                         self.sequences.append(json.loads(body)["sequence"])
-                        isNew = False
+                        is_new = False
                         break
                     self.refusals.append(f"{answer.status} {body[:200]!r}")
                 except (OSError, http.client.HTTPException) as error:
                     # A connection that was kept may be closed just when it is used again (RFC 9112, section 9.3.1).
-                    if isNew:
+                    if is_new:
                         self.refusals.append(repr(error))
                     self.again += 1
                     connection = None
@@ -225,7 +225,7 @@ def run(options, old, servers, store, arguments):
     for publisher in publishers:
         publisher.start()
     patience = 60 + options.clients / options.connects
-    if not load.until(lambda: all(one.isLive and one.last is not None for one in load.all), patience):
+    if not load.until(lambda: all(one.is_live and one.last is not None for one in load.all), patience):
         raise SystemExit(f"not everybody is served: {load.counts} {load.faults}")
     before = dict(load.counts)
     prober = Prober(old.port, 0.005)
@@ -233,7 +233,8 @@ def run(options, old, servers, store, arguments):
     load.turn(2)
 
     began = time.monotonic()
-    threading.Thread(target=lambda: servers.append(Server(options.binary, store, old.port, [*arguments, "--takeover"])), daemon=True).start()
+    successor = lambda: servers.append(Server(options.binary, store, old.port, [*arguments, "--takeover"]))
+    threading.Thread(target=successor, daemon=True).start()
     load.until(lambda: len(servers) == 2, 60)
     new = servers[1]
     ready = time.monotonic() - began
@@ -241,9 +242,9 @@ def run(options, old, servers, store, arguments):
     load.until(lambda: old.process.poll() is not None and load.began and not load.due, options.over + 60)
     gone = time.monotonic() - began
     load.turn(2)
-    prober.isRunning = False
+    prober.is_running = False
     for publisher in publishers:
-        publisher.isRunning = False
+        publisher.is_running = False
     for thread in [prober, *publishers]:
         thread.join(40)
     sequences = sorted(sequence for publisher in publishers for sequence in publisher.sequences)

@@ -37,7 +37,7 @@ import Testing
         #expect(Set(found).isDisjoint(with: [pipe.read, pipe.write]))
         SystemCall.writeByte(found[0])
         var byte: UInt8 = 7
-        #expect(read(pipe.read, &byte, 1) == 1 && byte == 0)
+        #expect(Glibc.read(pipe.read, &byte, 1) == 1 && byte == 0)
         // A program that this one starts has no part in them.
         for descriptor in found { #expect(fcntl(descriptor, F_GETFD) & FD_CLOEXEC != 0) }
         for descriptor in found + [pipe.read, pipe.write] { close(descriptor) }
