@@ -1,6 +1,8 @@
+import Logging
 import NIOCore
 import NotificationCore
 import NotificationStore
+import Synchronization
 
 // A log that changes hands. One process writes at a time; the other one follows it over a link, as the workers of a server of several
 // processes do, and appends through it.
