@@ -15,7 +15,7 @@ BENCH_ARGUMENTS ?=
 BUILD_PACKAGES := libssl-dev libnghttp2-dev libsqlite3-dev zlib1g-dev pkg-config
 TEST_PACKAGES := curl openssl iproute2 python3 python3-venv gcc libc6-dev chromium firefox-esr nghttp2-client nodejs node-ws prometheus
 
-.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick scale compare torture torture-quick conformance conformance-quick testssl attacks attacks-quick \
+.PHONY: help demo test unit browser-client proxies proxies-quick sanitize interop bench bench-store bench-peers bench-quick scale compare torture torture-quick takeover conformance conformance-quick testssl attacks attacks-quick \
 	fuzz simulate simulate-defects build release lint format setup setup-test clean
 
 help: ## What can be made
@@ -88,6 +88,10 @@ torture: release ## Kills the server 50 times under load; an independent checker
 torture-quick: release ## The same with 8 kills
 	@echo "== short torture"
 	bash Tests/Torture/run --binary $(CURDIR)/$(RELEASE) --kills 8 --seconds-between 0.3:1 --subscribers 120
+
+takeover: release ## Restarts a server with `--takeover` under 5,000 clients of all transports, over 60 seconds; figures and plot in Docs/operations
+	@echo "== takeover"
+	python3 Tests/Takeover/takeover.py --binary $(CURDIR)/$(RELEASE) --out Docs/operations/takeover
 
 proxies: release setup-test ## Clients behind real proxies and bad networks; the tables in Docs/fallback.md; about 25 minutes
 	$(SWIFT) build --product ProxyClient -j $(JOBS)

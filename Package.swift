@@ -29,6 +29,9 @@ let package = Package(
         .systemLibrary(name: "COpenSSL", pkgConfig: "libssl libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
+        // Descriptors over Unix sockets, for a server that takes another one over.
+        .target(name: "CUnixSocket"),
+
         // Codecs: bytes in, values out. Siblings; none imports another.
         .target(name: "JSONCodec"),
         .target(name: "CBORCodec"),
@@ -85,7 +88,7 @@ let package = Package(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "Limits", "Presence", "CProcess",
+                "TLSEngine", "Identity", "Limits", "Presence", "CProcess", "CUnixSocket",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
@@ -183,7 +186,7 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Presence", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Presence", "CUnixSocket", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 "Webhooks",
                 .product(name: "Logging", package: "swift-log"),

@@ -3,8 +3,11 @@ import Glibc
 /// Held as long as a log is open, so that no second process opens it. It is the kernel's lock on a file beside the log, so it dies with
 /// the process, whatever way that goes, and costs nothing per commit. SQLite's own `locking_mode=EXCLUSIVE` would keep the reader's
 /// connection out too.
-final class LockFile: Sendable {
-    private let descriptor: Int32
+///
+/// The lock belongs to what `open` made, not to the process: who is given the descriptor (a server that takes another one over) holds it,
+/// too, and nobody gets in between.
+package final class LockFile: Sendable {
+    package let descriptor: Int32
 
     /// - Parameters:
     ///   - log: path of the log.
@@ -24,6 +27,21 @@ final class LockFile: Sendable {
             Glibc.close(descriptor)
             throw .busy(path: log)
         }
+    }
+
+    /// Of a log that is to be opened or made.
+    package convenience init(of log: String) throws(StoreFault) {
+        try Self.makeDirectory(of: log)
+        try Self.checkSize(of: log)
+        try self.init(beside: log)
+    }
+
+    /// What another process has taken and handed over; it is this object's from now on.
+    ///
+    /// - Throws: if it does not hold the lock and cannot have it.
+    package init(inherited descriptor: Int32, log: String) throws(StoreFault) {
+        self.descriptor = descriptor
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw .busy(path: log) }
     }
 
     deinit {

@@ -13,6 +13,8 @@ import Synchronization
 ///
 /// What is stored where, and why: `RunCodec.swift` (messages), `Schema.swift` (tables).
 package final class NotificationStore: Sendable {
+    /// Of the tables: who reads a file that another process writes has to have the same.
+    package static var schemaVersion: Int { Schema.versions.count }
     package let options: StoreOptions
     package let epoch: LogEpoch
     let channels: ChannelTable
@@ -32,12 +34,16 @@ package final class NotificationStore: Sendable {
     ///     its commits in memory only, did not close the log, and the machine was started anew since.
     ///   - nowMilliseconds: since 1970.
     package init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64) throws(StoreFault) {
+        // Held as long as this is open, and not longer.
+        let held = options.lock
+        var options = options
+        options.lock = nil
         self.options = options
         isFollower = false
         if options.isReal {
             try LockFile.makeDirectory(of: options.path)
             try LockFile.checkSize(of: options.path)
-            lock = Mutex(try LockFile(beside: options.path))
+            if let held { lock = Mutex(held) } else { lock = Mutex(try LockFile(beside: options.path)) }
             LockFile.makePrivate(options.path)
         } else {
             lock = Mutex(nil)
@@ -70,7 +76,10 @@ package final class NotificationStore: Sendable {
         following options: StoreOptions, epoch: LogEpoch, channels known: [(name: ChannelName, lastSequence: UInt64, lastOffset: UInt64)]
     ) throws(StoreFault) {
         precondition(!options.isInMemory, "another process has no part in that")
-        precondition(options.outbox == nil, "there is one process that tells others of what happens")
+        var options = options
+        options.lock = nil
+        // There is one process that tells others of what happens.
+        options.outbox = nil
         self.options = options
         outbox = Mutex(OutboxFigures())
         self.epoch = epoch
@@ -145,9 +154,11 @@ package final class NotificationStore: Sendable {
         }
     }
 
-    /// - Parameter isOrderly: whether everything is committed, so that the next run can rely on what is there. Otherwise nothing is
-    ///   written any more, as after a crash.
-    package func close(isOrderly: Bool) {
+    /// - Parameters:
+    ///   - isOrderly: whether everything is committed, so that the next run can rely on what is there. Otherwise nothing is written any
+    ///     more, as after a crash.
+    ///   - tidies: whether the write-ahead log is moved into the file. Not where somebody waits for it to be opened again.
+    package func close(isOrderly: Bool, tidies: Bool = true) {
         if isOrderly, !isFollower {
             _ = try? writer.writeWithoutTransaction { database in
                 try Schema.setSynchronous(database, .disk)
@@ -161,7 +172,7 @@ package final class NotificationStore: Sendable {
         }
         // The reader first: the last connection tidies the files up.
         if reader !== writer { try? reader.close() }
-        if isOrderly, !options.isInMemory, !isFollower { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
+        if isOrderly, tidies, !options.isInMemory, !isFollower { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
         try? writer.close()
         lock.withLock { $0 = nil }
     }

@@ -22,6 +22,8 @@ package struct StoreOptions: Sendable {
     package var bootID: String?
     /// Whether, and how, events that are to be told to others are kept; nil: what there may be of them stays as it is.
     package var outbox: OutboxOptions?
+    /// The log's lock, if it is held already, by who opens the log. nil: it is taken when the log is opened, and given back with it.
+    package var lock: LockFile?
 
     package init(path: String, durability: Durability, limits: LogLimits = LogLimits()) {
         self.path = path

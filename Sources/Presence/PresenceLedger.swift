@@ -110,6 +110,16 @@ package struct PresenceLedger {
         changes[channel] = nil
     }
 
+    /// The book is another one, which knows nothing.
+    package mutating func tellAnew() {
+        for (channel, state) in channels {
+            channels[channel]!.isTold = false
+            changes[channel, default: Change()].users.formUnion(state.users.keys)
+            if state.watchers > 0 { changes[channel]!.greets = true }
+            forgetIfEmpty(channel)
+        }
+    }
+
     /// What the book has not been told.
     package mutating func take() -> [PresenceUpdate] {
         var updates: [PresenceUpdate] = []

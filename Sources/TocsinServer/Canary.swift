@@ -69,6 +69,7 @@ final class Canary: Sendable {
     /// - Parameter address: where the server listens.
     func start(at address: SocketAddress, _ server: ServerState) {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        stopped.store(false, ordering: .relaxed)
         run.withLock { $0 = Run(group: group) }
         let (loops, log, eventLoop) = (server.loops, server.log, group.next())
         let now = Clock.monotonicNanoseconds()
@@ -124,7 +125,11 @@ final class Canary: Sendable {
     /// The server goes down. From now on its silence means nothing.
     func stop() async {
         stopped.store(true, ordering: .relaxed)
-        guard let run = run.withLock({ $0 }) else { return }
+        let ended = run.withLock { run in
+            defer { run = nil }
+            return run
+        }
+        guard let run = ended else { return }
         if let lines = run.lines {
             try? await lines.eventLoop.submit { for line in lines.value { line.stop() } }.get()
         }

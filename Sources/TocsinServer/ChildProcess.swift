@@ -94,13 +94,14 @@ struct ChildProcess: WorkerProcess {
 
 struct SystemFault: Error, CustomStringConvertible {
     let call: String
-    let reason: String
+    let code: Int32
 
     init(_ call: String, code: Int32 = errno) {
         self.call = call
-        reason = String(cString: strerror(code))
+        self.code = code
     }
 
+    var reason: String { String(cString: strerror(code)) }
     var description: String { "\(call): \(reason)" }
 }
 

@@ -13,25 +13,31 @@ import Synchronization
 ///     open ──a commit fails──> failed: nothing is taken; the store is opened anew about once a second
 ///       ^                        │
 ///       └────────opened──────────┘
+///
+/// Another process may take the writing over, and give it back: `EmbeddedLog+HandingOver.swift`.
 package final class EmbeddedLog: LogService {
-    private enum Work {
+    enum Work {
         case append(AppendRequest, AppendCompletion)
         case acknowledge(FieldText, ChannelName, [ClosedRange<UInt64>], isDismissed: Bool, @Sendable (AcknowledgeOutcome) -> Void)
     }
 
-    private struct Pending {
+    struct Pending {
         var work: Work
         var loop: Int
     }
 
-    private struct Queue {
+    struct Queue {
         var pending: [Pending] = []
         var isScheduled = false
         var isClosed = false
+        /// While nobody writes: what waits is bounded. nil: it is taken at once.
+        var heldBytes: Int?
     }
 
     /// What belongs to the writer's thread.
-    private struct Writing {
+    struct Writing {
+        var options: StoreOptions
+        var role = Role.writing
         var store: NotificationStore?
         var writer: LogWriter
         /// While it cannot be written: what can still be read.
@@ -43,51 +49,59 @@ package final class EmbeddedLog: LogService {
     }
 
     package let epoch: LogEpoch
-    private let options: StoreOptions
-    private let logger: Logger
-    private let newestNumber: Atomic<UInt64>
-    private let writerLoop: any EventLoop
-    private let readerLoop: any EventLoop
-    private let writing: NIOLoopBoundBox<Writing>
-    private let queue = Mutex(Queue())
-    private let followers = Mutex<[NIOLoopBound<any LogFollower>]>([])
+    let logger: Logger
+    /// The newest that this process has given out or was told of.
+    let newestNumber: Atomic<UInt64>
+    /// The same, where another process may have part in it: what that one gives out stands here, too.
+    let sharedNumber: SharedNumber?
+    let writerLoop: any EventLoop
+    let readerLoop: any EventLoop
+    let writing: NIOLoopBoundBox<Writing>
+    let queue = Mutex(Queue())
+    let followers = Mutex<[NIOLoopBound<any LogFollower>]>([])
     private let pastEpochs: [LogEpoch: UInt64]
     /// Told each number that is given out, before anybody else is.
     private let onHead: (@Sendable (UInt64) -> Void)?
     /// The same store, for the reader's thread; nil while it cannot be used.
-    private let readable: Mutex<NotificationStore?>
-    private let faultBox = Mutex<StoreFault?>(nil)
-    private let statisticsBox = Mutex(StoreStatistics())
+    let readable: Mutex<NotificationStore?>
+    let faultBox = Mutex<StoreFault?>(nil)
+    let statisticsBox = Mutex(StoreStatistics())
+    /// So much may wait while the log changes hands; what comes beyond it is refused.
+    let heldMax: HeldMax
 
     private init(
         _ opened: OpenedLog, _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger,
-        onHead: (@Sendable (UInt64) -> Void)?
+        onHead: (@Sendable (UInt64) -> Void)?, sharedNumber: SharedNumber?, heldMax: HeldMax
     ) {
         epoch = opened.writer.epoch
         pastEpochs = opened.preload.pastEpochs
         self.onHead = onHead
-        self.options = options
+        self.sharedNumber = sharedNumber
+        self.heldMax = heldMax
         self.logger = logger
         self.writerLoop = writerLoop
         self.readerLoop = readerLoop
         newestNumber = Atomic(opened.writer.head)
-        writing = .makeBoxSendingValue(Writing(store: opened.store, writer: opened.writer), eventLoop: writerLoop)
+        let began = Writing(options: options, store: opened.store, writer: opened.writer)
+        writing = .makeBoxSendingValue(began, eventLoop: writerLoop)
         readable = Mutex(opened.store)
+        sharedNumber?.set(opened.writer.head)
         onHead?(opened.writer.head)
     }
 
     /// Opens the store, or makes a new one, on the writer's thread.
     ///
+    /// - Parameter sharedNumber: where the newest number stands that was given out, for a process that takes the log over later.
     /// - Returns: the log, and what a loop that follows it has to know.
     package static func open(
         _ options: StoreOptions, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger,
-        onHead: (@Sendable (UInt64) -> Void)? = nil
+        onHead: (@Sendable (UInt64) -> Void)? = nil, sharedNumber: SharedNumber? = nil, heldMax: HeldMax = HeldMax()
     ) async throws -> (log: EmbeddedLog, preload: LogPreload) {
         try await writerLoop.submit {
             var generator = SystemRandomNumberGenerator()
             return try open(
                 options, newEpoch: LogEpoch(random: generator.next()), writerLoop: writerLoop, readerLoop: readerLoop, logger: logger,
-                onHead: onHead
+                onHead: onHead, sharedNumber: sharedNumber, heldMax: heldMax
             )
         }.get()
     }
@@ -95,16 +109,19 @@ package final class EmbeddedLog: LogService {
     /// The same, for a caller that is on the writer's loop.
     package static func open(
         _ options: StoreOptions, newEpoch: LogEpoch, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger,
-        onHead: (@Sendable (UInt64) -> Void)? = nil
+        onHead: (@Sendable (UInt64) -> Void)? = nil, sharedNumber: SharedNumber? = nil, heldMax: HeldMax = HeldMax()
     ) throws(StoreFault) -> (log: EmbeddedLog, preload: LogPreload) {
         let opened = try OpenedLog(options, newEpoch: newEpoch, nowMilliseconds: Clock.wallMilliseconds())
-        let log = EmbeddedLog(opened, options, writerLoop: writerLoop, readerLoop: readerLoop, logger: logger, onHead: onHead)
+        let log = EmbeddedLog(
+            opened, options, writerLoop: writerLoop, readerLoop: readerLoop, logger: logger, onHead: onHead, sharedNumber: sharedNumber,
+            heldMax: heldMax
+        )
         writerLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in log.tend() }
         return (log, opened.preload)
     }
 
     /// The newest number that was given out. A loop may not have applied it yet.
-    package var head: UInt64 { newestNumber.load(ordering: .acquiring) }
+    package var head: UInt64 { sharedNumber?.value ?? newestNumber.load(ordering: .acquiring) }
 
     /// Why nothing is taken at the moment; nil: all is well.
     package var fault: StoreFault? { faultBox.withLock { $0 } }
@@ -136,8 +153,8 @@ package final class EmbeddedLog: LogService {
     package func append(_ request: AppendRequest, from follower: any LogFollower, completion: @escaping AppendCompletion) {
         var request = request
         if request.takenNanoseconds == 0 { request.takenNanoseconds = Clock.monotonicNanoseconds() }
-        guard enqueue(Pending(work: .append(request, completion), loop: follower.number)) else {
-            return completion(request.publications.map { _ in .refused(.shuttingDown) })
+        if let refusal = enqueue(Pending(work: .append(request, completion), loop: follower.number)) {
+            completion(request.publications.map { _ in .refused(refusal) })
         }
     }
 
@@ -147,30 +164,38 @@ package final class EmbeddedLog: LogService {
         completion: @escaping @Sendable (AcknowledgeOutcome) -> Void
     ) {
         let work = Work.acknowledge(user, channel, ranges, isDismissed: isDismissed, completion)
-        if !enqueue(Pending(work: work, loop: follower.number)) { completion(.storeFailed) }
+        if enqueue(Pending(work: work, loop: follower.number)) != nil { completion(.storeFailed) }
     }
 
-    private func enqueue(_ pending: Pending) -> Bool {
-        enum Next { case schedule, wait, refuse }
+    /// - Returns: why it is not taken.
+    private func enqueue(_ pending: Pending) -> AppendRefusal? {
+        enum Next { case schedule, wait, refuse(AppendRefusal) }
         let next = queue.withLock { queue -> Next in
-            if queue.isClosed { return .refuse }
+            if queue.isClosed { return .refuse(.shuttingDown) }
+            if let held = queue.heldBytes {
+                let bytes = held + pending.work.bytes
+                guard bytes <= heldMax.bytes, queue.pending.count < heldMax.count else { return .refuse(.storeFailed) }
+                queue.heldBytes = bytes
+            }
             queue.pending.append(pending)
             if queue.isScheduled { return .wait }
             queue.isScheduled = true
             return .schedule
         }
         if case .schedule = next { writerLoop.execute { self.drain() } }
-        if case .refuse = next { return false }
-        return true
+        if case .refuse(let why) = next { return why }
+        return nil
     }
 
-    private func drain() {
+    func drain() {
+        if case .passing = writing.value.role { return }
         let pending = queue.withLock { queue in
             queue.isScheduled = false
             let pending = queue.pending
             queue.pending = []
             return pending
         }
+        if case .following(let link) = writing.value.role { return forward(pending, link.value) }
         let now = Clock.wallMilliseconds()
         var answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)] = []
         answers.reserveCapacity(pending.count)
@@ -229,16 +254,18 @@ package final class EmbeddedLog: LogService {
         tell(batch, answers: answers, isStored: isStored)
     }
 
-    private func noteHead(_ head: UInt64) {
+    func noteHead(_ head: UInt64) {
         newestNumber.store(head, ordering: .releasing)
+        sharedNumber?.set(head)
         onHead?(head)
     }
 
     /// One hop to each loop: first the batch, then the answers to those who asked there.
-    private func tell(_ batch: LogBatch, answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)], isStored: Bool) {
+    func tell(_ batch: LogBatch, answers: [(loop: Int, answer: @Sendable (_ isStored: Bool) -> Void)], isStored: Bool) {
         let followers = followers.withLock { $0 }
         var perLoop = Array(repeating: [@Sendable (Bool) -> Void](), count: followers.count)
-        for (loop, answer) in answers { perLoop[loop].append(answer) }
+        // Who asked may not follow any more.
+        for (loop, answer) in answers where loop < perLoop.count { perLoop[loop].append(answer) }
         for (number, follower) in followers.enumerated() {
             let answers = perLoop[number]
             if batch.notifications.isEmpty && answers.isEmpty { continue }
@@ -266,10 +293,13 @@ package final class EmbeddedLog: LogService {
         }
     }
 
-    private func reopen() {
+    func reopen() {
         readable.withLock { $0 = nil }
         writing.value.readOnlyStore?.close(isOrderly: false)
         writing.value.readOnlyStore = nil
+        let options = writing.value.options
+        // What the followers were told of; others may have been told of more.
+        let told = newestNumber.load(ordering: .acquiring)
         do throws(StoreFault) {
             // The epoch is that of before, or else this is refused below.
             let opened = try OpenedLog(options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false)
@@ -277,7 +307,7 @@ package final class EmbeddedLog: LogService {
                 opened.store.close(isOrderly: false)
                 throw .corrupt("the log in \(options.path) is not the one that this server has been serving: restart the server")
             }
-            let batch = try opened.batch(after: head, nowMilliseconds: Clock.wallMilliseconds())
+            let batch = try opened.batch(after: told, nowMilliseconds: Clock.wallMilliseconds())
             noteHead(opened.writer.head)
             tell(batch, answers: [], isStored: true)
             readable.withLock { $0 = opened.store }
@@ -306,6 +336,7 @@ package final class EmbeddedLog: LogService {
 
     /// What is to be done about once a second: expiry, retention, and another try if the store failed.
     private func tend() {
+        guard case .writing = writing.value.role else { return tendAnothers() }
         guard let store = writing.value.store else {
             if !queue.withLock({ $0.isClosed }) { reopen() }
             return
@@ -347,6 +378,7 @@ package final class EmbeddedLog: LogService {
     /// Nothing is taken any more; what was taken before is still appended. Then the store is closed.
     package func close() async {
         queue.withLock { $0.isClosed = true }
+        await finishFollowing()
         _ = try? await writerLoop.submit {
             self.drain()
             self.readable.withLock { $0 = nil }
@@ -354,6 +386,7 @@ package final class EmbeddedLog: LogService {
             self.writing.value.store = nil
             self.writing.value.readOnlyStore?.close(isOrderly: false)
             self.writing.value.readOnlyStore = nil
+            self.writing.value.options.lock = nil
         }.get()
     }
 

@@ -3,8 +3,8 @@ package import NotificationStore
 package import Webhooks
 
 // What the processes of one server say to each other, over a pair of sockets between the main process, which has the log, and each
-// worker, which serves clients. Both ends are the same program, so there are no versions in it; but a worker may be killed in the midst
-// of a write, so nothing is taken for granted of what comes.
+// worker, which serves clients. Both ends are the same program; a server that takes another one over speaks it with that one, too, if both
+// have the same `LinkFrame.formNumber`. A worker may be killed in the midst of a write, so nothing is taken for granted of what comes.
 //
 //     frame       4 bytes  length of what follows, little-endian, 1 to `bytesMax`
 //                 1 byte   kind
@@ -86,6 +86,9 @@ package enum LinkFrame: Sendable {
         package var ranges: [ClosedRange<UInt64>]
         package var isDismissed: Bool
     }
+
+    /// The form of all frames, and of what neighbours say in them. One more whenever any of it changes: a test notices.
+    package static let formNumber = 1
 
     /// Enough for the largest publish request (16 MiB) with every character escaped in JSON where it was not before.
     package static let bytesMax = 128 << 20

@@ -5,26 +5,48 @@ import NotificationCore
 import NotificationStore
 import Transports
 
-/// The other processes of a server, as one of its workers sees them. What they ask each other goes through the main process.
+/// A way to other processes.
+protocol NeighbourLink: Sendable {
+    /// Asks one; `completion` comes on the link's loop, with nil if it is not there.
+    func ask(_ process: Int, _ body: [UInt8], completion: @escaping @Sendable ([UInt8]?) -> Void)
+    func tell(_ process: Int, _ body: [UInt8])
+    /// Processes that were started because one had ended.
+    var restarts: Int { get }
+    /// For `/metrics`, of the process that has the log.
+    var addedFigures: String { get }
+}
+
+extension SharedLog: NeighbourLink {
+    var restarts: Int { status.restarts }
+    var addedFigures: String { status.webhooks }
+}
+
+/// The other processes of a server, as one of its workers sees them: what they ask each other goes through the main process. Or the server
+/// that this one takes over, or that takes it over, as long as both are there.
 struct Neighbours: Sendable {
     /// The place of this one.
     let process: Int
     let processes: Int
-    let log: SharedLog
+    /// Of the numbers that sessions name loops with, each process has so many.
+    let loopsPerProcess: Int
+    let link: any NeighbourLink
+    /// Whether they are drained together and their figures are added up.
+    var isOneServer = true
 
     func park(_ session: PollSession, _ id: SessionID, _ seconds: Int, process: Int) {
-        log.tell(process, NeighbourMessage.park(id, session, seconds: seconds).bytes)
+        link.tell(process, NeighbourMessage.park(id, session, seconds: seconds).bytes)
     }
 
     /// The same for all of them. nil: they take clients again.
     func drain(overMilliseconds milliseconds: Int?) {
+        guard isOneServer else { return }
         for other in 0..<processes where other != process {
-            log.tell(other, NeighbourMessage.drain(overMilliseconds: milliseconds).bytes)
+            link.tell(other, NeighbourMessage.drain(overMilliseconds: milliseconds).bytes)
         }
     }
 
     func endPoll(_ place: ParkedPollPlace, _ id: SessionID, process: Int) {
-        log.tell(process, NeighbourMessage.endPoll(id, place).bytes)
+        link.tell(process, NeighbourMessage.endPoll(id, place).bytes)
     }
 }
 
@@ -183,7 +205,7 @@ extension ServerState {
 
     func process(ofLoop loop: Int) -> Int? {
         guard let neighbours else { return nil }
-        let process = loop / configuration.loops
+        let process = loop / neighbours.loopsPerProcess
         return process == neighbours.process || process >= neighbours.processes ? nil : process
     }
 
@@ -219,18 +241,17 @@ extension ServerState {
     /// The text for `/metrics`: of all processes, if there are several.
     func exposition(on eventLoop: any EventLoop) -> EventLoopFuture<String> {
         let own = ownExposition(on: eventLoop)
-        guard let neighbours else { return own }
+        guard let neighbours, neighbours.isOneServer else { return own }
         let others = (0..<neighbours.processes).filter { $0 != neighbours.process }.map { process in
             let promise = eventLoop.makePromise(of: (process: Int, text: String?).self)
-            neighbours.log.ask(process, NeighbourMessage.metrics.bytes) { body in
+            neighbours.link.ask(process, NeighbourMessage.metrics.bytes) { body in
                 promise.succeed((process, body.map { String(decoding: $0, as: UTF8.self) }))
             }
             return promise.futureResult
         }
         return own.and(EventLoopFuture.whenAllSucceed(others, on: eventLoop)).map { own, others in
             let texts = ([(neighbours.process, own)] + others.map { ($0.process, $0.text) }).sorted { $0.0 < $1.0 }
-            let status = neighbours.log.status
-            return MetricsMerge.merge(texts, restarts: status.restarts) + status.webhooks
+            return MetricsMerge.merge(texts, restarts: neighbours.link.restarts) + neighbours.link.addedFigures
         }
     }
 
@@ -258,7 +279,7 @@ extension ServerLoop {
         guard let process = server.process(of: id), let neighbours = server.neighbours else { throw .unknownSession }
         let message = NeighbourMessage.commands(id, handle.identity, body: body)
         let (bound, eventLoop) = (bind((self, handle)), eventLoop)
-        neighbours.log.ask(process, message.bytes) { bytes in
+        neighbours.link.ask(process, message.bytes) { bytes in
             let reply = bytes.flatMap { try? CommandReply($0) }
             eventLoop.execute {
                 let (loop, handle) = bound.value

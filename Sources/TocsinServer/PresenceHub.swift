@@ -12,6 +12,7 @@ package final class PresenceHub: PresenceService {
     /// From the book's clock to milliseconds since 1970; the same for good, so that a time does not change.
     private let wallOffset: Int64
     private let listener = Mutex<(@Sendable (Int, [PresenceChange]) -> Void)?>(nil)
+    private let elsewhere = Mutex<(sources: Range<Int>, tell: @Sendable (Int, [PresenceChange]) -> Void)?>(nil)
     private let observer = Mutex<(any ChannelOccupancyObserver)?>(nil)
     private let figuresBox = Mutex<[PresenceFigure]>([])
 
@@ -51,6 +52,17 @@ package final class PresenceHub: PresenceService {
 
     package func ask(_ question: PresenceQuestion, completion: @escaping @Sendable (PresencePage?) -> Void) {
         eventLoop.execute { completion(self.page(question)) }
+    }
+
+    /// What changes for these loops is told to somebody else: they are in another process.
+    func startElsewhere(_ sources: Range<Int>, tell: @escaping @Sendable (_ source: Int, [PresenceChange]) -> Void) {
+        elsewhere.withLock { $0 = (sources, tell) }
+    }
+
+    /// That process has ended.
+    func endElsewhere(_ sources: Range<Int>) {
+        elsewhere.withLock { $0 = nil }
+        drop(sources)
     }
 
     /// The process with these loops has ended.
@@ -110,11 +122,14 @@ package final class PresenceHub: PresenceService {
                 }
             }
         }
-        guard !news.tells.isEmpty, let listener = listener.withLock({ $0 }) else { return }
+        guard !news.tells.isEmpty else { return }
+        let (listener, elsewhere) = (listener.withLock { $0 }, elsewhere.withLock { $0 })
         var changes: [Int: [PresenceChange]] = [:]
         for tell in news.tells {
             for source in tell.sources { changes[source, default: []].append(tell.change) }
         }
-        for (source, changes) in changes { listener(source, changes) }
+        for (source, changes) in changes {
+            if let elsewhere, elsewhere.sources.contains(source) { elsewhere.tell(source, changes) } else { listener?(source, changes) }
+        }
     }
 }

@@ -284,20 +284,8 @@ final class ProcessHub: LogFollower {
     /// Encoded once for all workers.
     func apply(_ batch: LogBatch) {
         guard workers.contains(where: { $0.isFollowing }) else { return }
-        var start = 0
-        while start < batch.notifications.count {
-            var end = start
-            var bytes = 0
-            repeat {
-                bytes += batch.notifications[end].bytes
-                end += 1
-            } while end < batch.notifications.count && bytes < Self.frameBytes
-            var frame: [UInt8] = []
-            frame.reserveCapacity(bytes + 64)
-            LinkFrame.batch(Array(batch.notifications[start..<end]), takenNanoseconds: batch.takenNanoseconds).append(to: &frame)
-            let buffer = ByteBuffer(bytes: frame)
+        for buffer in LinkFrame.buffers(of: batch) {
             for worker in workers where worker.isFollowing { worker.link?.send(buffer) }
-            start = end
         }
     }
 

@@ -12,7 +12,8 @@ package final class Server: Sendable {
     private let group: MultiThreadedEventLoopGroup
     /// The threads of the log, of which one writes and one reads, and the worker.
     private let logGroup: MultiThreadedEventLoopGroup
-    private let acceptor: Acceptor
+    let acceptor: Acceptor
+    let succession: Succession
     let certificates: TLSContexts?
     /// The ports that it listens on; useful where 0 was asked for.
     package let port: Int
@@ -20,12 +21,13 @@ package final class Server: Sendable {
 
     private init(
         state: ServerState, group: MultiThreadedEventLoopGroup, logGroup: MultiThreadedEventLoopGroup,
-        acceptor: Acceptor, certificates: TLSContexts?
+        acceptor: Acceptor, succession: Succession, certificates: TLSContexts?
     ) {
         self.state = state
         self.group = group
         self.logGroup = logGroup
         self.acceptor = acceptor
+        self.succession = succession
         self.certificates = certificates
         port = acceptor.sockets.first { !$0.isTLS }?.address.port ?? 0
         tlsPort = acceptor.sockets.first { $0.isTLS }?.address.port
@@ -47,26 +49,55 @@ package final class Server: Sendable {
         _ configuration: ServerConfiguration, _ logger: Logger, _ version: String, _ pages: [String: StaticPage],
         _ group: MultiThreadedEventLoopGroup
     ) async throws -> Server {
+        // What may be wrong with files is found before a server that runs is asked for anything.
         let gate = try await openGate(configuration, logger)
+        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let logGroup = MultiThreadedEventLoopGroup(numberOfThreads: 3)
         let logLoops = Array(logGroup.makeIterator())
+        let inheritance = try await inherit(configuration, version, logger, on: logLoops[1])
+        var configuration = configuration
+        // Clients come in the slots that the other server has given them.
+        if inheritance != nil { configuration.limits.rampSeconds = 0 }
+        var options = ownStoreOptions(configuration)
+        var number = inheritance?.number
+        if let inheritance {
+            options.lock = inheritance.takeLock()
+        } else if configuration.offersTakeover {
+            options.lock = try LockFile(of: options.path)
+            number = SharedNumber()
+        }
         let (log, preload) = try await EmbeddedLog.open(
-            ownStoreOptions(configuration), writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger
+            options, writerLoop: logLoops[0], readerLoop: logLoops[1], logger: logger, sharedNumber: number
         )
-        let webhooks = try makeWebhooks(configuration, log, logger)
-        let state = ServerState(
-            webhooks: webhooks, configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version,
-            pages: pages, gate: gate
-        )
-        let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
-        let references = try await makeLoops(state, group, preload)
-        try await state.readRevocations()
-        let server = try await listen(state, group, logGroup, references, certificates)
-        if let webhooks { reportRefusals(state, on: references[0].eventLoop) { webhooks.take($0) } }
+        options.lock = nil
+        let webhooks: WebhookService?
+        let state: ServerState
+        let succession = Succession()
+        let server: Server
+        do {
+            webhooks = try makeWebhooks(configuration, log, logger)
+            state = ServerState(
+                webhooks: webhooks, configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version,
+                pages: pages, gate: gate, place: inheritance.map { 1 - $0.given.place } ?? 0
+            )
+            if let inheritance { try check(inheritance, preload) }
+            let references = try await makeLoops(state, group, preload)
+            if let inheritance { try await welcome(inheritance, log, state, loops: references.count, on: logLoops[1], succession) }
+            try await state.readRevocations()
+            server = try await listen(state, group, logGroup, references, certificates, succession, inheritance)
+        } catch {
+            // The log is the other server's again, if that one is there.
+            await log.close()
+            await succession.farewell("\(error)")
+            throw error
+        }
+        if let webhooks { reportRefusals(state, on: state.loops[0].eventLoop) { webhooks.take($0) } }
         if let certificates {
             let interval = TimeAmount.seconds(Int64(configuration.ticketKeySeconds))
-            references[0].eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
+            state.loops[0].eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in certificates.ticketKeys.rotate() }
         }
+        if configuration.offersTakeover, let number { await succession.offer(state, log, number, server.acceptor) }
+        succession.releasePredecessor()
         return server
     }
 
@@ -100,12 +131,14 @@ package final class Server: Sendable {
 
     static func listen(
         _ state: ServerState, _ group: MultiThreadedEventLoopGroup, _ logGroup: MultiThreadedEventLoopGroup,
-        _ references: [LoopReference], _ certificates: TLSContexts?
+        _ references: [LoopReference], _ certificates: TLSContexts?, _ succession: Succession = Succession(),
+        _ inheritance: Inheritance? = nil
     ) async throws -> Server {
         let configuration = state.configuration
         // Who is behind, or sends large bodies, waits for those who are live.
         for loop in Array(logGroup.makeIterator())[1...] { loop.execute { SystemCall.lowerPriority() } }
-        let acceptor = try Acceptor(try listeningSockets(configuration, isShared: state.neighbours != nil), state, references)
+        let sockets = try listeningSockets(configuration, inheritance, isShared: state.neighbours?.isOneServer == true)
+        let acceptor = try Acceptor(sockets, state, references)
         try await acceptor.start(certificates)
         if let certificates {
             for warning in certificates.current.warnings { state.logger.warning("certificate", metadata: ["warning": "\(warning)"]) }
@@ -113,7 +146,9 @@ package final class Server: Sendable {
         state.limitConnections()
         state.keySource?.start { [weak state] in state?.setTokens($0) }
         if let canary = state.canary { canary.start(at: acceptor.sockets[0].address, state) }
-        return Server(state: state, group: group, logGroup: logGroup, acceptor: acceptor, certificates: certificates)
+        return Server(
+            state: state, group: group, logGroup: logGroup, acceptor: acceptor, succession: succession, certificates: certificates
+        )
     }
 
     static func openGate(_ configuration: ServerConfiguration, _ logger: Logger) async throws -> Gate? {
@@ -122,15 +157,26 @@ package final class Server: Sendable {
         return gate
     }
 
-    private static func listeningSockets(_ configuration: ServerConfiguration, isShared: Bool) throws -> [ListeningSocket] {
-        let plain = try ListeningSocket(host: configuration.host, port: configuration.port, isShared: isShared, isTLS: false)
-        guard let tlsPort = configuration.tlsPort else { return [plain] }
+    /// - Parameter inheritance: sockets that listen there already.
+    private static func listeningSockets(
+        _ configuration: ServerConfiguration, _ inheritance: Inheritance?, isShared: Bool
+    ) throws -> [ListeningSocket] {
+        var wanted: [(port: Int, isTLS: Bool)] = [(configuration.port, false)]
+        if let port = configuration.tlsPort { wanted.append((port, true)) }
+        var sockets: [ListeningSocket] = []
         do {
-            return [plain, try ListeningSocket(host: configuration.host, port: tlsPort, isShared: isShared, isTLS: true)]
+            for (port, isTLS) in wanted {
+                if let descriptor = inheritance?.takeListener(host: configuration.host, port: port, isTLS: isTLS) {
+                    sockets.append(ListeningSocket(host: configuration.host, descriptor: descriptor, isTLS: isTLS))
+                } else {
+                    sockets.append(try ListeningSocket(host: configuration.host, port: port, isShared: isShared, isTLS: isTLS))
+                }
+            }
         } catch {
-            SystemCall.close(plain.descriptor)
+            for socket in sockets { SystemCall.close(socket.descriptor) }
             throw error
         }
+        return sockets
     }
 
     /// Reads the certificates again. If they are not good, the old ones stay and the error says why.
@@ -190,11 +236,14 @@ package final class Server: Sendable {
     }
 
     /// Goes down in order: takes nobody new, asks everybody to come back in a slot of their own, waits for what is under way, closes.
-    package func shutDown() async throws {
-        state.beginDraining(overMilliseconds: state.configuration.drainSeconds * 1000)
+    ///
+    /// - Parameter overMilliseconds: how long that may take; nil: as it is configured.
+    package func shutDown(overMilliseconds: Int? = nil) async throws {
+        let spread = overMilliseconds ?? state.configuration.drainSeconds * 1000
+        await succession.close()
+        state.beginDraining(overMilliseconds: spread)
         await state.canary?.stop()
         try await acceptor.close()
-        let spread = state.configuration.drainSeconds * 1000
         for reference in state.loops {
             try await reference.eventLoop.submit { reference.value.leave(spreadMilliseconds: spread) }.get()
         }
@@ -211,6 +260,7 @@ package final class Server: Sendable {
         try await state.worker.submit {}.get()
         await state.webhooks?.stop()
         await state.log.close()
+        await succession.farewell("it goes down")
         for reference in state.loops {
             try await reference.eventLoop.submit {
                 reference.value.closeAll()

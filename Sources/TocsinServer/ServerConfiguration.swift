@@ -77,6 +77,10 @@ package struct ServerConfiguration: Sendable {
     package var hasCanary = true
     /// Clients are asked to come back spread over so many seconds when the server goes down.
     package var drainSeconds = 5
+    /// Whether another server may take this one over, with its log and its listeners. Wants a log in a file, and one process.
+    package var offersTakeover = false
+    /// Whether this server takes the one over that runs with this log, if there is one.
+    package var takesOver = false
 
     package init() {}
 }

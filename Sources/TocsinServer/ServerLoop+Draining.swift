@@ -56,13 +56,13 @@ extension Connection {
         case .http1(let exchange):
             if let poll = exchange.poll {
                 leave(poll, retryAfterMilliseconds)
-            } else if exchange.head == nil, heldBytes == 0 {
+            } else if exchange.head == nil, heldBytes == 0, !loop.server.isHandedOver {
                 closeWhenDrained()
             }
         case .http2(let exchange):
             leaveHTTP2(exchange, retryAfterMilliseconds, code)
         case .sniffing:
-            close()
+            if !loop.server.isHandedOver { close() }
         case .lingering, .closed:
             break
         }

@@ -122,7 +122,7 @@ extension ServerLoop {
             return try goOn(then, ticket: server.take(id))
         }
         let (bound, eventLoop) = (bind((self, handle, then)), eventLoop)
-        neighbours.log.ask(process, NeighbourMessage.ticket(id).bytes) { bytes in
+        neighbours.link.ask(process, NeighbourMessage.ticket(id).bytes) { bytes in
             let identity = bytes.flatMap { try? Identity($0) }
             eventLoop.execute {
                 let (loop, handle, then) = bound.value

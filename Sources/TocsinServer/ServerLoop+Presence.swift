@@ -54,7 +54,7 @@ extension ServerLoop {
         )
         let seconds = wanted.waitSeconds + presence.configuration.pollSeconds
         if let process = server.process(of: session) {
-            server.neighbours?.log.tell(process, NeighbourMessage.presence(.poll(session, wish, seconds: seconds)).bytes)
+            server.neighbours?.link.tell(process, NeighbourMessage.presence(.poll(session, wish, seconds: seconds)).bytes)
         } else if session.loop == source {
             keepPresent(session, wish, seconds)
         } else if let home = server.loop(session.loop) {
@@ -184,7 +184,7 @@ extension ServerLoop {
         }
         let (bound, eventLoop) = (bind(self), eventLoop)
         if let process = server.process(ofLoop: place.loop), let neighbours = server.neighbours {
-            neighbours.log.ask(process, NeighbourMessage.presence(.answer(id, place, objects)).bytes) { reply in
+            neighbours.link.ask(process, NeighbourMessage.presence(.answer(id, place, objects)).bytes) { reply in
                 eventLoop.execute { bound.value.said(id, place, reply == [1]) }
             }
         } else if let reference = server.loop(place.loop) {
@@ -326,6 +326,15 @@ extension ServerState {
         presence?.start { [weak self] source, changes in
             if let self { ServerLoop.hop(self, source, changes) }
         }
+    }
+
+    /// Who is on which channels is kept by another process from now on; nil: by this one again. Loops say anew who is there.
+    func handPresence(to service: (any PresenceService)?) {
+        guard let ownPresence, let new = service ?? ownPresence as any PresenceService? else { return }
+        presenceBox.withLock { $0 = new }
+        if service != nil { startPresence() }
+        ownPresence.drop(firstLoop..<firstLoop + loops.count)
+        for reference in loops { reference.eventLoop.execute { reference.value.presence?.ledger.tellAnew() } }
     }
 
     /// Prometheus text format, version 0.0.4.

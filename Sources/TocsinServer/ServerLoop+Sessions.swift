@@ -217,7 +217,10 @@ extension ServerLoop {
             expiresTick: 0
         )
         let seconds = wanted.waitSeconds + Self.pollSessionSeconds
-        if let process = server.process(of: id) { return server.neighbours!.park(session, id, seconds, process: process) }
+        if let process = server.process(of: id) {
+            server.neighbours?.park(session, id, seconds, process: process)
+            return
+        }
         guard let home = server.loop(id.loop) else { return }
         if id.loop == session.loop { return keep(session, id, seconds) }
         home.eventLoop.execute { home.value.keep(session, id, seconds) }
@@ -250,7 +253,10 @@ extension ServerLoop {
     /// Answers the parked poll of a session at once: the next one names another list.
     private func endPoll(_ session: PollSession, _ id: SessionID) {
         let poll = ParkedPollPlace(loop: session.loop, connection: session.connection, stream: session.stream)
-        if let process = server.process(ofLoop: session.loop) { return server.neighbours!.endPoll(poll, id, process: process) }
+        if let process = server.process(ofLoop: session.loop) {
+            server.neighbours?.endPoll(poll, id, process: process)
+            return
+        }
         server.endPoll(poll, id)
     }
 
@@ -431,6 +437,9 @@ struct ParkedPollPlace: Sendable, Equatable {
 }
 
 extension ServerState {
+    /// Whether a session may be at home at a loop that is there: of this process, or of one that it can ask.
+    func isReachable(_ id: SessionID) -> Bool { loop(id.loop) != nil || process(of: id) != nil }
+
     /// A loop of this process, by the number that sessions name it with.
     func loop(_ number: Int) -> LoopReference? {
         let (loops, place) = (loops, number - firstLoop)

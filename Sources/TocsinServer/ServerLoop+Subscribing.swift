@@ -366,7 +366,8 @@ extension ServerLoop {
             switch wanted.session {
             case .none: nil
             case .new: newSession(nil)
-            case .known(let id): id.isOfPolls ? id : newSession(nil)
+            // One of a server that this one took over, and that has gone, has no home any more.
+            case .known(let id): id.isOfPolls && server.isReachable(id) ? id : newSession(nil)
             }
         let token = handle.identity.map { SessionToken($0) }
         let hasRate = wanted.subscriptions.contains { $0.rate != nil }

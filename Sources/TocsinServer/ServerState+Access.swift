@@ -78,7 +78,7 @@ extension ServerState {
     /// - Returns: nil if there are too many.
     func issueTicket(_ identity: Identity) -> TicketID? {
         var generator = SystemRandomNumberGenerator()
-        let id = TicketID(random: (generator.next(), generator.next()), process: neighbours?.process ?? 0)
+        let id = TicketID(random: (generator.next(), generator.next()), process: place)
         return tickets.withLock { $0.issue(id, identity, nowMilliseconds: Clock.monotonicMilliseconds()) } ? id : nil
     }
 

@@ -28,6 +28,7 @@ package final class ServerState: Sendable {
     let hosts: Set<String>?
     let startedMilliseconds = Clock.monotonicMilliseconds()
     private let draining = Atomic<Bool>(false)
+    private let handedOver = Atomic<Bool>(false)
     /// Until when those are asked to come back who are told to go, in milliseconds of the monotonic clock.
     private let drainedMilliseconds = Atomic<Int64>(0)
     private let connections = Atomic<Int>(0)
@@ -58,30 +59,47 @@ package final class ServerState: Sendable {
         configuration.identity.cookie != nil && origin != "*" && configuration.allowedOrigins.contains(origin)
     }
 
-    /// The other processes of this server; nil: this is the only one.
-    let neighbours: Neighbours?
+    /// The other processes of this server, or the one that it takes over or that takes it over; nil: this is the only one.
+    var neighbours: Neighbours? {
+        get { neighboursBox.withLock { $0 } }
+        set { neighboursBox.withLock { $0 = newValue } }
+    }
+
+    private let neighboursBox: Mutex<Neighbours?>
+    /// Of this process among those: sessions, tickets and the canary's channel have it in their names.
+    let place: Int
+    /// Loops are numbered through all processes, in the numbers of sessions: this is the first of this process.
+    let firstLoop: Int
+    /// A server that takes another one over has the other half of those numbers.
+    static let loopsPerPlace = 128
     /// Shows that messages are delivered; nil: it is turned off.
     let canary: Canary?
     let limits: ServerLimits
     /// Who is on which channels; nil: it is not kept for any.
-    package let presence: (any PresenceService)?
+    package var presence: (any PresenceService)? { presenceBox.withLock { $0 } }
+    let presenceBox: Mutex<(any PresenceService)?>
+    /// The book of this process, while another one has the log, and with it the book.
+    let ownPresence: PresenceHub?
 
     init(
         webhooks: WebhookService? = nil,
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
         pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil,
-        presence: (any PresenceService)? = nil
+        presence: (any PresenceService)? = nil, place: Int = 0
     ) {
         guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
         limits = ServerLimits(
             configuration.limits, memory: limitMemory, logger: logger,
             tellsRefusals: configuration.webhooks?.wants(.connectionRefused) ?? false
         )
-        self.neighbours = neighbours
+        neighboursBox = Mutex(neighbours)
+        self.place = neighbours?.process ?? place
+        firstLoop = self.place * (neighbours?.loopsPerProcess ?? Self.loopsPerPlace)
         // With several processes the book is in the main process.
         let isPresenceHere = configuration.presence.isOn && neighbours == nil
-        self.presence = presence ?? (isPresenceHere ? PresenceHub(configuration.presence, eventLoop: worker) : nil)
-        canary = configuration.hasCanary ? Canary(process: neighbours?.process ?? 0) : nil
+        ownPresence = isPresenceHere ? PresenceHub(configuration.presence, eventLoop: worker) : nil
+        presenceBox = Mutex(presence ?? ownPresence)
+        canary = configuration.hasCanary ? Canary(process: self.place) : nil
         self.worker = worker
         gateBox = Mutex(gate)
         let outgoing = OutgoingHTTP(authorityFile: configuration.identity.authorityFile)
@@ -143,6 +161,12 @@ package final class ServerState: Sendable {
 
     func endDraining() { draining.store(false, ordering: .relaxed) }
 
+    /// Whether another server has taken this one over: who has just come is let finish, nobody is cut off who would have to come again.
+    var isHandedOver: Bool {
+        get { handedOver.load(ordering: .relaxed) }
+        set { handedOver.store(newValue, ordering: .relaxed) }
+    }
+
     /// Told to who comes while it drains: any of the seconds until the end of that, or of the next few.
     var drainProblem: Problem {
         let left = Int((drainedMilliseconds.load(ordering: .relaxed) - Clock.monotonicMilliseconds()) / 1000)
@@ -154,9 +178,6 @@ package final class ServerState: Sendable {
     var openConnections: Int { connections.load(ordering: .relaxed) }
 
     var connectionsMost: Int { connectionsMax.load(ordering: .relaxed) }
-
-    /// Loops are numbered through all processes, in the numbers of sessions: this is the first of this process.
-    var firstLoop: Int { neighbours.map { $0.process * configuration.loops } ?? 0 }
 
     var loops: [LoopReference] {
         get { loopsBox.withLock { $0 } }

@@ -8,6 +8,9 @@ import NotificationStore
 /// that serve clients.
 ///
 ///     opening ──welcome, all channels──> waiting: batches are kept ──begin──> following ──the link ends──> ended
+///
+/// A server that another one takes over follows that one's log in the same way. It has had the log itself until then, so it is told nothing
+/// of it (`adopt`).
 final class WorkerLink {
     struct Opening: Sendable {
         var welcome: LinkFrame.Welcome
@@ -26,6 +29,10 @@ final class WorkerLink {
     var onQuestion: (_ process: Int, _ body: [UInt8], _ reply: @escaping ([UInt8]) -> Void) -> Void = { _, _, _ in }
     /// What the main process says of who is on which channels.
     var onPresence: ([UInt8]) -> Void = { _ in }
+    /// What the other process says of why it goes; only one that takes over says so.
+    var onFarewell: ((String) -> Void)?
+    /// Number of the newest notification that the followers were told of.
+    private(set) var toldOffset: UInt64 = 0
     private let feeds: FeedTable
     private let opened: EventLoopPromise<Opening>
     private var welcome: LinkFrame.Welcome?
@@ -43,8 +50,11 @@ final class WorkerLink {
     /// Of requests; begins where no earlier process of this place has been.
     private var number: UInt64
     private var appends: [UInt64: (loop: Int, completion: AppendCompletion)] = [:]
+    /// Requests that are under way, if they are to be asked again when the other process ends.
+    private var requests: [UInt64: AppendRequest] = [:]
+    private var keepsRequests = false
     private var acknowledgements: [UInt64: (loop: Int, completion: @Sendable (AcknowledgeOutcome) -> Void)] = [:]
-    private var questions: [UInt64: (dueMilliseconds: Int64, completion: ([UInt8]?) -> Void)] = [:]
+    private var questions = LinkQuestions()
     private var isServing = false
     private var tick: RepeatedTask?
 
@@ -52,8 +62,6 @@ final class WorkerLink {
     private static let queuedBytesMax = 64 << 20
     /// The main process says something each second; silent for a minute, it will not come back.
     private static let silentTicksMax = 240
-    /// A question is answered in some milliseconds, or its process is not well.
-    private static let questionMilliseconds: Int64 = 2000
 
     init(_ eventLoop: any EventLoop, feeds: FeedTable, processID: UInt64) {
         self.eventLoop = eventLoop
@@ -69,9 +77,29 @@ final class WorkerLink {
     /// - Returns: what the main process says of the log.
     func open(_ descriptor: Int32) -> EventLoopFuture<Opening> {
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        tick = eventLoop.scheduleRepeatedTask(initialDelay: .milliseconds(250), delay: .milliseconds(250)) { _ in bound.value.onTick() }
+        startTicking()
         LinkChannel.open(descriptor, eventLoop, channel).whenFailure { bound.value.opened.fail($0) }
         return opened.futureResult
+    }
+
+    /// The link goes over a channel that is open already, to a process that takes the log over as it is in `preload`.
+    ///
+    /// - Returns: when that process has it.
+    func adopt(_ preload: LogPreload, _ channel: any Channel) throws -> EventLoopFuture<Opening> {
+        for known in preload.channels {
+            if let document = known.document { documents[ChannelID(names.count)] = document }
+            know(known.name)
+        }
+        toldOffset = preload.head
+        keepsRequests = true
+        startTicking()
+        try channel.pipeline.syncOperations.addHandler(self.channel)
+        return opened.futureResult
+    }
+
+    private func startTicking() {
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        tick = eventLoop.scheduleRepeatedTask(initialDelay: .milliseconds(250), delay: .milliseconds(250)) { _ in bound.value.onTick() }
     }
 
     /// From now on the followers are told what comes, and what has come since the beginning.
@@ -92,18 +120,14 @@ final class WorkerLink {
     private func end() {
         tick?.cancel()
         opened.fail(ServerStartFault(description: "the main process has ended"))
-        for question in questions.values { question.completion(nil) }
-        questions = [:]
+        hop()
+        for completion in questions.takeAll() { completion(nil) }
         onEnd()
         onDirection(.mainProcessEnded)
     }
 
     private func onTick() {
-        let now = Clock.monotonicMilliseconds()
-        for (number, question) in questions where question.dueMilliseconds <= now {
-            questions[number] = nil
-            question.completion(nil)
-        }
+        for completion in questions.takeExpired(nowMilliseconds: Clock.monotonicMilliseconds()) { completion(nil) }
         channel.tick()
         if channel.silentTicks > Self.silentTicksMax { channel.close() }
     }
@@ -129,6 +153,7 @@ final class WorkerLink {
         case .appended(let answers):
             for answer in answers {
                 guard let (loop, completion) = appends.removeValue(forKey: answer.number) else { continue }
+                if keepsRequests { requests[answer.number] = nil }
                 let outcomes = answer.outcomes
                 self.answers[loop].append { completion(outcomes) }
             }
@@ -149,9 +174,11 @@ final class WorkerLink {
                 if number != 0 { self?.channel.send(.reply(process: process, number: number, reply)) }
             }
         case .reply(_, let number, let body):
-            questions.removeValue(forKey: number)?.completion(body)
+            questions.take(number)?(body)
         case .presence(let body): onPresence(body)
-        case .ready, .failed, .append, .acknowledge:
+        case .failed(let text):
+            if let onFarewell { onFarewell(text) } else { channel.close() }
+        case .ready, .append, .acknowledge:
             channel.close()
         }
     }
@@ -187,6 +214,7 @@ final class WorkerLink {
         }
         batch.documents = changed.sorted { $0.value < $1.value }.compactMap { channel, index in documents[channel].map { (index, $0) } }
         store?.follow(notifications)
+        if let last = notifications.last { toldOffset = last.offset }
         batches.append(batch)
     }
 
@@ -218,7 +246,23 @@ final class WorkerLink {
         }
         number += 1
         appends[number] = (loop, completion)
+        if keepsRequests { requests[number] = request }
         channel.send(.append(number: number, request))
+    }
+
+    /// What was asked and not answered, in the order in which it was asked; nobody waits for it here any more.
+    func takeUnanswered() -> (
+        appends: [(request: AppendRequest, loop: Int, completion: AppendCompletion)],
+        acknowledgements: [(loop: Int, completion: @Sendable (AcknowledgeOutcome) -> Void)]
+    ) {
+        let open = appends.sorted { $0.key < $1.key }.compactMap { number, asked in
+            requests[number].map { (request: $0, loop: asked.loop, completion: asked.completion) }
+        }
+        let others = acknowledgements.sorted { $0.key < $1.key }.map { (loop: $0.value.loop, completion: $0.value.completion) }
+        appends = [:]
+        requests = [:]
+        acknowledgements = [:]
+        return (open, others)
     }
 
     func acknowledge(
@@ -233,7 +277,7 @@ final class WorkerLink {
     func ask(_ process: Int, _ body: [UInt8], completion: @escaping ([UInt8]?) -> Void) {
         guard channel.isOpen else { return completion(nil) }
         number += 1
-        questions[number] = (Clock.monotonicMilliseconds() + Self.questionMilliseconds, completion)
+        questions.ask(number, nowMilliseconds: Clock.monotonicMilliseconds(), completion: completion)
         channel.send(.question(process: process, number: number, body))
     }
 

@@ -188,6 +188,14 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "Processes that serve clients; each may have as many connections as the system gives a process descriptors.")
     var processes = 1
 
+    @Flag(
+        help: ArgumentHelp(
+            "Take over from the server that runs with the same --store: its log and its listeners, without refusing a connection.",
+            discussion: "Its clients come back within --drain seconds, each in a slot of its own. If there is none: start as usual."
+        )
+    )
+    var takeover = false
+
     @Option(help: .hidden)
     var worker: Int?
 
@@ -201,13 +209,26 @@ struct Serve: AsyncParsableCommand {
         guard processes == 1 || processes * (options.loops ?? 1) <= 256 else {
             throw ValidationError("all processes together have at most 256 event loops")
         }
+        guard takeover else { return }
+        guard processes == 1 else {
+            throw ValidationError(
+                "--takeover is for a server of one process: end one of several with SIGTERM and start it again, its clients have slots to "
+                    + "come back in"
+            )
+        }
+        guard options.store != ":memory:" else {
+            throw ValidationError("--takeover wants a log that outlives its process: name a file with --store")
+        }
+        guard options.loops ?? 1 <= ServerRun.takeoverLoopsMax else {
+            throw ValidationError("--takeover is for at most \(ServerRun.takeoverLoopsMax) event loops")
+        }
     }
 
     /// More than cores help only where the descriptors of a process are few.
     private static let processesMax = 64
 
     func run() async throws {
-        let run = ServerRun(options, processes: processes, isConformanceDoorOpen: conformance)
+        let run = ServerRun(options, processes: processes, isConformanceDoorOpen: conformance, takesOver: takeover)
         if processes == 1 {
             try await run.run()
         } else if let worker {

@@ -12,18 +12,24 @@ struct ServerRun {
     let options: ServeOptions
     let processes: Int
     let isConformanceDoorOpen: Bool
+    let takesOver: Bool
     let pages: [String: StaticPage]
     let logger: Logger
     /// Told the server when it listens; runs beside it, and is cancelled when it goes.
     let beside: (@Sendable (Server) async throws -> Void)?
 
+    /// Of a server that another one may take over: the numbers of sessions have room for so many in each of the two.
+    static let takeoverLoopsMax = 128
+
     init(
-        _ options: ServeOptions, processes: Int = 1, isConformanceDoorOpen: Bool = false, pages: [String: StaticPage] = [:],
+        _ options: ServeOptions, processes: Int = 1, isConformanceDoorOpen: Bool = false, takesOver: Bool = false,
+        pages: [String: StaticPage] = [:],
         beside: (@Sendable (Server) async throws -> Void)? = nil
     ) {
         self.options = options
         self.processes = processes
         self.isConformanceDoorOpen = isConformanceDoorOpen
+        self.takesOver = takesOver
         self.pages = pages.merging([
             "/tocsin.js": StaticPage(
                 contentType: "text/javascript; charset=utf-8", bytes: PackageResources.tocsin_js, isPublic: true
@@ -41,6 +47,9 @@ struct ServerRun {
         var configuration = try options.makeConfiguration(coreCount: max(1, cores / processes))
         configuration.processes = processes
         configuration.isConformanceDoorOpen = isConformanceDoorOpen
+        configuration.takesOver = takesOver
+        configuration.offersTakeover =
+            processes == 1 && configuration.storePath != ":memory:" && configuration.loops <= Self.takeoverLoopsMax
         return configuration
     }
 
@@ -119,10 +128,28 @@ private struct ServerService: Service {
     let beside: (@Sendable (Server) async throws -> Void)?
 
     func run() async throws {
+        while let milliseconds = await serve() {
+            logger.notice("another server has taken over: draining", metadata: ["over_ms": "\(milliseconds)"])
+            if try await server.leaveToSuccessor(overMilliseconds: milliseconds) {
+                try await server.shutDown(overMilliseconds: 0)
+                return logger.info("stopped")
+            }
+            logger.notice("the other server has ended: this one serves again")
+        }
+        logger.info("draining")
+        try await server.shutDown()
+        logger.info("stopped")
+    }
+
+    /// Until it is told to go, or another server has taken this one over.
+    ///
+    /// - Returns: over how many milliseconds the clients are to go to that one; nil: it is told to go.
+    private func serve() async -> Int? {
         await cancelWhenGracefulShutdown {
-            await withTaskGroup(of: Void.self) { group in
+            await withTaskGroup(of: Int?.self) { group in
                 group.addTask {
                     for await _ in await UnixSignalsSequence(trapping: .sighup) { await reload() }
+                    return nil
                 }
                 if let beside {
                     group.addTask {
@@ -132,15 +159,25 @@ private struct ServerService: Service {
                         } catch {
                             logger.error("what runs beside the server failed", metadata: ["error": "\(error)"])
                         }
+                        return nil
                     }
                 }
-                group.addTask { try? await Task.sleep(for: .seconds(1 << 40)) }
-                await group.waitForAll()
+                group.addTask {
+                    for await milliseconds in server.takeovers { return milliseconds }
+                    return nil
+                }
+                group.addTask {
+                    try? await Task.sleep(for: .seconds(1 << 40))
+                    return nil
+                }
+                var taken: Int?
+                for await milliseconds in group where milliseconds != nil {
+                    taken = milliseconds
+                    group.cancelAll()
+                }
+                return taken
             }
         }
-        logger.info("draining")
-        try await server.shutDown()
-        logger.info("stopped")
     }
 
     private func reload() async { await server.reload(logger) }

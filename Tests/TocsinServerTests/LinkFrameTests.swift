@@ -163,39 +163,63 @@ import Webhooks
         #expect(Self.read([[0, 0, 0, 0]]) == [[0]])
     }
 
-    @Test("what workers say to each other comes out as it went in, and damaged it is refused")
-    func neighbours() throws {
-        let id = SessionID(random: (1, 2), loop: 5, place: 3)
-        let place = ParkedPollPlace(loop: 5, connection: .max, stream: -1)
+    private static var anna: Identity {
         var grants = Grants()
         grants.subscribe = [ChannelPattern("a.*")!, ChannelPattern(">")!]
         grants.publish = []
         var anna = Identity(.user("anna"), expiresMilliseconds: 1 << 40, grants: grants)
         (anna.issuedMilliseconds, anna.tokenID) = (1 << 39, "é")
+        return anna
+    }
+
+    private static var backend: Identity {
         var backend = Identity(.key("backend"))
         backend.isAdministrator = true
+        return backend
+    }
+
+    private static var messages: [NeighbourMessage] {
+        let id = SessionID(random: (1, 2), loop: 5, place: 3)
+        let place = ParkedPollPlace(loop: 5, connection: .max, stream: -1)
         let session = PollSession(user: FieldText("u"), principal: nil, loop: 5, connection: .max, stream: -1, expiresTick: 0)
         var ofAnna = session
         ofAnna.principal = .user("anna")
         let wish = PollPresence(
             channels: [ChannelName("chat.a")!, ChannelName("chat.b")!], user: "anna", principal: .user("anna"), isWatching: true,
             place: place)
-        let messages: [NeighbourMessage] = [
+        return [
             .commands(id, anna, body: Array("[]".utf8)), .commands(id, backend, body: []), .commands(id, nil, body: [1]),
             .park(id, session, seconds: 85), .park(id, ofAnna, seconds: 0), .endPoll(id, place), .metrics,
             .ticket(TicketID(random: (1 << 20, 2), process: 63)),
             .drain(overMilliseconds: 60_000), .drain(overMilliseconds: 0), .drain(overMilliseconds: nil),
             .presence(.poll(id, wish, seconds: 85)), .presence(.answer(id, place, [[1], []])),
         ]
+    }
+
+    private static let replies = [CommandReply(answer: [1, 2], microseconds: 7), CommandReply(answer: nil, microseconds: 0)]
+
+    /// Two servers, one of which takes the other over, have to mean the same by a form's number.
+    @Test("a form of the link that is another has another number")
+    func form() {
+        let all = Self.frames.map(\.bytes) + Self.messages.map(\.bytes) + Self.replies.map(\.bytes)
+        // FNV-1a.
+        let fingerprint = all.joined().reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        #expect(
+            LinkFrame.formNumber == 1 && fingerprint == 0,
+            "the form has changed, and its fingerprint is \(String(fingerprint, radix: 16)): raise LinkFrame.formNumber, and note both here"
+        )
+    }
+
+    @Test("what workers say to each other comes out as it went in, and damaged it is refused")
+    func neighbours() throws {
+        let (anna, backend, messages) = (Self.anna, Self.backend, Self.messages)
         for identity in [anna, backend] { #expect(try Identity(identity.bytes) == identity) }
         for bytes in messages.map(\.bytes) {
             #expect(try NeighbourMessage(bytes).bytes == bytes)
             for cut in 0..<bytes.count { #expect(throws: LinkDamage.self) { try NeighbourMessage(Array(bytes[..<cut])) } }
             #expect(throws: LinkDamage.self) { try NeighbourMessage(bytes + [0]) }
         }
-        for reply in [CommandReply(answer: [1, 2], microseconds: 7), CommandReply(answer: nil, microseconds: 0)] {
-            #expect(try CommandReply(reply.bytes) == reply)
-        }
+        for reply in Self.replies { #expect(try CommandReply(reply.bytes) == reply) }
     }
 
     @Test("figures of several processes are added up, or are the largest where each has the whole")
