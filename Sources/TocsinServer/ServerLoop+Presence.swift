@@ -1,3 +1,4 @@
+import HTTPTypes
 import Identity
 import NIOCore
 import NotificationCore
