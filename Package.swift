@@ -77,12 +77,15 @@ let package = Package(
         // Who is let in, and how much of something: addresses, what proxies say, token buckets, slots. No I/O, no clock.
         .target(name: "Limits"),
 
+        // Who is on which channels: what loops say of that, and what comes of it. No I/O, no clock.
+        .target(name: "Presence", dependencies: ["NotificationCore"]),
+
         // Event loops, listeners, connections, HTTP API, limits, metrics, configuration.
         .target(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "Limits", "CProcess",
+                "TLSEngine", "Identity", "Limits", "Presence", "CProcess",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
@@ -122,7 +125,7 @@ let package = Package(
             dependencies: [
                 "TocsinClient", "TocsinServer", "LoadGenerator", "TransportComparison", "CEpoll", "Transports", "NotificationStore",
                 "NotificationCore", "JSONCodec",
-                "TLSEngine", "Identity", "Limits",
+                "TLSEngine", "Identity", "Limits", "Presence",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -180,7 +183,7 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Presence", "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 "Webhooks",
                 .product(name: "Logging", package: "swift-log"),
@@ -192,6 +195,7 @@ let package = Package(
         .testTarget(name: "TidyTests"),
         .testTarget(name: "WebhooksTests", dependencies: ["Webhooks", "NotificationCore", "Limits", "TestSupport"]),
         .testTarget(name: "LimitsTests", dependencies: ["Limits", "TestSupport"]),
+        .testTarget(name: "PresenceTests", dependencies: ["Presence", "NotificationCore", "TestSupport"]),
         .testTarget(
             name: "IdentityTests",
             dependencies: ["Identity", "NotificationCore", "TestSupport", .product(name: "JWTKit", package: "jwt-kit")]

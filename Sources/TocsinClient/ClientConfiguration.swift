@@ -18,6 +18,9 @@ public struct ClientConfiguration: Sendable {
     public var user: String?
     /// Alerts that were missed come in short.
     public var digest = false
+    /// Messages say who comes to the channels that are subscribed to by name, and who leaves them (section 4.11). The server refuses it for
+    /// feeds without presence.
+    public var presence = false
     /// Keeps what is known of the networks; by default for the life of the process, with a `PathMemoryFile` longer.
     public var memory: any PathMemory = ProcessPathMemory.shared
 

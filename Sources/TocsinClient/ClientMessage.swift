@@ -1,6 +1,7 @@
 import JSONCodec
 
-/// Something that the server says of the channels: notification, snapshot, gap, digest, ack or unread (Docs/protocol.md section 4).
+/// Something that the server says of the channels: notification, snapshot, gap, digest, ack, unread or presence (Docs/protocol.md,
+/// section 4).
 public struct ClientMessage: Sendable, Equatable {
     public var type: String
     public var channel: String?

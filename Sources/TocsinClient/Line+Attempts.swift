@@ -19,6 +19,7 @@ extension Line {
             user: configuration.user, digest: configuration.digest, heartbeatSeconds: max(1, attempt.heartbeatMilliseconds / 1000)
         )
         request.token = token
+        request.presence = configuration.presence
         request.poll = poll
         request.measures = poll == nil && !attempt.isLive
         if request.subscribesByCommand { attempts[id]!.members = [] }

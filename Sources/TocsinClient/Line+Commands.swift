@@ -100,7 +100,8 @@ extension Line {
         let subscription = member.subscription
         do {
             let words = WireSubscription(channels: subscription.channels, after: member.after, rate: member.rate)
-            let reply = try await command("subscribe", words.members)
+            let presence: [(name: String, value: WireValue)] = configuration.presence ? [("presence", .bool(true))] : []
+            let reply = try await command("subscribe", words.members + presence)
             attempts[id]?.joining.remove(subscription.id)
             guard reply.slice["error"] == nil else {
                 // What it had before may still be on its way out.

@@ -25,6 +25,7 @@ struct WireRequest: Sendable {
     var subscriptions: [WireSubscription]
     var user: String?
     var digest = false
+    var presence = false
     /// Whether the server is to send its probe messages.
     var measures = false
     var heartbeatSeconds: Int
@@ -54,6 +55,7 @@ struct WireRequest: Sendable {
         var items: [(String, WireValue)] = []
         if let user { items.append(("user", .text(user))) }
         if digest { items.append(("digest", .bool(true))) }
+        if presence { items.append(("presence", .bool(true))) }
         if let poll {
             items.append(("wait", .number(poll.waitSeconds)))
             items.append(("session", .text(poll.session)))

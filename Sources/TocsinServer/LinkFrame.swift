@@ -19,6 +19,7 @@ package import Webhooks
 //       status: once a second                      ──>
 //       ticketKeys, reload, drain                  ──>
 //       question, reply: from another worker       <─>     to another worker
+//       presence                                   <─>     `PresenceMessage`
 
 /// One thing that is said on the link between the main process and a worker.
 package enum LinkFrame: Sendable {
@@ -46,6 +47,8 @@ package enum LinkFrame: Sendable {
     case question(process: Int, number: UInt64, [UInt8])
     /// nil: that process is not there.
     case reply(process: Int, number: UInt64, [UInt8]?)
+    /// A `PresenceMessage`.
+    case presence([UInt8])
 
     package struct Welcome: Sendable, Equatable {
         package var process: Int
@@ -91,6 +94,7 @@ package enum LinkFrame: Sendable {
         case refusals = 64
         case welcome = 1
         case channels, batch, appended, acknowledged, status, ticketKeys, reload, drain, ready, failed, append, acknowledge, question, reply
+        case presence
     }
 }
 
@@ -165,6 +169,7 @@ extension LinkFrame {
             out.appendVarint(number)
             out.append(body == nil ? 0 : 1)
             if let body { out.appendSlice(body) }
+        case .presence(let body): out.appendSlice(body)
         }
     }
 
@@ -186,6 +191,7 @@ extension LinkFrame {
         case .acknowledge: .acknowledge
         case .question: .question
         case .reply: .reply
+        case .presence: .presence
         }
     }
 }
@@ -316,6 +322,7 @@ extension LinkFrame {
             let process = try reader.count(upTo: 255)
             let number = try reader.varint()
             self = .reply(process: process, number: number, try reader.byte() == 0 ? nil : [UInt8](try reader.slice()))
+        case .presence: self = .presence([UInt8](try reader.slice()))
         }
         guard reader.isAtEnd else { throw ByteReader.Damage() }
     }

@@ -22,6 +22,7 @@ struct LoopCounters: Sendable {
     var roundTrips = RoundTrips()
     var paths: [PathReport: Int] = [:]
     var times = DeliveryTimes()
+    var presence = LoopPresence.Figures()
     /// What was looked at for this one answer.
     var figures = LoopFigures()
 
@@ -55,6 +56,7 @@ struct LoopCounters: Sendable {
         roundTrips.add(other.roundTrips)
         paths.merge(other.paths, uniquingKeysWith: +)
         times.add(other.times)
+        presence.add(other.presence)
         figures.add(other.figures)
     }
 

@@ -42,6 +42,7 @@ enum NeighbourMessage {
     case ticket(TicketID)
     /// Its clients are to go, and come back within a time; nil: it takes clients again.
     case drain(overMilliseconds: Int?)
+    case presence(PresenceNeighbourMessage)
 
     var bytes: [UInt8] {
         var out: [UInt8] = []
@@ -69,6 +70,9 @@ enum NeighbourMessage {
         case .drain(let milliseconds):
             out.append(5)
             out.appendNumber(milliseconds.map { $0 + 1 } ?? 0)
+        case .presence(let message):
+            out.append(6)
+            message.append(to: &out)
         }
         return out
     }
@@ -82,6 +86,7 @@ enum NeighbourMessage {
             case 3: .metrics
             case 4: .ticket(try reader.ticket())
             case 5: .drain(overMilliseconds: try reader.drain())
+            case 6: .presence(try PresenceNeighbourMessage(&reader))
             default: throw LinkDamage()
             }
         }
@@ -127,7 +132,7 @@ struct CommandReply: Equatable {
 }
 
 extension [UInt8] {
-    fileprivate mutating func append(_ place: ParkedPollPlace) {
+    mutating func append(_ place: ParkedPollPlace) {
         appendNumber(place.loop)
         appendVarint(UInt64(place.connection))
         appendZigzag(Int64(place.stream))
@@ -149,7 +154,7 @@ extension [UInt8] {
 }
 
 extension ByteReader {
-    fileprivate mutating func session() throws(LinkDamage) -> SessionID {
+    mutating func session() throws(LinkDamage) -> SessionID {
         guard let id = SessionID(try text()) else { throw LinkDamage() }
         return id
     }
@@ -164,7 +169,7 @@ extension ByteReader {
         return number == 0 ? nil : number - 1
     }
 
-    fileprivate mutating func place() throws(LinkDamage) -> ParkedPollPlace {
+    mutating func place() throws(LinkDamage) -> ParkedPollPlace {
         let loop = try count(upTo: 255)
         let connection = UInt32(try count(upTo: Int(UInt32.max)))
         guard let stream = Int32(exactly: try zigzag()) else { throw LinkDamage() }
@@ -205,6 +210,7 @@ extension ServerState {
         case .drain(let milliseconds): drain(overMilliseconds: milliseconds)
         case .metrics: ownExposition(on: linkLoop).whenSuccess { bound.value(Array($0.utf8)) }
         case .ticket(let id): reply(take(id)?.bytes ?? [])
+        case .presence(let message): take(message, on: linkLoop, reply: bound)
         }
     }
 
@@ -241,7 +247,7 @@ extension ServerState {
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
                 isStoreFailed: self.log.fault != nil,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
-            ) + self.accessExposition + self.limits.exposition + (self.canary?.exposition ?? "")
+            ) + self.accessExposition + self.limits.exposition + self.presenceExposition(sum.presence) + (self.canary?.exposition ?? "")
         }
     }
 }
@@ -275,6 +281,7 @@ enum MetricsMerge {
         "tocsin_store_entries_total", "tocsin_store_file_bytes", "tocsin_store_wal_bytes", "tocsin_store_failed", "tocsin_channels",
         "tocsin_draining", "tocsin_uptime_seconds", "tocsin_revocations", "tocsin_token_keys_age_seconds",
         "tocsin_feed_notifications_total", "tocsin_feed_bytes_total", "tocsin_cursor_lag_max",
+        "tocsin_presence_channels", "tocsin_presence_connections", "tocsin_presence_users",
         "tocsin_canary_failed", "tocsin_canary_latency_seconds", "tocsin_canary_age_seconds",
     ]
 

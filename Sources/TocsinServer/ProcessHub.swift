@@ -4,6 +4,7 @@ import Logging
 import NIOCore
 import NotificationCore
 import NotificationStore
+import Presence
 
 /// The main process's side of its workers: starts them, hands each batch of the log to all of them and their requests to the log, and
 /// starts one anew that ends. On one event loop.
@@ -15,6 +16,8 @@ final class ProcessHub: LogFollower {
     struct Settings {
         var processes: Int
         var welcome: LinkFrame.Welcome
+        /// Who is on which channels, and how many event loops a process has; nil: it is not kept for any.
+        var presence: (hub: PresenceHub, loops: Int)?
         /// Starts the worker of a place.
         var start: (_ process: Int) throws(SystemFault) -> any WorkerProcess
     }
@@ -95,6 +98,7 @@ final class ProcessHub: LogFollower {
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
         let interval = TimeAmount.milliseconds(Self.tickMilliseconds)
         tickTask = eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in bound.value.onTick() }
+        startPresence()
         return started.futureResult
     }
 
@@ -194,12 +198,14 @@ final class ProcessHub: LogFollower {
         worker.link = nil
         worker.isFollowing = false
         worker.orphanTicks = 0
+        dropPresence(worker)
         reap(worker)
     }
 
     private func reap(_ worker: Worker) {
         guard let child = worker.child, let how = child.reap() else { return }
         worker.child = nil
+        if worker.link != nil { dropPresence(worker) }
         worker.link?.close()
         worker.link = nil
         worker.isFollowing = false
@@ -256,6 +262,7 @@ final class ProcessHub: LogFollower {
         if ticks.isMultiple(of: 4) || fault != lastFault {
             lastFault = fault
             for worker in workers where worker.isFollowing { worker.link?.send(.status(status)) }
+            tellPresenceFigures()
         }
     }
 
@@ -318,6 +325,7 @@ final class ProcessHub: LogFollower {
             if workers.indices.contains(process) {
                 workers[process].link?.send(.reply(process: worker.process, number: number, body))
             }
+        case .presence(let body): takePresence(body, link)
         case .ready:
             guard case .starting = worker.stage else { return }
             worker.stage = .running(sinceMilliseconds: Clock.monotonicMilliseconds())
@@ -330,6 +338,40 @@ final class ProcessHub: LogFollower {
         case .welcome, .channels, .batch, .appended, .acknowledged, .status, .ticketKeys, .reload, .drain:
             link.close()
         }
+    }
+
+    // MARK: presence
+
+    private func startPresence() {
+        guard let (presence, loops) = settings.presence else { return }
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        presence.start { [eventLoop] source, changes in
+            eventLoop.execute {
+                let hub = bound.value
+                guard hub.workers.indices.contains(source / loops), let link = hub.workers[source / loops].link else { return }
+                for part in PresenceMessage.parts(changes, bytes: { $0.frameBytes }) {
+                    link.send(.presence(PresenceMessage.changes(source: source, Array(part)).bytes))
+                }
+            }
+        }
+    }
+
+    private func takePresence(_ body: [UInt8], _ link: LinkChannel) {
+        let (bound, eventLoop) = (NIOLoopBound(link, eventLoop: eventLoop), eventLoop)
+        settings.presence?.hub.take(body) { reply in
+            eventLoop.execute { bound.value.send(.presence(reply)) }
+        }
+    }
+
+    /// Its clients are gone, unless they come back elsewhere.
+    private func dropPresence(_ worker: Worker) {
+        guard let (presence, loops) = settings.presence else { return }
+        presence.drop(worker.process * loops..<(worker.process + 1) * loops)
+    }
+
+    private func tellPresenceFigures() {
+        guard let figures = settings.presence?.hub.figures else { return }
+        for worker in workers where worker.isFollowing { worker.link?.send(.presence(PresenceMessage.figures(figures).bytes)) }
     }
 
     /// The answers of one commit go out together.

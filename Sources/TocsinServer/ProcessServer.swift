@@ -4,6 +4,7 @@ import NIOCore
 import NIOPosix
 import NotificationCore
 import NotificationStore
+import Presence
 import Synchronization
 import TLSEngine
 
@@ -68,7 +69,8 @@ package final class ProcessServer: Sendable {
         else { throw ServerStartFault(description: "there is no memory to share with other processes") }
         limits.writeKey()
         let folder = configuration.storePath == ":memory:" ? try PassingFolder.make() : nil
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
+        // The book of who is on which channels keeps nobody waiting who writes or reads the log, or passes it on.
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.presence.isOn ? 3 : 2)
         do {
             return try await start(configuration, arguments, logger, ports, newest, folder, group)
         } catch {
@@ -99,8 +101,12 @@ package final class ProcessServer: Sendable {
         )
         let keys = [newKey()]
         let loop = loops[1]
+        let presence = configuration.presence.isOn ? PresenceHub(configuration.presence, eventLoop: loops[2]) : nil
+        presence?.setObserver(webhooks)
         let hub = try await loop.submit {
-            let settings = ProcessHub.Settings(processes: configuration.processes, welcome: welcome) { process throws(SystemFault) in
+            let settings = ProcessHub.Settings(
+                processes: configuration.processes, welcome: welcome, presence: presence.map { (hub: $0, loops: configuration.loops) }
+            ) { process throws(SystemFault) in
                 try ChildProcess.start(arguments + ["--worker", "\(process)"], number: newest.descriptor)
             }
             return NIOLoopBound(ProcessHub(loop, log, settings, ticketKeys: keys, logger: logger), eventLoop: loop)

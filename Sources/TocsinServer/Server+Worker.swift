@@ -4,6 +4,7 @@ import NIOCore
 import NIOPosix
 import NotificationCore
 import NotificationStore
+import Presence
 import TLSEngine
 
 extension Server {
@@ -61,7 +62,8 @@ extension Server {
         let state = ServerState(
             configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version, pages: pages,
             gate: try await openGate(configuration, logger),
-            neighbours: Neighbours(process: welcome.process, processes: configuration.processes, log: log), limitMemory: limits
+            neighbours: Neighbours(process: welcome.process, processes: configuration.processes, log: log), limitMemory: limits,
+            presence: configuration.presence.isOn ? SharedPresence(link) : nil
         )
         let certificates =
             configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls, ticketKeys: ticketKeys(opening.ticketKeys))

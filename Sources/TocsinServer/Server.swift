@@ -62,6 +62,7 @@ package final class Server: Sendable {
             webhooks: webhooks, configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version,
             pages: pages, gate: gate
         )
+        (state.presence as? PresenceHub)?.setObserver(webhooks)
         let certificates = configuration.tlsPort == nil ? nil : try TLSContexts(server: configuration.tls)
         let references = try await makeLoops(state, group, preload)
         try await state.readRevocations()
@@ -98,6 +99,7 @@ package final class Server: Sendable {
             references.append(reference)
         }
         state.loops = references
+        state.startPresence()
         return references
     }
 

@@ -2,6 +2,7 @@ package import HTTP1Codec
 package import HTTP2Session
 package import NotificationCore
 package import NotificationStore
+package import Presence
 package import TLSEngine
 package import Transports
 package import Webhooks
@@ -60,6 +61,8 @@ package struct ServerConfiguration: Sendable {
     package var messageBytesMax = 64 << 10
     /// Without keys of either kind, anybody may do anything.
     package var identity = IdentityConfiguration()
+    /// Whose channels are watched for who is on them: by default nobody's.
+    package var presence = PresenceConfiguration()
     /// A client is told so long before its token ends.
     package var tokenWarningSeconds = 30
     /// Whether WebSockets that offer permessage-deflate (RFC 7692) get it.

@@ -279,12 +279,14 @@ extension ServerLoop {
                     if case .subscribe = command.action { try gate.permit(action, pattern, owner) }
                 }
             }
+            try checkPresence(command)
             if let hook = server.hook { try hook.check(hookQuestions(of: command, identity), answers) }
         } catch {
             server.note(error)
+            let codes = [401: "no_token", 503: "unavailable", 404: "no_presence"]
             throw WebSocketCommand.Refusal(
-                id: command.id, code: error.status == 401 ? "no_token" : error.status == 503 ? "unavailable" : "not_granted",
-                message: error.detail, rule: error.rule, configurationKey: error.configurationKey
+                id: command.id, code: codes[error.status] ?? "not_granted", message: error.detail, rule: error.rule,
+                configurationKey: error.configurationKey
             )
         }
     }
@@ -322,12 +324,20 @@ extension ServerLoop {
 }
 
 extension WebSocketCommand {
+    private static func wants(
+        _ action: ChannelAction, _ patterns: [ChannelPattern]
+    ) -> [(action: ChannelAction, pattern: ChannelPattern)] {
+        patterns.map { (action, $0) }
+    }
+
     /// What it has to be granted for.
     fileprivate var wants: [(action: ChannelAction, pattern: ChannelPattern)] {
         switch action {
-        case .subscribe(let patterns, _, _): patterns.map { (.subscribe, $0) }
+        case .subscribe(let patterns, _, _):
+            Self.wants(.subscribe, patterns) + Self.wants(.presence, wantsPresence ? patterns.filter { !$0.isWildcard } : [])
         case .acknowledge(let acknowledgement): [(.subscribe, ChannelPattern(acknowledgement.channel))]
         case .publish(let publication): [(.publish, ChannelPattern(publication.channel))]
+        case .presence(let question): [(.presence, ChannelPattern(question.channel))]
         case .unsubscribe, .rate, .path, .refresh, .ping: []
         }
     }
@@ -397,7 +407,8 @@ extension Connection {
     func endIfNotGranted(_ place: SessionPlace) {
         guard let gate = loop.server.gate, isOpen, holds(place) else { return }
         let identity = token(of: place)?.identity
-        let lost = patterns(of: place).filter { gate.access.refusal(.subscribe, $0, identity) != nil }
+        var lost = patterns(of: place).filter { gate.access.refusal(.subscribe, $0, identity) != nil }
+        lost += loop.presenceLost(subscribers(of: place), gate, identity).filter { !lost.contains($0) }
         if !lost.isEmpty { end(place, without: lost) }
     }
 

@@ -68,6 +68,12 @@ extension ServerLoop {
             guard request.method == .get else { throw .methodNotAllowed("GET") }
             let channel = try channelName(segments[2])
             try whenReadable(channel, handle) { loop throws(Problem) in try loop.snapshot(channel, handle) }
+        case _ where segments.count == 4 && segments[0] == "v1" && segments[1] == "channels" && segments[3] == "presence":
+            guard request.method == .get else { throw .methodNotAllowed("GET") }
+            let channel = try channelName(segments[2])
+            try whenPermitted(.presence, [ChannelPattern(channel)], handle) { loop throws(Problem) in
+                try loop.answerPresence(channel, items, handle)
+            }
         case _ where segments.count == 3 && segments[0] == "v1" && segments[1] == "sessions":
             guard request.method == .post else { throw .methodNotAllowed("POST") }
             try command(segments[2], body, handle)
@@ -242,6 +248,7 @@ extension ServerLoop {
         counters.channels = hub.tail.channelCount - canary.channels
         counters.patterns = hub.patternCount - canary.patterns
         counters.figures = takeFigures()
+        if let presence { counters.presence = presence.figures }
         return counters
     }
 

@@ -230,6 +230,7 @@ extension ServerLoop {
             expiresTick: 0
         )
         keep(session, id, poll.waitSeconds + Self.pollSessionSeconds)
+        prolongPresence(id, waitSeconds: poll.waitSeconds)
     }
 
     func keep(_ session: PollSession, _ id: SessionID, _ seconds: Int) {
@@ -277,7 +278,8 @@ extension ServerLoop {
             counters.paths[report, default: 0] += 1
         case .refresh(let id, _):
             reply(WebSocketReply.refused(id, code: "bad_token", message: "each poll has its own token: use the new one from now on"))
-        case .opened, .closed, .pace:
+        case .presence(let id, let question): answerPresence(id, question, reply: reply)
+        case .opened, .closed, .pace, .watch, .narrowed:
             preconditionFailure("a subscription without its connection")
         }
     }
@@ -335,7 +337,9 @@ extension Connection {
             loop.detach(id)
         case .pace(let id, let rate): pace(id, rate)
         case .refresh(let id, let text): refresh(place, id, text, reply: reply)
-        case .acknowledge, .publish, .path: loop.perform(action) { [self] object in reply(self, object) }
+        case .watch(let id): loop.presence?.watch(id)
+        case .narrowed(let id): loop.narrowPresence(id)
+        case .acknowledge, .publish, .path, .presence: loop.perform(action) { [self] object in reply(self, object) }
         }
     }
 
@@ -360,6 +364,7 @@ extension Connection {
             loop.unreadOwners[id] = first
             noteUnread(place, first)
         }
+        loop.enterPresence(id, token(of: place)?.identity, user: session.options.user)
         if let rate = loop.rate(rate, loop.hub.patterns(of: id)) {
             loop.hub.setPaced(true, id)
             loop.pace(id, rate)
@@ -383,6 +388,8 @@ extension Connection {
     func patterns(of place: SessionPlace) -> [ChannelPattern] {
         session(place).0.subscribers.flatMap { loop.hub.patterns(of: $0) }.filter { !$0.isReserved }
     }
+
+    func subscribers(of place: SessionPlace) -> [SubscriberID] { session(place).0.subscribers }
 
     func hasRoom(for place: SessionPlace) -> Bool { hasRoom(stream: session(place).stream) }
 

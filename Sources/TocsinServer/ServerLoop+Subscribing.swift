@@ -50,6 +50,7 @@ extension ServerLoop {
         let handshake = transport == .webSocket ? try webSocketHandshake(request, body, upgrade, handle) : nil
         if isOwn { return try admit(wanted, transport, handshake, handle) }
         try check(wanted.user, handle)
+        try checkPresence(wanted, transport, handle)
         try whenPermitted(wanted, transport, handle) { loop throws(Problem) in
             try loop.admit(wanted, transport, handshake, handle)
         }
@@ -209,6 +210,7 @@ extension ServerLoop {
         session.token = handle.identity.map { SessionToken($0) }
         session.place = handle.place
         begin(ids, connection, stream: handle.stream, shape: adapter.shape, out, wanted, unread)
+        enterPresence(ids, wanted, handle)
         connection.look(at: connection.lookAtToken(.webSocket(session)))
         if wanted.isProbing { probe(.webSocket(session), connection) }
         if !early.isEmpty { early.withUnsafeMutableBytes { connection.receiveWebSocket(session, $0) } }
@@ -280,6 +282,7 @@ extension ServerLoop {
         session.token = handle.identity.map { SessionToken($0) }
         session.place = handle.place
         begin(ids, connection, stream: handle.stream, shape: shape, out, wanted, unread)
+        enterPresence(ids, wanted, handle)
         connection.look(at: connection.lookAtToken(.eventStream(session, stream: handle.stream)))
         if wanted.isProbing { probe(.eventStream(session, stream: handle.stream), connection) }
         // What was held while the answer was not there.
@@ -368,7 +371,7 @@ extension ServerLoop {
         let token = handle.identity.map { SessionToken($0) }
         let hasRate = wanted.subscriptions.contains { $0.rate != nil }
         let isTokenNear = token.map { isNear($0, waitSeconds: wanted.waitSeconds) } ?? false
-        let isReading = wanted.user != nil || hasRate || wanted.isList || isTokenNear
+        let isReading = wanted.user != nil || hasRate || wanted.isList || isTokenNear || wanted.wantsPresence
         // One tick more: the one that runs now is already partly over.
         let parked = ParkedPoll(
             subscribers: ids, isList: wanted.isList, session: session, waitSeconds: wanted.waitSeconds,
@@ -400,6 +403,7 @@ extension ServerLoop {
             // A poll with a rate waits for its turn, unless it only asks where to begin.
             if subscription.rate == nil || parked.isImmediate { readOn(id) } else { hub.rest(id) }
         }
+        enterPresence(parked, wanted, handle)
     }
 
     /// Whether a poll with this token is told that it ends.
@@ -455,12 +459,17 @@ extension ServerLoop {
     }
 
     /// Answers a parked poll, with the count of unread alerts if it named a user.
-    func answerPoll(_ poll: ParkedPoll, _ items: [PageItem], _ connection: Connection, _ stream: Int32) {
+    ///
+    /// - Parameter controls: control messages that go with it, each a JSON object.
+    func answerPoll(
+        _ poll: ParkedPoll, _ items: [PageItem], _ connection: Connection, _ stream: Int32, controls: [[UInt8]] = []
+    ) {
         guard !poll.isCounting, poll.subscribers.allSatisfy({ hub.isCurrent($0) }) else { return }
         var frame = LongPollAnswer.Frame(positions: poll.subscribers.map { hub.position(of: $0) })
         frame.isList = poll.isList
         frame.session = poll.session
         if poll.session != nil { frame.network = connection.network }
+        frame.controls = controls
         if let left = poll.token?.millisecondsLeft, left <= Int64(server.configuration.tokenWarningSeconds) * 1000 {
             frame.tokenMilliseconds = max(0, Int(left - TokenVerifier.skewMilliseconds))
         }

@@ -2,6 +2,7 @@ import HTTP2Session
 package import NIOCore
 package import NotificationCore
 import NotificationStore
+import Presence
 import TLSEngine
 import Transports
 
@@ -78,6 +79,8 @@ package final class ServerLoop: LogFollower {
     var unreadDirty: Set<SubscriberID> = []
     /// Seconds since 1970 at which alerts expire that somebody may count as unread.
     var expirySeconds: Set<Int64> = []
+    /// Who is on its channels; nil: it is not kept for any.
+    let presence: LoopPresence?
 
     /// - Parameter nanoseconds: the clock by which time is shared out.
     init(
@@ -89,6 +92,7 @@ package final class ServerLoop: LogFollower {
         self.eventLoop = eventLoop
         self.server = server
         hub = Hub(preload, limits: server.configuration.log)
+        presence = server.configuration.presence.isOn ? LoopPresence(server.configuration.presence) : nil
         framed = FramedBatch(epoch: server.log.epoch, compression: compression)
     }
 
@@ -132,6 +136,7 @@ package final class ServerLoop: LogFollower {
         if tick.isMultiple(of: Self.ticksPerSecond) { lookAtLoad() }
         if tick.isMultiple(of: Self.ticksPerSecond) { countExpired() }
         tellUnread()
+        lookAtPresence()
         if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }
         if tick.isMultiple(of: 10 * Self.ticksPerSecond) { hub.expire(nowMilliseconds: Clock.wallMilliseconds()) }
         if tick.isMultiple(of: 10 * Self.ticksPerSecond) { expirePollSessions() }
@@ -199,6 +204,7 @@ package final class ServerLoop: LogFollower {
         unpace(id)
         unreadSessions[id] = nil
         unreadOwners[id] = nil
+        presence?.leave(id)
         outlets[id] = Outlet()
         hub.unsubscribe(id)
     }
@@ -342,6 +348,7 @@ package final class ServerLoop: LogFollower {
         case .readsAhead: resumeReads()
         case .commands(let commands): perform(commands)
         case .entries: takeEntries()
+        case .presence: tellPresence()
         }
     }
 

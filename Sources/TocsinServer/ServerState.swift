@@ -1,6 +1,7 @@
 import Identity
 package import Logging
 import NIOCore
+import Presence
 import Synchronization
 import TLSEngine
 import Transports
@@ -62,11 +63,14 @@ package final class ServerState: Sendable {
     /// Shows that messages are delivered; nil: it is turned off.
     let canary: Canary?
     let limits: ServerLimits
+    /// Who is on which channels; nil: it is not kept for any.
+    package let presence: (any PresenceService)?
 
     init(
         webhooks: WebhookService? = nil,
         configuration: ServerConfiguration, log: any LogService, worker: any EventLoop, logger: Logger, version: String,
-        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil
+        pages: [String: StaticPage], gate: Gate? = nil, neighbours: Neighbours? = nil, limitMemory: LimitMemory? = nil,
+        presence: (any PresenceService)? = nil
     ) {
         guard let limitMemory = limitMemory ?? LimitMemory() else { preconditionFailure("there is no memory for the limits") }
         limits = ServerLimits(
@@ -74,6 +78,9 @@ package final class ServerState: Sendable {
             tellsRefusals: configuration.webhooks?.wants(.connectionRefused) ?? false
         )
         self.neighbours = neighbours
+        // With several processes the book is in the main process.
+        let isPresenceHere = configuration.presence.isOn && neighbours == nil
+        self.presence = presence ?? (isPresenceHere ? PresenceHub(configuration.presence, eventLoop: worker) : nil)
         canary = configuration.hasCanary ? Canary(process: neighbours?.process ?? 0) : nil
         self.worker = worker
         gateBox = Mutex(gate)

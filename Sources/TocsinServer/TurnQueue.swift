@@ -26,6 +26,8 @@ final class TurnQueue {
         case commands(SessionCommands)
         /// Connections that wait to enter.
         case entries
+        /// Those who watch are told who comes and leaves.
+        case presence
     }
 
     /// A few requests, or a page of 128 KiB.

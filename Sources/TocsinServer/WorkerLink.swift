@@ -24,6 +24,8 @@ final class WorkerLink {
     var onEnd: () -> Void = {}
     /// A question of another worker; `reply` may come later, once, on this loop.
     var onQuestion: (_ process: Int, _ body: [UInt8], _ reply: @escaping ([UInt8]) -> Void) -> Void = { _, _, _ in }
+    /// What the main process says of who is on which channels.
+    var onPresence: ([UInt8]) -> Void = { _ in }
     private let feeds: FeedTable
     private let opened: EventLoopPromise<Opening>
     private var welcome: LinkFrame.Welcome?
@@ -148,6 +150,7 @@ final class WorkerLink {
             }
         case .reply(_, let number, let body):
             questions.removeValue(forKey: number)?.completion(body)
+        case .presence(let body): onPresence(body)
         case .ready, .failed, .append, .acknowledge:
             channel.close()
         }

@@ -17,6 +17,12 @@ package struct CommandSession {
         case path(PathReport)
         /// Another token in the place of the one that it has.
         case refresh(CommandID?, String)
+        /// A subscription that has just been made wants to be told who comes and leaves.
+        case watch(SubscriberID)
+        /// A subscription has fewer channels than before.
+        case narrowed(SubscriberID)
+        /// Who is on a channel; the answer comes of it.
+        case presence(CommandID?, PresenceQuestion)
     }
 
     /// The subscriptions of the request first, at least one, then one for each command `subscribe`. Each is a cursor of its own.
@@ -53,6 +59,7 @@ package struct CommandSession {
             let id = hub.subscribe(patterns, from: start, knownHead: knownHead, options: options)
             subscribers.append(id)
             actions.append(.opened(id, rate))
+            if command.wantsPresence { actions.append(.watch(id)) }
             return WebSocketReply.done(command.id, members: [("position", hub.position(of: id).description)])
         case .unsubscribe(let patterns):
             // All or nothing: what was taken out has to be told.
@@ -62,7 +69,11 @@ package struct CommandSession {
             }
             for pattern in patterns {
                 guard let at = subscribers.firstIndex(where: { hub.remove(pattern, from: $0) }) else { continue }
-                if at > 0, hub.patterns(of: subscribers[at]).isEmpty { actions.append(.closed(subscribers.remove(at: at))) }
+                if at > 0, hub.patterns(of: subscribers[at]).isEmpty {
+                    actions.append(.closed(subscribers.remove(at: at)))
+                } else {
+                    actions.append(.narrowed(subscribers[at]))
+                }
             }
             return WebSocketReply.done(command.id)
         case .rate(let rate, let channel):
@@ -90,6 +101,9 @@ package struct CommandSession {
             return nil
         case .ping:
             return WebSocketReply.done(command.id)
+        case .presence(let question):
+            actions.append(.presence(command.id, question))
+            return nil
         }
     }
 

@@ -32,6 +32,8 @@ package enum LongPollAnswer {
         package var unread: Int?
         /// Until the client's token ends, if that is soon.
         package var tokenMilliseconds: Int?
+        /// Control messages, which come before the others; each a JSON object.
+        package var controls: [[UInt8]] = []
 
         package init(positions: [Position]) {
             self.positions = positions
@@ -69,8 +71,12 @@ package enum LongPollAnswer {
         out.reserveCapacity(items.reduce(96) { $0 + ($1.notification?.object.count ?? 200) + 1 })
         frame.append(to: &out, placeOfSession: &place)
         out.append(contentsOf: ",\"messages\":[".utf8)
-        for (index, item) in items.enumerated() {
+        for (index, object) in frame.controls.enumerated() {
             if index > 0 { out.append(UInt8(ascii: ",")) }
+            out.append(contentsOf: object)
+        }
+        for (index, item) in items.enumerated() {
+            if index > 0 || !frame.controls.isEmpty { out.append(UInt8(ascii: ",")) }
             switch item {
             case .gap(let gap): ControlObject.append(gap, to: &out)
             case .notification(let notification): out.append(contentsOf: notification.object)

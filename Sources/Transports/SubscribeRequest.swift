@@ -53,6 +53,8 @@ package struct SubscribeRequest: Sendable, Equatable {
     package var user: FieldText?
     /// Alerts that were missed come in short.
     package var isDigest = false
+    /// The client wants to be told who comes to its channels and leaves them.
+    package var wantsPresence = false
 
     package enum PollSession: Sendable, Equatable {
         case new
@@ -119,7 +121,7 @@ package struct SubscribeRequest: Sendable, Equatable {
             case "heartbeat", "pad", "wait":
                 guard let number = value.integer() else { throw .badParameter(name, "a whole number is wanted") }
                 try reader.take(name, String(number))
-            case "digest", "probe", "close":
+            case "digest", "probe", "close", "presence":
                 try reader.take(name, String(decoding: value.bytes, as: UTF8.self))
             case "subscriptions":
                 try reader.take(list: value)
@@ -175,6 +177,8 @@ package struct SubscribeRequest: Sendable, Equatable {
                 request.isProbing = try truth(name, value)
             case "close":
                 request.closes = try truth(name, value)
+            case "presence":
+                request.wantsPresence = try truth(name, value)
             case "session":
                 guard value == "new" || SessionID(value) != nil else { throw .badParameter(name, "\"new\" or a session is wanted") }
                 request.session = SessionID(value).map { .known($0) } ?? .new
@@ -182,7 +186,7 @@ package struct SubscribeRequest: Sendable, Equatable {
                 throw .badParameter(
                     name,
                     "is not known here; known are channel, after, rate, subscriptions, heartbeat, format, pad, wait, user, digest, "
-                        + "probe, close, session"
+                        + "probe, close, session, presence"
                 )
             }
         }

@@ -13,6 +13,7 @@ package struct WebSocketCommand: Sendable {
         case path(PathReport)
         case refresh(String)
         case ping
+        case presence(PresenceQuestion)
     }
 
     /// What is answered to a command that is refused.
@@ -39,6 +40,13 @@ package struct WebSocketCommand: Sendable {
 
     package var id: CommandID?
     package var action: Action
+    /// Of `subscribe`: whether to be told who comes to the channels and leaves them.
+    package var wantsPresence = false
+
+    package init(id: CommandID?, action: Action) {
+        self.id = id
+        self.action = action
+    }
 
     /// - Throws: a refusal to be answered; nil if the text is not JSON at all, which ends the connection.
     package static func read(_ text: [UInt8]) throws(Refusal) -> WebSocketCommand? {
@@ -60,7 +68,12 @@ package struct WebSocketCommand: Sendable {
                 }
                 start = point
             }
-            return WebSocketCommand(id: id, action: .subscribe(try patterns(value, id), start, try rate(value, id)))
+            var command = WebSocketCommand(id: id, action: .subscribe(try patterns(value, id), start, try rate(value, id)))
+            if let wish = value["presence"], wish.kind != .null {
+                guard let truth = wish.bool() else { throw refuse("bad_command", "\"presence\" is true or false") }
+                command.wantsPresence = truth
+            }
+            return command
         case "unsubscribe":
             return WebSocketCommand(id: id, action: .unsubscribe(try patterns(value, id)))
         case "publish":
@@ -88,8 +101,10 @@ package struct WebSocketCommand: Sendable {
             return WebSocketCommand(id: id, action: .refresh(token))
         case "ping":
             return WebSocketCommand(id: id, action: .ping)
+        case "presence":
+            return WebSocketCommand(id: id, action: .presence(try PresenceQuestion(value, id)))
         default:
-            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ack, rate, path, refresh, ping")
+            throw refuse("unknown_command", "known are subscribe, unsubscribe, publish, ack, rate, path, refresh, ping, presence")
         }
     }
 
@@ -146,6 +161,11 @@ package enum WebSocketReply {
         if let unread { out.append(contentsOf: ",\"unread\":\(unread)".utf8) }
         out.append(UInt8(ascii: "}"))
         return out
+    }
+
+    /// - Parameter object: a JSON object, whose members go into the answer.
+    package static func done(_ id: CommandID?, object: [UInt8]) -> [UInt8] {
+        begin(id) + [UInt8(ascii: ",")] + object.dropFirst()
     }
 
     package static func refreshed(_ id: CommandID?, expiresInMilliseconds: Int) -> [UInt8] {

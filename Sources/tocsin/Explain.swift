@@ -6,7 +6,7 @@ import TocsinServer
 
 struct Explain: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Says whether a server with these flags lets somebody subscribe or publish, and why, or why not.",
+        abstract: "Says whether a server with these flags lets somebody subscribe, publish or see who is there, and why, or why not.",
         discussion: """
             tocsin explain subscribe --channel 'scores.>' --token "$TOKEN" --token-key secret --access scores=granted
 
@@ -15,10 +15,18 @@ struct Explain: AsyncParsableCommand {
     )
 
     enum Action: String, ExpressibleByArgument, CaseIterable {
-        case subscribe, publish
+        case subscribe, publish, presence
+
+        var channelAction: ChannelAction {
+            switch self {
+            case .subscribe: .subscribe
+            case .publish: .publish
+            case .presence: .presence
+            }
+        }
     }
 
-    @Argument(help: "subscribe or publish.")
+    @Argument(help: "subscribe, publish or presence.")
     var action: Action
 
     @Option(help: "A channel, or a pattern to subscribe to (repeatable).")
@@ -32,14 +40,15 @@ struct Explain: AsyncParsableCommand {
     func validate() throws {
         guard !channel.isEmpty else { throw ValidationError("--channel is missing") }
         for text in channel {
-            let isGood = action == .publish ? ChannelName(text)?.isReserved == false : ChannelPattern(text)?.isReserved == false
+            let isGood = action != .subscribe ? ChannelName(text)?.isReserved == false : ChannelPattern(text)?.isReserved == false
             guard isGood else { throw ValidationError("\"\(text)\" is not a channel that one can \(action.rawValue)") }
         }
     }
 
     func run() async throws {
         let configuration = try access.configuration()
-        let isAsked = configuration.hook?.actions.contains(action == .publish ? .publish : .subscribe) ?? false
+        // Who is there is not asked about.
+        let isAsked = action != .presence && configuration.hook?.actions.contains(action == .publish ? .publish : .subscribe) ?? false
         guard let gate = try await Gate.open(configuration, isFetching: true) else {
             let words = "yes: without --token-key, --jwks-url and --api-keys everybody may do everything"
             return print(words + (isAsked ? ", if --hook allows it" : ""))
@@ -49,7 +58,7 @@ struct Explain: AsyncParsableCommand {
         var isRefused = false
         for text in channel {
             guard let pattern = ChannelPattern(text) else { continue }
-            guard let refusal = gate.access.refusal(action == .publish ? .publish : .subscribe, pattern, identity) else {
+            guard let refusal = gate.access.refusal(action.channelAction, pattern, identity) else {
                 print("yes: \(action.rawValue) \(text)" + (isAsked ? ", if --hook allows it" : ""))
                 continue
             }

@@ -81,6 +81,8 @@ struct ServeOptions: ParsableArguments {
     )
     var canary = true
 
+    @OptionGroup(title: "Presence") var presence: PresenceOptions
+
     @OptionGroup(title: "Deadlines") var deadlines: DeadlineOptions
 
     @OptionGroup(title: "Limits") var limits: LimitOptions
@@ -135,12 +137,14 @@ struct ServeOptions: ParsableArguments {
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
         configuration.identity = try access.configuration()
+        configuration.presence = try presence.configuration()
         configuration.drainSeconds = drain
         configuration.compresses = compression
         configuration.hasCanary = canary
         deadlines.apply(to: &configuration)
         limits.apply(to: &configuration)
         configuration.webhooks = try webhooks.configuration()
+        configuration.presence.occupancy += configuration.webhooks?.occupancy ?? []
         return configuration
     }
 }

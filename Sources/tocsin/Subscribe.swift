@@ -51,6 +51,9 @@ struct Subscribe: AsyncParsableCommand {
     @Flag(help: "Alerts that were missed come in short.")
     var digest = false
 
+    @Flag(help: "Say who comes to the channels that are named, and who leaves them; the server has to have presence for them.")
+    var presence = false
+
     @Option(help: "End after so many notifications.")
     var count: Int?
 
@@ -67,6 +70,7 @@ struct Subscribe: AsyncParsableCommand {
         configuration.transports = transport.transports
         configuration.user = user
         configuration.digest = digest
+        configuration.presence = presence
         if transport == .auto { configuration.memory = PathMemoryFile(StateDirectory.pathMemoryPath) }
         let client = try TocsinClient(configuration)
         let statuses = client.statuses

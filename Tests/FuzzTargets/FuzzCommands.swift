@@ -44,6 +44,8 @@ private func fuzzCommand(_ text: [UInt8]) {
         case .publish(let publication): check(publication)
         case .acknowledge(let acknowledgement): check(acknowledgement)
         case .rate(let rate, let pattern): check(pattern.map { [$0] } ?? [], nil, rate)
+        case .presence(let question):
+            require((1...PresenceQuestion.limitMax).contains(question.limit), "a page out of its range")
         case .ping, .path, .refresh: break
         }
     } catch {

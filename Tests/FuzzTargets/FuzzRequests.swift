@@ -128,7 +128,7 @@ private func query(_ request: SubscribeRequest) -> String {
     if request.isRaw { items.append("format=raw") }
     if let user = request.user { items.append("user=" + percentEncoded(user.string)) }
     if let session = request.session { items.append("session=\(written(session))") }
-    items.append("digest=\(request.isDigest)&probe=\(request.isProbing)&close=\(request.closes)")
+    items.append("digest=\(request.isDigest)&probe=\(request.isProbing)&close=\(request.closes)&presence=\(request.wantsPresence)")
     return items.joined(separator: "&")
 }
 
@@ -150,7 +150,8 @@ private func body(_ request: SubscribeRequest) -> [UInt8] {
     member("format", request.isRaw ? "raw" : nil)
     member("user", request.user?.string)
     member("session", request.session.map(written))
-    return out + ",\"digest\":\(request.isDigest),\"probe\":\(request.isProbing),\"close\":\(request.closes)}".utf8
+    out += ",\"digest\":\(request.isDigest),\"probe\":\(request.isProbing),\"close\":\(request.closes)".utf8
+    return out + ",\"presence\":\(request.wantsPresence)}".utf8
 }
 
 private func written(_ session: SubscribeRequest.PollSession) -> String {

@@ -56,7 +56,7 @@ import Testing
             "TLSEngine": ["COpenSSL"], "NotificationCore": ["JSONCodec"],
             "Identity": ["NotificationCore", "JSONCodec"],
             "Transports": ["NotificationCore", "JSONCodec", "WebSocketCodec", "EventStreamCodec"],
-            "Limits": [], "LoadGenerator": ["CEpoll", "JSONCodec", "TLSEngine"],
+            "Limits": [], "Presence": ["NotificationCore"], "LoadGenerator": ["CEpoll", "JSONCodec", "TLSEngine"],
         ]
         let ours = Set(below.keys).union(["TocsinServer", "TocsinClient", "tocsin", "CEpoll", "CNghttp2", "COpenSSL"])
         for (path, text) in Self.code where path.hasPrefix("Sources/") && path.hasSuffix(".swift") {

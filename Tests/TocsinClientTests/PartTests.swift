@@ -147,6 +147,8 @@ import Testing
         #expect(request.method == .get && body.isEmpty)
         #expect(request.path == "/v1/subscribe?user=ann&heartbeat=25&probe=true&channel=a.%3E&channel=b&after=p.1&rate=2%2Fs")
         #expect(request.headerFields[.authorization] == "Bearer t")
+        wire.presence = true
+        #expect(wire.make(for: address).request.path?.contains("?user=ann&presence=true&heartbeat=25&") == true)
     }
 
     @Test("several subscriptions go as one list, in a POST as JSON")

@@ -3,6 +3,8 @@ import NIOCore
 import NIOEmbedded
 import NotificationCore
 import NotificationStore
+import Presence
+import Synchronization
 import Testing
 
 @testable import TocsinServer
@@ -22,12 +24,25 @@ final class TestClock {
     }
 }
 
+/// A clock that moves on when it is told to.
+final class PresenceClock: Sendable {
+    private let now = Atomic<Int64>(1_000_000)
+
+    var milliseconds: Int64 { now.load(ordering: .relaxed) }
+
+    func advance(_ milliseconds: Int64) {
+        now.add(milliseconds, ordering: .relaxed)
+    }
+}
+
 /// A server's loop and connections without a network: bytes in, bytes out.
 final class Bench {
     let eventLoop = EmbeddedEventLoop()
     /// Of the thread for large bodies.
     let worker = EmbeddedEventLoop()
     let clock: TestClock
+    /// Of the book of who is on which channels.
+    let presenceClock = PresenceClock()
     let loop: ServerLoop
 
     /// - Parameter step: what each look at the clock takes, in microseconds. With 0 a slice never ends.
@@ -43,11 +58,14 @@ final class Bench {
         )
         let state = ServerState(
             configuration: configuration, log: log, worker: worker, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-            version: "0", pages: [:]
+            version: "0", pages: [:],
+            presence: configuration.presence.isOn
+                ? PresenceHub(configuration.presence, eventLoop: worker, clock: { [presenceClock] in presenceClock.milliseconds }) : nil
         )
         loop = ServerLoop(number: 0, eventLoop: eventLoop, server: state, preload: preload, nanoseconds: { [clock] in clock.read() })
         log.follow(loop)
         state.loops = [NIOLoopBound(loop, eventLoop: eventLoop)]
+        state.startPresence()
         loop.start()
     }
 
@@ -81,6 +99,16 @@ final class Bench {
     /// Lets the wheel turn.
     func pass(seconds: Int) {
         for _ in 0..<(4 * seconds) { eventLoop.advanceTime(by: .milliseconds(250)) }
+    }
+
+    /// The same, with the clock of the book and its timer.
+    func passTogether(milliseconds: Int64) {
+        for _ in 0..<(milliseconds / 250) {
+            presenceClock.advance(250)
+            eventLoop.advanceTime(by: .milliseconds(250))
+            worker.advanceTime(by: .milliseconds(250))
+            drain()
+        }
     }
 
     static func output(_ channel: EmbeddedChannel) throws -> String {

@@ -89,6 +89,7 @@ import Webhooks
                     limit: "é", address: NetworkAddress(high: .max, low: 1), count: 3, firstMilliseconds: 5, lastMilliseconds: 6),
             ]), .refusals([]), .status(LinkFrame.Status(webhooks: "a 1\nb 2\n")),
             .question(process: 1, number: 0, [0, 255]), .reply(process: 2, number: 3, nil), .reply(process: 2, number: 3, []),
+            .presence([1, 255]),
         ] + faults.map { .status(LinkFrame.Status(fault: $0, statistics: statistics, processes: 2, restarts: 1)) }
     }
 
@@ -176,11 +177,15 @@ import Webhooks
         let session = PollSession(user: FieldText("u"), principal: nil, loop: 5, connection: .max, stream: -1, expiresTick: 0)
         var ofAnna = session
         ofAnna.principal = .user("anna")
+        let wish = PollPresence(
+            channels: [ChannelName("chat.a")!, ChannelName("chat.b")!], user: "anna", principal: .user("anna"), isWatching: true,
+            place: place)
         let messages: [NeighbourMessage] = [
             .commands(id, anna, body: Array("[]".utf8)), .commands(id, backend, body: []), .commands(id, nil, body: [1]),
             .park(id, session, seconds: 85), .park(id, ofAnna, seconds: 0), .endPoll(id, place), .metrics,
             .ticket(TicketID(random: (1 << 20, 2), process: 63)),
             .drain(overMilliseconds: 60_000), .drain(overMilliseconds: 0), .drain(overMilliseconds: nil),
+            .presence(.poll(id, wish, seconds: 85)), .presence(.answer(id, place, [[1], []])),
         ]
         for identity in [anna, backend] { #expect(try Identity(identity.bytes) == identity) }
         for bytes in messages.map(\.bytes) {

@@ -60,6 +60,41 @@ private func parse(_ target: String, fields: [(String, String)] = []) throws -> 
         }
     }
 
+    @Test("presence is wanted where it is said so, in a query, a body and a command")
+    func presence() throws {
+        #expect(try parse("/v1/subscribe?channel=a&presence=true").wantsPresence)
+        #expect(try parse("/v1/subscribe?channel=a").wantsPresence == false)
+        #expect(throws: Problem.self) { try parse("/v1/subscribe?channel=a&presence=1") }
+        let request = HTTPRequest(method: .post, scheme: "http", authority: "a", path: "/v1/subscribe")
+        let body = Array(#"{"channels":["a"],"presence":true}"#.utf8)
+        #expect(try SubscribeRequest(request, body: body, limits: SubscribeLimits()).wantsPresence)
+        for (text, isWanted) in [("true", true), ("false", false), ("null", false)] {
+            let command = try WebSocketCommand.read(Array(#"{"type":"subscribe","channel":"a","presence":\#(text)}"#.utf8))
+            #expect(command?.wantsPresence == isWanted)
+        }
+    }
+
+    @Test("a question for presence names its page")
+    func presenceQuestion() throws {
+        let command = try WebSocketCommand.read(Array(#"{"id":1,"type":"presence","channel":"a","after":"b","limit":7}"#.utf8))
+        guard case .presence(let question)? = command?.action else {
+            Issue.record("no question")
+            return
+        }
+        #expect(question == PresenceQuestion(channel: ChannelName("a")!, after: "b", limit: 7))
+        let items = try #require(QueryItems("after=b&limit=7"))
+        #expect(try PresenceQuestion(channel: ChannelName("a")!, items: items) == question)
+        let reply = WebSocketReply.done(command?.id, object: Array(#"{"x":1}"#.utf8))
+        #expect(String(decoding: reply, as: UTF8.self) == #"{"type":"reply","id":1,"x":1}"#)
+    }
+
+    @Test("control messages come first in the answer to a poll")
+    func controlsOfPolls() {
+        var frame = LongPollAnswer.Frame(positions: [Position(epoch: LogEpoch(random: 1), offset: 2)])
+        frame.controls = [Array("{1}".utf8), Array("{2}".utf8)]
+        #expect(String(decoding: LongPollAnswer.body([], frame), as: UTF8.self).hasSuffix(#""messages":[{1},{2}]}"# + "\n"))
+    }
+
     @Test("a list of subscriptions is the same in a query and in a body")
     func list() throws {
         let list = #"[{"channels":["a","b.*"],"after":"earliest"},{"channels":["c"],"rate":"2/s"}]"#
