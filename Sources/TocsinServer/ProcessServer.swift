@@ -102,6 +102,7 @@ package final class ProcessServer: Sendable {
         let keys = [newKey()]
         let loop = loops[1]
         let presence = configuration.presence.isOn ? PresenceHub(configuration.presence, eventLoop: loops[2]) : nil
+        presence?.setObserver(webhooks)
         let hub = try await loop.submit {
             let settings = ProcessHub.Settings(
                 processes: configuration.processes, welcome: welcome, presence: presence.map { (hub: $0, loops: configuration.loops) }

@@ -57,7 +57,12 @@ package final class Server: Sendable {
         let inheritance = try await inherit(configuration, version, logger, on: logLoops[1])
         var configuration = configuration
         // Clients come in the slots that the other server has given them.
-        if inheritance != nil { configuration.limits.rampSeconds = 0 }
+        if inheritance != nil {
+            configuration.limits.rampSeconds = 0
+            // Channels are occupied by those who are still there, and who come meanwhile.
+            let settle = Int64(configuration.drainSeconds + 10) * 1000
+            configuration.webhooks?.settleMilliseconds = max(configuration.webhooks?.settleMilliseconds ?? 0, settle)
+        }
         var options = ownStoreOptions(configuration)
         var number = inheritance?.number
         if let inheritance {
@@ -80,6 +85,7 @@ package final class Server: Sendable {
                 webhooks: webhooks, configuration: configuration, log: log, worker: logLoops[2], logger: logger, version: version,
                 pages: pages, gate: gate, place: inheritance.map { 1 - $0.given.place } ?? 0
             )
+            (state.presence as? PresenceHub)?.setObserver(webhooks)
             if let inheritance { try check(inheritance, preload) }
             let references = try await makeLoops(state, group, preload)
             if let inheritance { try await welcome(inheritance, log, state, loops: references.count, on: logLoops[1], succession) }

@@ -144,6 +144,7 @@ struct ServeOptions: ParsableArguments {
         deadlines.apply(to: &configuration)
         limits.apply(to: &configuration)
         configuration.webhooks = try webhooks.configuration()
+        configuration.presence.occupancy += configuration.webhooks?.occupancy ?? []
         return configuration
     }
 }
