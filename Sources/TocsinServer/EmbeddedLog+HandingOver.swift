@@ -148,7 +148,7 @@ extension EmbeddedLog {
     private func returnToWriting() {
         if queue.withLock({ $0.isClosed }) { return }
         do throws(StoreFault) {
-            if writing.value.options.lock == nil { writing.value.options.lock = try LockFile(beside: writing.value.options.path) }
+            if writing.value.options.lock == nil { writing.value.options.lock = try LockFile(of: writing.value.options.path) }
         } catch {
             logger.error("the log cannot be taken back", metadata: ["error": "\(error)"])
             return faultBox.withLock { $0 = error }

@@ -128,7 +128,7 @@ import Testing
             let (path, told) = (options.path, told)
             offer = try await old.log.writerLoop.submit {
                 var settings = TakeoverOffer.Settings(
-                    logPath: path, feeds: FeedTable(), version: "old", place: place, numberDescriptor: old.number.descriptor, listeners: [])
+                    logPath: path, feeds: LogLimits().feeds, version: "old", place: place, numberDescriptor: old.number.descriptor, listeners: [])
                 settings.patienceSeconds = patienceSeconds
                 settings.onNeighbour = { told.note($0 == nil ? "alone" : "two") }
                 settings.onTaken = { told.note("go \($0)") }
@@ -413,12 +413,11 @@ import Testing
     @Test("who does not fit, comes second or says nonsense is refused, and the server goes on")
     func refused() async throws {
         let world = try await World()
-        var hello = TakeoverMessage.Hello.own(version: "9", drainMilliseconds: 0)
-        hello.form += 1
-        await #expect(throws: ServerStartFault.self) { [hello] in _ = try await world.receive(hello) }
-        hello.form -= 1
-        hello.schema += 1
-        await #expect(throws: ServerStartFault.self) { [hello] in _ = try await world.receive(hello) }
+        let own = TakeoverMessage.Hello.own(version: "9", drainMilliseconds: 0)
+        for (form, schema) in [(own.form + 1, own.schema), (own.form, own.schema + 1)] {
+            let other = TakeoverMessage.Hello(form: form, schema: schema, version: "9", drainMilliseconds: 0)
+            await #expect(throws: ServerStartFault.self) { try await world.receive(other) }
+        }
         for bytes in [[0, 0, 0, 0], [1, 0, 0, 0, 9], TakeoverMessage.take.bytes, [255, 255, 255, 255]] as [[UInt8]] {
             let stranger = try Stranger(world)
             try UnixSocket.send(bytes, [], to: stranger.socket)
