@@ -200,8 +200,9 @@ extension Server {
             let there = (1 - state.place) * ServerState.loopsPerPlace
             let presence = state.presence as? PresenceHub
             predecessor.onPresence = { body, reply in presence?.take(body, reply: reply) }
+            let bound = NIOLoopBound(predecessor, eventLoop: eventLoop)
             presence?.startElsewhere(there..<there + ServerState.loopsPerPlace) { source, changes in
-                eventLoop.execute { predecessor.tellPresence(source, changes) }
+                eventLoop.execute { bound.value.tellPresence(source, changes) }
             }
             predecessor.onEnd = {
                 state.neighbours = nil
@@ -209,7 +210,7 @@ extension Server {
                 succession.predecessorHasEnded()
                 state.logger.notice("the server that was taken over has ended")
             }
-            return NIOLoopBound(predecessor, eventLoop: eventLoop)
+            return bound
         }.get()
         succession.set(predecessor)
         state.neighbours = Neighbours(

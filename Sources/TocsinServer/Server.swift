@@ -5,6 +5,7 @@ import NIOPosix
 package import NotificationCore
 import NotificationStore
 import TLSEngine
+import Webhooks
 
 /// A Tocsin server: listeners, loops and the log.
 package final class Server: Sendable {
@@ -61,7 +62,8 @@ package final class Server: Sendable {
             configuration.limits.rampSeconds = 0
             // Channels are occupied by those who are still there, and who come meanwhile.
             let settle = Int64(configuration.drainSeconds + 10) * 1000
-            configuration.webhooks?.settleMilliseconds = max(configuration.webhooks?.settleMilliseconds ?? 0, settle)
+            let settleMilliseconds = max(configuration.webhooks?.settleMilliseconds ?? 0, settle)
+            configuration.webhooks?.settleMilliseconds = settleMilliseconds
         }
         var options = ownStoreOptions(configuration)
         var number = inheritance?.number

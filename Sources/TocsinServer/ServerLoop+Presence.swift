@@ -3,6 +3,7 @@ import Identity
 import NIOCore
 import NotificationCore
 import Presence
+import Synchronization
 import Transports
 
 /// Who is on which channels. Nothing here is touched by a delivery.
@@ -331,7 +332,8 @@ extension ServerState {
 
     /// Who is on which channels is kept by another process from now on; nil: by this one again. Loops say anew who is there.
     func handPresence(to service: (any PresenceService)?) {
-        guard let ownPresence, let new = service ?? ownPresence as any PresenceService? else { return }
+        guard let ownPresence else { return }
+        let new: any PresenceService = service ?? ownPresence
         presenceBox.withLock { $0 = new }
         if service != nil { startPresence() }
         ownPresence.drop(firstLoop..<firstLoop + loops.count)
