@@ -235,8 +235,8 @@ def test_commands_on_every_transport(tracking, room):
         eventually(lambda: users(tracking, f"{room}.a") == ["anna"], "one has left")
     with client_of() as client:
         polled = client.get(f"{tracking.url}/v1/subscribe?{query(room, session='new', wait=0)}").json()
-    answer = say(tracking, polled["session"], {"id": 1, "type": "presence", "channel": room}).json()
-    assert answer["id"] == 1 and answer["connections"] == 1
+    asked = {"id": 1, "type": "presence", "channel": room}
+    eventually(lambda: say(tracking, polled["session"], asked).json()["connections"] == 1, "a client that polls is there")
 
 
 PLAIN = ["websocket", "sse", "long-poll"]
@@ -272,6 +272,7 @@ def test_going_from_one_transport_to_another_is_neither_a_leave_nor_a_join(track
 
 def test_the_absence_of_a_client_that_polls_is_a_deadline(tracking, room):
     with Socket(tracking, query(room, presence="true")) as watcher:
+        watcher.wait("presence")
         with Poller(tracking, room, user="anna") as poller:
             eventually(lambda: watcher.of("presence")[-1]["users"] == 1, "anna is there")
             time.sleep(3)
