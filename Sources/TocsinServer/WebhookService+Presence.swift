@@ -1,4 +1,5 @@
 import NotificationCore
+import NotificationStore
 import Presence
 
 extension WebhookService: ChannelOccupancyObserver {
