@@ -128,7 +128,8 @@ import Testing
             let (path, told) = (options.path, told)
             offer = try await old.log.writerLoop.submit {
                 var settings = TakeoverOffer.Settings(
-                    logPath: path, feeds: LogLimits().feeds, version: "old", place: place, numberDescriptor: old.number.descriptor, listeners: [])
+                    logPath: path, feeds: LogLimits().feeds, version: "old", place: place, numberDescriptor: old.number.descriptor,
+                    listeners: [])
                 settings.patienceSeconds = patienceSeconds
                 settings.onNeighbour = { told.note($0 == nil ? "alone" : "two") }
                 settings.onTaken = { told.note("go \($0)") }
