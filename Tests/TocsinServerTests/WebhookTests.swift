@@ -34,7 +34,7 @@ import Webhooks
 
         bench.loop.server.noteRefused(4)
         #expect(limits.takeRefusals().map { "\($0.limit) \($0.count) \($0.address == nil)" } == ["descriptors 4 true"])
-        limits.refuse(LimitRefusal(.ramp), .unknown)
+        limits.note(LimitRefusal(.ramp), .unknown)
         #expect(limits.takeRefusals().map(\.address) == [nil])
     }
 
@@ -42,7 +42,7 @@ import Webhooks
     func otherLimits() throws {
         let wanting = try Self.configuration("connection.refused")
         let limits = Bench { $0.webhooks = wanting }.loop.server.limits
-        for rule in LimitRule.allCases { limits.refuse(LimitRefusal(rule), NetworkAddress("192.0.2.7")) }
+        for rule in LimitRule.allCases { limits.note(LimitRefusal(rule), NetworkAddress("192.0.2.7")) }
         let known: Set = [
             "connections", "connections_per_address", "connections_per_network", "connections_per_user", "connection_rate_per_address",
             "ramp", "memory_mark", "descriptor_mark", "lag_mark",
@@ -55,7 +55,7 @@ import Webhooks
         let other = try Self.configuration("alert.unread,channel.occupied")
         for webhooks in [nil, other] {
             let limits = Bench { $0.webhooks = webhooks }.loop.server.limits
-            limits.refuse(LimitRefusal(.connections), NetworkAddress("192.0.2.7"))
+            limits.note(LimitRefusal(.connections), NetworkAddress("192.0.2.7"))
             limits.noteForWantOfRoom(3)
             #expect(!limits.tellsRefusals && limits.takeRefusals() == [])
         }
