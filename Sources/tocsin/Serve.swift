@@ -2,9 +2,11 @@ import ArgumentParser
 import Logging
 import NotificationCore
 import NotificationStore
+import Presence
 import TLSEngine
 import TocsinServer
 import Transports
+import Webhooks
 
 /// What `serve` and `demo` have in common.
 struct ServeOptions: ParsableArguments {
