@@ -111,9 +111,7 @@ extension WebhookService {
         }
         noteFigures()
         if figuresBox.withLock({ $0.waiting }) != before.waiting {
-            state.withLock { state in
-                for place in state.receivers.indices { state.receivers[place].nextDueMilliseconds = 0 }
-            }
+            lookAgain()
             wantTurn()
         }
         // A piece at a time, so that publishers do not wait long.
@@ -133,6 +131,8 @@ extension WebhookService {
         }
         if events.isEmpty { return }
         _ = log.withStore { store throws(StoreFault) in try store.turnOutbox(events, [], nowMilliseconds: now) }
+        noteFigures()
+        lookAgain()
         wantTurn()
     }
 

@@ -171,12 +171,16 @@ final class WebhookService: Sendable {
         noteFigures()
         state.withLock { state in
             for outcome in work.outcomes { state.held.remove(outcome.id) }
-            // New ones are for anybody.
-            if !work.events.isEmpty || !work.outcomes.isEmpty {
-                for place in state.receivers.indices { state.receivers[place].nextDueMilliseconds = 0 }
-            }
         }
+        if !work.events.isEmpty || !work.outcomes.isEmpty || !work.damaged.isEmpty { lookAgain() }
         send(now)
+    }
+
+    /// There may be something due for anybody.
+    func lookAgain() {
+        state.withLock { state in
+            for place in state.receivers.indices { state.receivers[place].nextDueMilliseconds = 0 }
+        }
     }
 
     private func putBack(_ work: Work) {
@@ -211,6 +215,8 @@ final class WebhookService: Sendable {
             tellUnread()
             takeRefusals(now)
             settle(now)
+            // A clock that was set is no reason to wait.
+            if figuresBox.withLock({ $0.rows > 0 }) { lookAgain() }
         }
         let isWanted = state.withLock { state in
             isSecond || !(state.events.isEmpty && state.outcomes.isEmpty && state.damaged.isEmpty)
