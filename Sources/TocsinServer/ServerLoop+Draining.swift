@@ -82,11 +82,17 @@ extension Connection {
     private func leave(_ poll: ParkedPoll, _ milliseconds: Int) {
         let (seconds, rest) = Self.parts(of: milliseconds)
         if rest == 0 { return answer(leaving: poll, stream: 0, seconds) }
+        hold(poll)
         let bound = loop.bind((self, poll))
         loop.eventLoop.scheduleTask(in: .milliseconds(Int64(rest))) {
             let (connection, poll) = bound.value
             connection.answer(leaving: poll, stream: 0, seconds)
         }
+    }
+
+    /// It is handed nothing more: else the next message would be its answer, and it would come again at once instead of in its slot.
+    private func hold(_ poll: ParkedPoll) {
+        for id in poll.subscribers where loop.hub.isCurrent(id) { loop.outlets[id].isClosing = true }
     }
 
     private func answer(leaving poll: ParkedPoll, stream: Int32, _ seconds: Int) {
@@ -134,6 +140,7 @@ extension Connection {
         guard rest > 0, exchange.streams.values.contains(where: { $0.poll != nil }) else {
             return leaveStreams(exchange, milliseconds, code)
         }
+        for stream in exchange.streams.values { if let poll = stream.poll { hold(poll) } }
         // All of them together, since what is answered behind the goodbye is lost to some clients.
         let bound = loop.bind((self, exchange))
         loop.eventLoop.scheduleTask(in: .milliseconds(Int64(rest))) {

@@ -185,11 +185,18 @@ def main():
     parser.add_argument("--over", type=int, default=60, help="seconds")
     parser.add_argument("--rate", type=float, default=2, help="publications a second of each of two publishers")
     parser.add_argument("--connects", type=float, default=500, help="connections a second at the beginning")
+    parser.add_argument("--patience", type=int, default=180, help="seconds in all, besides what is expected")
     parser.add_argument("--out", help="figures and plot go to this path, with .json and .svg")
     parser.add_argument("--keep", action="store_true", help="show the servers' logs")
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard > 0 else soft, hard))
+
+    def give_up(*_):
+        raise SystemExit("it does not come to an end")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(options.over + options.patience + int(options.clients / options.connects))
 
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "log.sqlite")
