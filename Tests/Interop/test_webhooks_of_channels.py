@@ -24,7 +24,10 @@ def watch(start):  # noqa: F811
 
 
 def told(receiver, channel):  # noqa: F811
-    return [event["type"].removeprefix("channel.") for event in receiver.taken if event["data"]["channel"] == channel]
+    """What a receiver that knows events by their id has been told."""
+    assert [attempt["fault"] for attempt in receiver.attempts if attempt["fault"]] == []
+    events = {attempt["id"]: attempt["event"] for attempt in list(receiver.attempts) if attempt["status"] == 204}
+    return [event["type"].removeprefix("channel.") for event in events.values() if event["data"]["channel"] == channel]
 
 
 def subscribed(server, channel, way="websocket"):
