@@ -61,8 +61,10 @@ struct ServerRun {
         } catch {
             throw CommandFailure(description: "the server does not start: \(error)")
         }
+        // Who hears that it listens may send the signal at once.
+        let hangUps = await UnixSignalsSequence(trapping: .sighup)
         logListening(configuration, port: server.port, tlsPort: server.tlsPort)
-        try await serve(ServerService(server: server, logger: logger, beside: beside))
+        try await serve(ServerService(server: server, logger: logger, hangUps: hangUps, beside: beside))
     }
 
     /// The main process of several.
@@ -74,8 +76,9 @@ struct ServerRun {
         } catch {
             throw CommandFailure(description: "the server does not start: \(error)")
         }
+        let hangUps = await UnixSignalsSequence(trapping: .sighup)
         logListening(configuration, port: server.port, tlsPort: server.tlsPort)
-        try await serve(ProcessService(server: server, logger: logger))
+        try await serve(ProcessService(server: server, logger: logger, hangUps: hangUps))
     }
 
     /// One of the others.
@@ -125,9 +128,12 @@ struct ServerRun {
 private struct ServerService: Service {
     let server: Server
     let logger: Logger
+    let hangUps: UnixSignalsSequence
     let beside: (@Sendable (Server) async throws -> Void)?
 
     func run() async throws {
+        let reloading = Task { for await _ in hangUps { await server.reload(logger) } }
+        defer { reloading.cancel() }
         while let milliseconds = await serve() {
             logger.notice("another server has taken over: draining", metadata: ["over_ms": "\(milliseconds)"])
             if try await server.leaveToSuccessor(overMilliseconds: milliseconds) {
@@ -147,10 +153,6 @@ private struct ServerService: Service {
     private func serve() async -> Int? {
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Int?.self) { group in
-                group.addTask {
-                    for await _ in await UnixSignalsSequence(trapping: .sighup) { await reload() }
-                    return nil
-                }
                 if let beside {
                     group.addTask {
                         do {
@@ -179,8 +181,6 @@ private struct ServerService: Service {
             }
         }
     }
-
-    private func reload() async { await server.reload(logger) }
 }
 
 extension Server {
@@ -204,10 +204,11 @@ extension Server {
 private struct ProcessService: Service {
     let server: ProcessServer
     let logger: Logger
+    let hangUps: UnixSignalsSequence
 
     func run() async throws {
         await cancelWhenGracefulShutdown {
-            for await _ in await UnixSignalsSequence(trapping: .sighup) { server.reload() }
+            for await _ in hangUps { server.reload() }
         }
         logger.info("draining")
         try await server.shutDown()
