@@ -52,8 +52,11 @@ def lines(server):
             line = Line(server)
             assert line.get("/healthz")[0] == 200
             held.append(line)
-            if len(held) >= 12 and all(connections(server).values()):
-                break
+            if len(held) >= 12:
+                if all(connections(server).values()):
+                    break
+                # One that was just started may not listen yet.
+                time.sleep(0.1)
         assert all(value >= 1 for value in connections(server).values())
         yield held
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from support import ROOT, WAYS, assert_problem, async_http, binary, connect, eventually, http as client_of, publish, query, run
+from test_presence import Socket, users
 from test_processes import Reader
 from test_sessions import Events
 
@@ -323,6 +324,28 @@ def test_when_the_new_one_is_killed_during_the_drain_the_old_one_serves_again(st
     holder.close()
     assert old.process.wait(15) == 0
     assert publish(last, channel, "last")["sequence"] == number + 2
+
+
+def test_who_is_on_a_channel_is_known_to_the_one_that_has_the_log(start, channel):
+    room = channel.replace("scores", "chat")
+    presence = ["--presence", "chat=users", "--presence-grace", "1"]
+    old = start(*presence, drain=30)
+    with Socket(old, query(room, user="anna", presence="true")) as anna:
+        eventually(lambda: users(old, room) == ["anna"], "she is there")
+        new = start(*presence, takeover=True, drain=30)
+        eventually(lambda: users(new, room) == ["anna"], "the new one knows who is at the old one")
+        with Socket(new, query(room, user="bert", presence="true")) as bert:
+            eventually(lambda: ["bert"] in [event.get("joined") for event in anna.of("presence")], "she is told who comes to the new one")
+            eventually(lambda: bert.of("presence")[-1:] and bert.of("presence")[-1]["users"] == 2, "he is told that there are two")
+            assert users(new, room) == ["anna", "bert"]
+        eventually(lambda: ["bert"] in [event.get("left") for event in anna.of("presence")], "she is told that he went")
+        told(old, "another server has taken over: draining")
+        new.kill()
+        told(old, "the other server has ended: this one serves again")
+        eventually(lambda: users(old, room) == ["anna"], "the old one knows it by itself again")
+        with Socket(old, query(room, user="carl")):
+            eventually(lambda: ["carl"] in [event.get("joined") for event in anna.of("presence")], "she is told who comes now")
+        assert not [event for event in anna.of("presence") if "anna" in event.get("left", [])]
 
 
 def test_when_the_old_one_is_killed_during_the_drain_the_new_one_goes_on(start, channel):
