@@ -57,7 +57,7 @@ def lines(server):
                     break
                 # One that was just started may not listen yet.
                 time.sleep(0.1)
-        assert all(value >= 1 for value in connections(server).values())
+        assert all(value >= 1 for value in connections(server).values()), (connections(server), server.output[-20:])
         yield held
     finally:
         for line in held:

