@@ -123,10 +123,15 @@ extension Connection {
         return response
     }
 
+    /// So long a connection on which a client polls stays open for the next poll when clients are let go.
+    private static let leavingPollSeconds = 2
+
     /// Answers the request that is being answered.
-    func answerHTTP1(_ exchange: HTTP1Exchange, _ response: HTTPResponse, _ body: [UInt8], isHead: Bool) {
+    ///
+    /// - Parameter isPoll: the client comes again with its next poll at once: when clients are let go, it is that one which gets a slot.
+    func answerHTTP1(_ exchange: HTTP1Exchange, _ response: HTTPResponse, _ body: [UInt8], isHead: Bool, isPoll: Bool = false) {
         guard let head = exchange.head else { preconditionFailure("an answer to no request") }
-        let keepAlive = head.keepAlive && !isLeaving
+        let keepAlive = head.keepAlive && (isPoll || !isLeaving)
         var out: [UInt8] = []
         out.reserveCapacity(256 + body.count)
         HTTP1ResponseEncoder.head(
@@ -137,7 +142,7 @@ extension Connection {
         exchange.head = nil
         exchange.isAnswering = false
         guard keepAlive else { return closeWhenDrained() }
-        setDeadline(seconds: loop.server.configuration.idleSecondsMax)
+        setDeadline(seconds: isLeaving ? Self.leavingPollSeconds : loop.server.configuration.idleSecondsMax)
         loop.afterFanOut { self.resume() }
     }
 
@@ -181,7 +186,7 @@ extension Connection {
             exchange.poll = nil
             for id in poll.subscribers { loop.detachLater(id, self) }
             if poll.closes { exchange.head?.keepAlive = false }
-            answerHTTP1(exchange, LongPollAnswer.response(waitSeconds: poll.waitSeconds), body, isHead: false)
+            answerHTTP1(exchange, LongPollAnswer.response(waitSeconds: poll.waitSeconds), body, isHead: false, isPoll: true)
         case .http2(let exchange):
             guard let poll = exchange.streams[stream]?.poll else { return }
             for id in poll.subscribers { loop.detachLater(id, self) }

@@ -233,9 +233,9 @@ extension Server {
         let deadline = Clock.monotonicMilliseconds() + Int64(milliseconds)
         await acceptor.pause()
         try await Task.sleep(for: .milliseconds(min(Self.lateMilliseconds, milliseconds / 10)))
+        await state.canary?.stop()
         state.isHandedOver = true
         state.beginDraining(overMilliseconds: milliseconds)
-        await state.canary?.stop()
         let spread = max(0, Int(deadline - Clock.monotonicMilliseconds()))
         for reference in state.loops { reference.eventLoop.execute { reference.value.leave(spreadMilliseconds: spread) } }
         while Clock.monotonicMilliseconds() < deadline {
