@@ -186,7 +186,8 @@ let package = Package(
         .testTarget(
             name: "TocsinServerTests",
             dependencies: [
-                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Presence", "CUnixSocket", "TestSupport",
+                "TocsinServer", "Transports", "NotificationCore", "HTTP2Session", "Identity", "Limits", "Presence", "CUnixSocket",
+                "TestSupport",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 "Webhooks",
                 .product(name: "Logging", package: "swift-log"),
