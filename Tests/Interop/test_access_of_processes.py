@@ -48,7 +48,7 @@ def lines(server):
     """Enough of them that each process has some."""
     held = []
     try:
-        for _ in range(60):
+        for _ in range(160):
             line = Line(server)
             assert line.get("/healthz")[0] == 200
             held.append(line)
