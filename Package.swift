@@ -24,6 +24,7 @@ let package = Package(
     targets: [
         // C libraries. Only what Swift cannot import stands in the shims.
         .systemLibrary(name: "CEpoll"),
+        .systemLibrary(name: "CPrefetch"),
         .systemLibrary(name: "CProcess"),
         .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libssl libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -47,7 +48,7 @@ let package = Package(
         // The core: channels, the log, positions, subscribers as cursors, deliveries as values. No I/O, no clock.
         .target(
             name: "NotificationCore",
-            dependencies: ["JSONCodec", .product(name: "DequeModule", package: "swift-collections")]
+            dependencies: ["JSONCodec", "CPrefetch", .product(name: "DequeModule", package: "swift-collections")]
         ),
 
         // The log on disk: SQLite. Bytes of a file in and out, no clock.
@@ -88,7 +89,7 @@ let package = Package(
             name: "TocsinServer",
             dependencies: [
                 "Transports", "NotificationStore", "NotificationCore", "JSONCodec", "WebSocketCodec", "HTTP1Codec", "HTTP2Session",
-                "TLSEngine", "Identity", "Limits", "Presence", "CProcess", "CUnixSocket",
+                "TLSEngine", "Identity", "Limits", "Presence", "CPrefetch", "CProcess", "CUnixSocket",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),

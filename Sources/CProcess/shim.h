@@ -30,6 +30,11 @@ static inline int tocsin_accept(int listener, void *address, unsigned *bytes) {
     return (int)syscall(SYS_accept4, listener, address, bytes, 04000 | 02000000 /* SOCK_NONBLOCK | SOCK_CLOEXEC */);
 }
 
+// send(2) as the C library has it may be a point at which a thread is cancelled, which costs a little for each message.
+static inline long tocsin_send(int descriptor, const void *bytes, unsigned long count, int flags) {
+    return syscall(SYS_sendto, descriptor, bytes, count, flags, (void *)0, 0);
+}
+
 // Swift takes `struct stat` for Foundation's where that is in the same program, and for the C library's where it is not.
 static inline int tocsin_is_readable_by_all(const char *path) {
     struct stat status;

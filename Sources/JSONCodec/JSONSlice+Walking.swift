@@ -26,7 +26,7 @@ extension JSONSlice {
         }
 
         /// The next member with its name as it was written.
-        mutating func nextRaw() -> (name: JSONSlice, value: JSONSlice)? {
+        package mutating func nextRaw() -> (name: JSONSlice, value: JSONSlice)? {
             guard walk.beginItem() else { return nil }
             let name = JSONSlice(walk.value())
             precondition(name.kind == .string, "a member without a name")
@@ -63,6 +63,16 @@ extension JSONSlice {
             if rawName.isString(name) { found = value }
         }
         return found
+    }
+
+    /// Whether it is this string, written without escapes.
+    package func isPlainString(_ text: StaticString) -> Bool {
+        bytes.withUnsafeBytes { bytes in
+            let count = text.utf8CodeUnitCount
+            return bytes.count == count + 2 && bytes[0] == UInt8(ascii: "\"")
+                && UnsafeRawBufferPointer(rebasing: bytes[1...count]).elementsEqual(
+                    UnsafeRawBufferPointer(start: text.utf8Start, count: count))
+        }
     }
 
     private func isString(_ text: String) -> Bool {

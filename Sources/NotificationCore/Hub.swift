@@ -1,3 +1,5 @@
+import CPrefetch
+
 /// What one event loop knows: the tail of the log, and the subscribers that read it.
 ///
 /// A hub follows the log: batches are applied in order, and each goes at once to the subscribers that stand at the head of their
@@ -16,20 +18,21 @@
 /// A hub belongs to one event loop and is not to be touched from another.
 package final class Hub {
     package let epoch: LogEpoch
-    package internal(set) var tail: LogTail
-    var table = SubscriberTable()
+    // The fan-out is the only one who touches these meanwhile (`isFanningOut`); to check that for each message would cost.
+    @exclusivity(unchecked) package internal(set) var tail: LogTail
+    @exclusivity(unchecked) var table = SubscriberTable()
     /// By subscriber index: what it is subscribed to. The cold part.
     var profiles: [Profile] = []
-    var nodes: [AudienceNode] = []
+    @exclusivity(unchecked) var nodes: [AudienceNode] = []
     var unusedNodes: [Int32] = []
     var nodeOfPattern: [ChannelPattern: Int32] = [:]
     var wildcards = PatternTrie<Int32>()
     /// By channel index: the nodes whose audience it has, the exact one first.
-    var nodesOfChannel: [[Int32]] = []
+    @exclusivity(unchecked) var nodesOfChannel: [[Int32]] = []
     /// A delivery must not change who is subscribed.
     var isFanningOut = false
-    private var scratch = FanOutScratch()
-    var figures: HubFigures
+    @exclusivity(unchecked) private var scratch = FanOutScratch()
+    @exclusivity(unchecked) var figures: HubFigures
 
     /// Earlier lives of the log, and how far each of them is still in it.
     let pastEpochs: [LogEpoch: UInt64]
@@ -99,14 +102,13 @@ package final class Hub {
             let channel = append(notification, nowMilliseconds: nowMilliseconds)
             collect(channel, offset: notification.offset, index: UInt32(index))
         }
-        flush(batch, to: &sink)
+        flush(to: &sink)
     }
 
     private func append(_ notification: Notification, nowMilliseconds: Int64) -> Int32 {
         let channel = notification.channelID
         if tail.append(notification, nowMilliseconds: nowMilliseconds) { connect(channel) }
         figures.count(channel, bytes: notification.object.count)
-        for node in nodesOfChannel[Int(channel)] { nodes[Int(node)].lastOffset = notification.offset }
         return channel
     }
 
@@ -115,6 +117,7 @@ package final class Hub {
         withUnsafePointer(to: &zero) { zero in
             let indices = UnsafeBufferPointer(start: zero, count: 1)
             for node in nodesOfChannel[Int(channel)] {
+                nodes[Int(node)].lastOffset = offset
                 nodes[Int(node)].subscribers.withUnsafeBufferPointer { subscribers in
                     for index in subscribers {
                         let slot = table.slots + Int(index)
@@ -146,28 +149,41 @@ package final class Hub {
     /// Notes for each live subscriber that the batch holds something for it.
     private func collect(_ channel: Int32, offset: UInt64, index: UInt32) {
         for node in nodesOfChannel[Int(channel)] {
+            nodes[Int(node)].lastOffset = offset
             nodes[Int(node)].subscribers.withUnsafeBufferPointer { subscribers in
                 for subscriber in subscribers {
                     let slot = table.slots + Int(subscriber)
                     guard slot.pointee.state == .live, slot.pointee.cursor < offset else { continue }
-                    scratch.add(index, for: subscriber, slot)
+                    scratch.add(index, offset: offset, for: subscriber, slot)
                 }
             }
         }
     }
 
     /// One delivery per subscriber, with all that the batch holds for it.
-    private func flush(_ batch: [Notification], to sink: inout some DeliverySink & ~Copyable) {
-        for subscriber in scratch.touched {
-            let slot = table.slots + Int(subscriber)
+    private func flush(to sink: inout some DeliverySink & ~Copyable) {
+        let slots = table.slots
+        var scratch = exchange(&scratch, with: FanOutScratch())
+        // In the order of their places: so that what the next one needs, here and in the kernel, lies beside what this one needed.
+        var next = scratch.popFirst()
+        var second = scratch.popFirst()
+        while let subscriber = next {
+            (next, second) = (second, scratch.popFirst())
+            if let second { tocsin_prefetch(slots + Int(second)) }
+            if let next {
+                scratch.prefetch(slots + Int(next))
+                sink.prefetch(next)
+            }
+            let slot = slots + Int(subscriber)
             let id = SubscriberID(index: subscriber, generation: slot.pointee.generation)
-            let last = scratch.gather(slot)
+            let through = scratch.gather(slot)
             let outcome = scratch.gathered.withUnsafeBufferPointer { indices in
                 sink.deliver(Delivery(subscriber: id, indices: indices))
             }
-            settle(slot, outcome, through: batch[Int(last)].offset)
+            settle(slot, outcome, through: through)
         }
         scratch.clear()
+        self.scratch = scratch
     }
 }
 
@@ -176,43 +192,74 @@ private struct FanOutScratch {
     private struct Entry {
         var index: UInt32
         var next: Int32
+        /// Of the notification, which is not to be looked at for it: it may be far away.
+        var offset: UInt64
     }
 
     private var entries: [Entry] = []
-    private(set) var touched: [UInt32] = []
+    /// A bit for each subscriber that has a list.
+    private var marks: [UInt64] = []
+    /// Words of `marks` that may have bits.
+    private var marked = 0..<0
     private(set) var gathered: [UInt32] = []
 
-    mutating func add(_ index: UInt32, for subscriber: UInt32, _ slot: UnsafeMutablePointer<SubscriberSlot>) {
+    mutating func add(_ index: UInt32, offset: UInt64, for subscriber: UInt32, _ slot: UnsafeMutablePointer<SubscriberSlot>) {
         let entry = Int32(entries.count)
         if slot.pointee.firstEntry < 0 {
             slot.pointee.firstEntry = entry
-            touched.append(subscriber)
+            mark(subscriber)
         } else {
             // Two patterns of one subscriber may match the same channel.
             if entries[Int(slot.pointee.lastEntry)].index == index { return }
             entries[Int(slot.pointee.lastEntry)].next = entry
         }
         slot.pointee.lastEntry = entry
-        entries.append(Entry(index: index, next: -1))
+        entries.append(Entry(index: index, next: -1, offset: offset))
+    }
+
+    private mutating func mark(_ subscriber: UInt32) {
+        let word = Int(subscriber >> 6)
+        while marks.count <= word { marks.append(0) }
+        marks[word] |= 1 << UInt64(subscriber & 63)
+        marked = marked.isEmpty ? word..<word + 1 : min(marked.lowerBound, word)..<max(marked.upperBound, word + 1)
+    }
+
+    /// Takes the mark off the first subscriber that has one.
+    mutating func popFirst() -> UInt32? {
+        while let word = marked.first {
+            let bits = marks[word]
+            if bits != 0 {
+                marks[word] = bits & (bits - 1)
+                return UInt32(word << 6 + bits.trailingZeroBitCount)
+            }
+            marked = marked.dropFirst()
+        }
+        return nil
+    }
+
+    /// To be called when the slot is near.
+    func prefetch(_ slot: UnsafeMutablePointer<SubscriberSlot>) {
+        entries.withUnsafeBufferPointer { tocsin_prefetch($0.baseAddress! + Int(max(0, slot.pointee.firstEntry))) }
     }
 
     /// Fills `gathered` with the subscriber's list, and takes the list off the slot.
     ///
-    /// - Returns: the last index of it.
-    mutating func gather(_ slot: UnsafeMutablePointer<SubscriberSlot>) -> UInt32 {
+    /// - Returns: the number in the log of its last notification.
+    mutating func gather(_ slot: UnsafeMutablePointer<SubscriberSlot>) -> UInt64 {
         gathered.removeAll(keepingCapacity: true)
         var at = slot.pointee.firstEntry
         while at >= 0 {
             gathered.append(entries[Int(at)].index)
             at = entries[Int(at)].next
         }
-        slot.pointee.firstEntry = -1
-        slot.pointee.lastEntry = -1
-        return gathered[gathered.count - 1]
+        defer {
+            slot.pointee.firstEntry = -1
+            slot.pointee.lastEntry = -1
+        }
+        return entries[Int(slot.pointee.lastEntry)].offset
     }
 
     mutating func clear() {
         entries.removeAll(keepingCapacity: true)
-        touched.removeAll(keepingCapacity: true)
     }
 }

@@ -79,6 +79,7 @@ package struct LogWriter {
                 return request.publications.map { _ in .refused(.idempotencyKeyReused) }
             }
         }
+        staged.entries.reserveCapacity(max(staged.entries.count + request.publications.count, 2 * staged.entries.count))
         let outcomes = request.publications.map { publication -> AppendOutcome in
             if publication.channel.isReserved, !request.isOwn { return .refused(.reservedChannel) }
             return append(publication, nowMilliseconds: nowMilliseconds)
@@ -113,6 +114,8 @@ package struct LogWriter {
             channel: id, offset: head + 1, sequence: channels[Int(id)].lastSequence + 1, timeMilliseconds: nowMilliseconds,
             publication: publication
         )
+        // One text for all messages of a channel, not one for each.
+        entry.publication.channel = channels[Int(id)].name
         if let document { entry.stateBytes = UInt32(document.byteCount) }
         head = entry.offset
         channels[Int(id)].lastOffset = entry.offset
@@ -263,8 +266,8 @@ package struct LogWriter {
     private static let unsavedMillisecondsMax: Int64 = 600_000
 
     private mutating func saveStateIfDue(_ id: ChannelID, _ nowMilliseconds: Int64) {
+        if channels[Int(id)].unsavedCount == 0 { return }
         let channel = channels[Int(id)]
-        guard channel.unsavedCount > 0 else { return }
         // A state is worth several times its size in messages before it is written again, and is written well before retention waits.
         let perMessage = 64
         let size: Int
@@ -320,8 +323,8 @@ package struct LogWriter {
     package func batch(_ notifications: [Notification]) -> LogBatch {
         var batch = LogBatch(notifications: notifications)
         for (index, notification) in notifications.enumerated() {
-            let channel = channels[Int(notification.channelID)]
-            guard channel.lastOffset == notification.offset, case .document(let document?) = channel.state else { continue }
+            let place = Int(notification.channelID)
+            guard channels[place].lastOffset == notification.offset, case .document(let document?) = channels[place].state else { continue }
             batch.documents.append((index, document))
         }
         return batch

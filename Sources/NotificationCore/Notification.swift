@@ -92,7 +92,10 @@ package final class Notification: Sendable {
         let name = publication.channel.string
         var position = 0..<0
         var data = 0..<0
-        let capacity = 160 + name.utf8.count + further.count + publication.data.count
+        // 117: all that is put below between these.
+        let capacity =
+            117 + ByteWriter.digits(entry.sequence) + ByteWriter.digits(entry.offset) + name.utf8.count + further.count
+            + publication.data.count
         let object = [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in
             var writer = ByteWriter(buffer)
             switch publication.kind {
@@ -245,15 +248,20 @@ private struct ByteWriter {
         }
     }
 
-    mutating func put(_ number: UInt64) {
+    static func digits(_ number: UInt64) -> Int {
         var digits = 1
         var rest = number / 10
         while rest > 0 {
             digits += 1
             rest /= 10
         }
+        return digits
+    }
+
+    mutating func put(_ number: UInt64) {
+        let digits = Self.digits(number)
         let place = room(digits)
-        rest = number
+        var rest = number
         for at in stride(from: digits - 1, through: 0, by: -1) {
             place[at] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
             rest /= 10

@@ -149,9 +149,12 @@ package struct LogEpoch: Hashable, Sendable, CustomStringConvertible {
     }
 
     func append(to out: inout [UInt8]) {
-        for shift in stride(from: 44, through: 0, by: -4) {
-            let digit = UInt8(truncatingIfNeeded: (bits >> UInt64(shift)) & 0xf)
-            out.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
+        withUnsafeTemporaryAllocation(byteCount: 12, alignment: 1) { digits in
+            for place in 0..<12 {
+                let digit = UInt8(truncatingIfNeeded: bits >> UInt64(44 - 4 * place)) & 0xf
+                digits[place] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+            }
+            out.append(contentsOf: digits)
         }
     }
 }

@@ -52,9 +52,8 @@ struct AlertRow {
 }
 
 enum AlertTable {
-    /// - Parameter isAlerts: whether this channel has alerts.
-    static func store(_ database: Database, _ entries: [LogEntry], isAlerts: (ChannelID) -> Bool) throws {
-        for entry in entries where entry.publication.kind == .notification && isAlerts(entry.channel) {
+    static func store(_ database: Database, _ alerts: [LogEntry]) throws {
+        for entry in alerts {
             if let replaced = entry.publication.replaces {
                 let query = try Query(
                     database, "UPDATE alert SET standing = 0 WHERE channel = ? AND key = ? AND key IS NOT NULL AND standing <> 0")

@@ -137,7 +137,7 @@ extension NotificationStore {
         let readers = try WatchRow.readers(database, row.channel, after: row.user, limit: usersMax)
         for reader in readers where reader.user != personal && !reader.ranges.hasSeen(row.sequence) { unread.append(reader.user) }
         if !unread.isEmpty {
-            let runs = RunTable(database: database, epoch: epoch, cache: nil)
+            let runs = runs(database)
             let entry = try runs.entry(row.channel, state.name, offset: row.offset)
             for user in unread {
                 guard let told = event(UnreadAlert(entry: entry, user: user)) else { continue }
@@ -158,6 +158,7 @@ extension NotificationStore {
 extension RunTable {
     /// The message with this number, as it was published.
     fileprivate func entry(_ channel: ChannelID, _ name: ChannelName, offset: UInt64) throws -> LogEntry {
+        if memory != nil { return LogEntry(try notification(channel, name, offset: offset)) }
         if let header = try first(channel, after: offset - 1)?.header, header.firstOffset <= offset {
             let query = try Query(database, "SELECT body FROM run WHERE id = ?")
             query.bind(1, header.id)

@@ -75,8 +75,7 @@ extension NotificationStore {
                 }
                 states.append((ids[index], state))
             }
-            let runs = RunTable(database: database, epoch: epoch, cache: cache)
-            return try body(Reading(database: database, runs: runs, nowMilliseconds: nowMilliseconds, channels: states))
+            return try body(Reading(database: database, runs: runs(database, cache), nowMilliseconds: nowMilliseconds, channels: states))
         }
     }
 

@@ -86,7 +86,7 @@ extension NotificationStore {
         var oldest: ChannelState.OldestRun?
         var (runsLeft, bytesLeft) = (runs, bytes)
         try onWriter { database in
-            let table = RunTable(database: database, epoch: epoch, cache: nil)
+            let table = self.runs(database)
             try table.forEachHeader(channel, after: state.trimmedOffset) { row in
                 let header = row.header
                 let run = ChannelState.OldestRun(
@@ -103,22 +103,30 @@ extension NotificationStore {
             guard let newest else { return }
             var trimmed = state
             (trimmed.trimmedSequence, trimmed.trimmedOffset) = (newest.lastSequence, newest.lastOffset)
-            try database.inTransaction(.immediate) {
-                try Query.run(
-                    database, "DELETE FROM run WHERE id > ? AND id <= ?", RunID.make(channel, 0), RunID.make(channel, newest.lastOffset))
-                try AlertTable.drop(database, channel, throughSequence: newest.lastSequence)
-                try StoreOpening.store(database, trimmed.record(id: channel))
-                // Before it is committed: a reader may see that something is gone that it can still read, not the other way round.
+            func note() {
                 channels.withAll { states in
                     states[Int(channel)].trimmedSequence = newest.lastSequence
                     states[Int(channel)].trimmedOffset = newest.lastOffset
                 }
+            }
+            if memory != nil, state.kind != .alerts { return note() }
+            try database.inTransaction(.immediate) {
+                if memory == nil {
+                    try Query.run(
+                        database, "DELETE FROM run WHERE id > ? AND id <= ?", RunID.make(channel, 0),
+                        RunID.make(channel, newest.lastOffset))
+                }
+                try AlertTable.drop(database, channel, throughSequence: newest.lastSequence)
+                try StoreOpening.store(database, trimmed.record(id: channel))
+                // Before it is committed: a reader may see that something is gone that it can still read, not the other way round.
+                note()
                 return .commit
             }
         }
         (runs, bytes) = (runsLeft, bytesLeft)
         channels.withAll { $0[Int(channel)].oldest = oldest }
-        guard !dropped.isEmpty else { return }
+        guard let newest else { return }
+        memory?.drop(channel, through: newest.lastOffset)
         cache.remove(dropped)
         maintenance.withLock {
             $0.isCheckpointed = false
@@ -218,7 +226,8 @@ extension NotificationStore {
 
     /// Once a second this is a short thing: a page that was written a thousand times since then goes into the file once.
     private func checkpoint() throws(StoreFault) {
-        guard !options.isInMemory, !maintenance.withLock({ $0.isCheckpointed }) else { return }
+        if options.isInMemory { return try refreshFigures(walFrames: nil) }
+        guard !maintenance.withLock({ $0.isCheckpointed }) else { return }
         let frames = try onWriter { try $0.checkpoint(.passive).walFrameCount }
         maintenance.withLock { $0.isCheckpointed = true }
         try refreshFigures(walFrames: frames)

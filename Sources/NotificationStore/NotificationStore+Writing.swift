@@ -5,9 +5,11 @@ import Synchronization
 extension NotificationStore {
     /// Makes `commit` durable, all of it or nothing. One transaction; with `Durability.disk` it returns after the disk has it.
     ///
+    /// - Parameter notifications: what its entries are to readers, where that is there already.
     /// - Precondition: channels, sequences and log numbers go on where the last commit ended.
-    package func commit(_ commit: LogCommit) throws(StoreFault) {
+    package func commit(_ commit: LogCommit, as notifications: [Notification]? = nil) throws(StoreFault) {
         guard !commit.isEmpty else { return }
+        if let memory { return try self.commit(commit, notifications ?? commit.entries.map { Notification($0, epoch: epoch) }, memory) }
         #if DEFECTS
             var commit = commit
             if Defect.active == .idempotencyNotStored { commit.idempotency = [] }
@@ -17,38 +19,83 @@ extension NotificationStore {
         for record in commit.channels { work.add(record) }
         for entry in commit.entries { work.add(entry) }
         work.finish()
-        var idempotencyNew = 0
         let tails = maintenance.withLock { $0.tails } &+ work.tailsChange
-        let watchRoom: Int? = options.outbox.flatMap { $0.watchesAlerts ? max(0, $0.watchedMax - outboxFigures.watched) : nil }
-        var (watched, unwatched) = (0, 0)
+        let alerts = commit.entries.filter { $0.publication.kind == .notification && work.kind(of: $0.channel) == .alerts }
+        var further = FurtherRows()
         try onWriter { database in
             try database.inTransaction(.immediate) {
                 for record in commit.channels { try StoreOpening.store(database, record) }
                 try work.store(database)
                 if work.changesTails { try Meta.storeTails(database, tails) }
-                try AlertTable.store(database, commit.entries) { work.kind(of: $0) == .alerts }
-                if let watchRoom {
-                    (watched, unwatched) = try WatchRow.store(database, commit.entries, room: watchRoom) { work.kind(of: $0) == .alerts }
-                }
-                for record in commit.idempotency where try IdempotencyRows.store(database, record) { idempotencyNew += 1 }
-                for state in commit.states { try StateTable.store(database, state) }
-                for receipt in commit.receipts { try ReceiptTable.store(database, receipt) }
+                further = try store(commit, alerts, database)
                 return .commit
             }
         }
         work.publish()
-        channels.withAll { states in
-            for state in commit.states { states[Int(state.channel)].stateSequence = state.sequence }
-        }
         maintenance.withLock {
             $0.tails = tails
-            $0.idempotencyCount += idempotencyNew
             $0.isCheckpointed = false
         }
-        if watched + unwatched > 0 {
+        note(commit, further)
+    }
+
+    /// The same for a log in memory: most commits have nothing for the tables.
+    private func commit(_ commit: LogCommit, _ notifications: [Notification], _ memory: MemoryRuns) throws(StoreFault) {
+        let added = commit.channels.map { ChannelState($0, feed: options.limits.feeds[$0.name]) }
+        let alerts = channels.withAll { states in
+            commit.entries.filter { entry in
+                let place = Int(entry.channel)
+                let kind = place < states.count ? states[place].kind : added[place - states.count].kind
+                return kind == .alerts && entry.publication.kind == .notification
+            }
+        }
+        var further = FurtherRows()
+        if !alerts.isEmpty || !commit.idempotency.isEmpty || !commit.states.isEmpty || !commit.receipts.isEmpty {
+            try onWriter { database in
+                try database.inTransaction(.immediate) {
+                    further = try store(commit, alerts, database)
+                    return .commit
+                }
+            }
+        }
+        channels.withAll { states in
+            states.append(contentsOf: added)
+            memory.append(notifications) { states[Int($0.channelID)].take($0) }
+        }
+        note(commit, further)
+    }
+
+    private struct FurtherRows {
+        var idempotencyNew = 0
+        var watched = 0
+        var unwatched = 0
+    }
+
+    /// What a commit has beside messages.
+    private func store(_ commit: LogCommit, _ alerts: [LogEntry], _ database: Database) throws -> FurtherRows {
+        var rows = FurtherRows()
+        try AlertTable.store(database, alerts)
+        if let options = options.outbox, options.watchesAlerts {
+            let room = max(0, options.watchedMax - outboxFigures.watched)
+            (rows.watched, rows.unwatched) = try WatchRow.store(database, alerts, room: room)
+        }
+        for record in commit.idempotency where try IdempotencyRows.store(database, record) { rows.idempotencyNew += 1 }
+        for state in commit.states { try StateTable.store(database, state) }
+        for receipt in commit.receipts { try ReceiptTable.store(database, receipt) }
+        return rows
+    }
+
+    private func note(_ commit: LogCommit, _ rows: FurtherRows) {
+        if !commit.states.isEmpty {
+            channels.withAll { states in
+                for state in commit.states { states[Int(state.channel)].stateSequence = state.sequence }
+            }
+        }
+        if rows.idempotencyNew > 0 { maintenance.withLock { $0.idempotencyCount += rows.idempotencyNew } }
+        if rows.watched + rows.unwatched > 0 {
             outbox.withLock {
-                $0.watched += watched
-                $0.unwatched += unwatched
+                $0.watched += rows.watched
+                $0.unwatched += rows.unwatched
             }
         }
         countCommit(entries: commit.entries.count)
@@ -70,6 +117,25 @@ extension NotificationStore {
             }
             try Schema.setSynchronous(database, options.durability)
         }
+    }
+}
+
+extension ChannelState {
+    /// The channel's newest message, of a log in memory.
+    ///
+    /// - Returns: its `total`.
+    fileprivate mutating func take(_ notification: Notification) -> UInt64 {
+        precondition(
+            notification.sequence == lastSequence + 1 && notification.offset > lastOffset,
+            "message \(notification.sequence), number \(notification.offset), does not follow the last one of its channel")
+        lastSequence = notification.sequence
+        lastOffset = notification.offset
+        total += UInt64(notification.bytes)
+        if notification.sequence == trimmedSequence + 1 {
+            oldest = OldestRun(
+                lastSequence: lastSequence, lastTime: notification.timeMilliseconds, total: total, bytes: UInt64(notification.bytes))
+        }
+        return total
     }
 }
 

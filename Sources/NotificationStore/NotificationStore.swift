@@ -19,6 +19,8 @@ package final class NotificationStore: Sendable {
     package let epoch: LogEpoch
     let channels: ChannelTable
     let cache: PageCache
+    /// The messages, if the log is in memory.
+    let memory: MemoryRuns?
     let writer: DatabaseQueue
     let reader: DatabaseQueue
     let maintenance: Mutex<Maintenance>
@@ -40,6 +42,7 @@ package final class NotificationStore: Sendable {
         options.lock = nil
         self.options = options
         isFollower = false
+        memory = options.isInMemory ? MemoryRuns() : nil
         if options.isReal {
             try LockFile.makeDirectory(of: options.path)
             try LockFile.checkSize(of: options.path)
@@ -84,6 +87,7 @@ package final class NotificationStore: Sendable {
         outbox = Mutex(OutboxFigures())
         self.epoch = epoch
         isFollower = true
+        memory = nil
         lock = Mutex(nil)
         cache = PageCache(bytesMax: options.cacheBytesMax)
         channels = ChannelTable()
@@ -143,7 +147,7 @@ package final class NotificationStore: Sendable {
         let from = max(afterSequence, state.trimmedSequence) + 1
         guard from <= state.lastSequence else { return [] }
         return try onWriter { database in
-            let runs = RunTable(database: database, epoch: epoch, cache: nil)
+            let runs = runs(database)
             let start = try runs.containing(channel, sequence: from, state).firstOffset - 1
             var entries: [LogEntry] = []
             try runs.forEachEntries(channel, state.name, after: start) { _, some in
@@ -196,13 +200,17 @@ package final class NotificationStore: Sendable {
     func refreshFigures(walFrames: Int?) throws(StoreFault) {
         let pages = try onWriter { try Query.number($0, "PRAGMA page_count") ?? 0 }
         figures.withLock {
-            $0.fileBytes = Int(pages) * Schema.pageBytes
+            $0.fileBytes = Int(pages) * Schema.pageBytes + (memory?.bytes ?? 0)
             // A frame has 24 bytes before the page.
             if let walFrames { $0.walBytes = max(0, walFrames) * (Schema.pageBytes + 24) }
         }
     }
 
     // MARK: Connections
+
+    func runs(_ database: Database, _ cache: PageCache? = nil) -> RunTable {
+        RunTable(database: database, epoch: epoch, cache: cache, memory: memory)
+    }
 
     func onWriter<Result>(_ body: (Database) throws -> Result) throws(StoreFault) -> Result {
         do {

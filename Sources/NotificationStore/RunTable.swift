@@ -14,6 +14,8 @@ struct RunTable {
     let epoch: LogEpoch
     /// Decoded runs; nil: they are not kept.
     let cache: PageCache?
+    /// Where the messages are if they are not in the table: the log is in memory.
+    var memory: MemoryRuns?
 
     private static let columns = "SELECT id, first_offset, first_sequence, count, first_time, duration, total, length(body)"
 
@@ -31,6 +33,7 @@ struct RunTable {
 
     /// The run that has the message with the lowest number greater than `offset`.
     func first(_ channel: ChannelID, after offset: UInt64) throws -> RunRow? {
+        if let memory { return memory.first(channel, after: offset) }
         let query = try Query(database, "\(Self.columns) FROM run WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")
         query.bind(1, RunID.make(channel, offset))
         query.bind(2, RunID.make(channel, RunID.offsetMax))
@@ -40,6 +43,7 @@ struct RunTable {
 
     /// The last run that ends at or before `offset`.
     func last(_ channel: ChannelID, through offset: UInt64 = RunID.offsetMax) throws -> RunHeader? {
+        if let memory { return memory.last(channel, through: offset) }
         let query = try Query(database, "\(Self.columns) FROM run WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT 1")
         query.bind(1, RunID.make(channel, 0))
         query.bind(2, RunID.make(channel, offset))
@@ -53,6 +57,10 @@ struct RunTable {
     /// they are searched like a telephone book: by proportion, and by halves where that does not help.
     func containing(_ channel: ChannelID, sequence: UInt64, _ state: ChannelState) throws -> RunHeader {
         precondition(sequence > state.trimmedSequence && sequence <= state.lastSequence, "sequence \(sequence) is not stored")
+        if let memory {
+            guard let header = memory.containing(channel, sequence: sequence) else { throw Self.missing(sequence, state.name) }
+            return header
+        }
         var low = (sequence: state.trimmedSequence, offset: state.trimmedOffset)
         var high = (sequence: state.lastSequence + 1, offset: state.lastOffset + 1)
         // Between which log numbers it is, since each message between has one, too.
@@ -78,11 +86,20 @@ struct RunTable {
                 return run
             }
         }
-        throw StoreProblem.corrupt("message \(sequence) of channel \(state.name) is missing")
+        throw Self.missing(sequence, state.name)
+    }
+
+    private static func missing(_ sequence: UInt64, _ name: ChannelName) -> StoreProblem {
+        .corrupt("message \(sequence) of channel \(name) is missing")
     }
 
     /// The columns of a channel's runs from the oldest on, and the bytes of their bodies, until `take` says that it is enough.
     func forEachHeader(_ channel: ChannelID, after offset: UInt64, take: (RunRow) throws -> Bool) throws {
+        if let memory {
+            var after = offset
+            while let row = memory.first(channel, after: after), try take(row) { after = row.header.lastOffset }
+            return
+        }
         let query = try Query(database, "\(Self.columns) FROM run WHERE id > ?1 AND id <= ?2 ORDER BY id")
         query.bind(1, RunID.make(channel, offset))
         query.bind(2, RunID.make(channel, RunID.offsetMax))
@@ -118,6 +135,14 @@ struct RunTable {
     /// - Returns: whether there was an end, and not `take`'s word.
     @discardableResult
     func forEach(_ channel: ChannelID, _ name: ChannelName, after offset: UInt64, take: (DecodedRun) throws -> Bool) throws -> Bool {
+        if let memory {
+            var after = offset
+            while let run = memory.next(channel, after: after) {
+                guard try take(run) else { return false }
+                after = run.header.lastOffset
+            }
+            return true
+        }
         let query = try Query(database, Self.withBody)
         query.bind(1, RunID.make(channel, offset))
         query.bind(2, RunID.make(channel, RunID.offsetMax))
@@ -137,6 +162,10 @@ struct RunTable {
     func forEachEntries(
         _ channel: ChannelID, _ name: ChannelName, after offset: UInt64, take: (RunHeader, [LogEntry]) throws -> Bool
     ) throws {
+        if memory != nil {
+            try forEach(channel, name, after: offset) { try take($0.header, $0.notifications.map(LogEntry.init)) }
+            return
+        }
         let query = try Query(database, Self.withBody)
         query.bind(1, RunID.make(channel, offset))
         query.bind(2, RunID.make(channel, RunID.offsetMax))
@@ -165,6 +194,10 @@ struct RunTable {
 
     /// One run, known by its columns.
     func decoded(_ header: RunHeader, _ name: ChannelName) throws -> DecodedRun {
+        if let memory {
+            guard let found = memory.notifications(header) else { throw Self.missing(header.firstSequence, name) }
+            return DecodedRun(header: header, notifications: found)
+        }
         if let run = cache?.find(header.id), run.header == header { return run }
         let query = try Query(database, "SELECT body FROM run WHERE id = ?")
         query.bind(1, header.id)

@@ -103,21 +103,10 @@ struct WatchRow {
 
     /// Adds the alerts of a commit.
     ///
-    /// - Parameter isAlerts: whether this channel has alerts.
     /// - Returns: how many are watched, and how many there was no room for.
-    static func store(
-        _ database: Database, _ entries: [LogEntry], room: Int, isAlerts: (ChannelID) -> Bool
-    ) throws -> (watched: Int, unwatched: Int) {
-        var (watched, unwatched) = (0, 0)
-        for entry in entries where entry.publication.kind == .notification && isAlerts(entry.channel) {
-            if watched < room {
-                try WatchRow(entry).store(database)
-                watched += 1
-            } else {
-                unwatched += 1
-            }
-        }
-        return (watched, unwatched)
+    static func store(_ database: Database, _ alerts: [LogEntry], room: Int) throws -> (watched: Int, unwatched: Int) {
+        for alert in alerts.prefix(room) { try WatchRow(alert).store(database) }
+        return (min(alerts.count, room), max(0, alerts.count - room))
     }
 
     /// Users who have read something in the channel, after `user`, with what each has seen of it.

@@ -205,8 +205,9 @@ package final class EmbeddedLog: LogService {
             case .append(let request, let completion):
                 oldest = min(oldest, request.takenNanoseconds)
                 let outcomes = writing.value.store == nil ? [] : writing.value.writer.append(request, nowMilliseconds: now)
+                let count = request.publications.count
                 answers.append(
-                    (entry.loop, { isStored in completion(isStored ? outcomes : request.publications.map { _ in .refused(.storeFailed) }) })
+                    (entry.loop, { completion($0 ? outcomes : Array(repeating: .refused(.storeFailed), count: count)) })
                 )
             case .acknowledge(let user, let channel, let ranges, let isDismissed, let completion):
                 let outcome = acknowledge(user, channel, ranges, isDismissed, now)
@@ -240,8 +241,9 @@ package final class EmbeddedLog: LogService {
             let commit = writing.value.writer.takeCommit()
             if !commit.isEmpty {
                 do throws(StoreFault) {
-                    try store.commit(commit)
-                    batch = writing.value.writer.batch(commit)
+                    let told = writing.value.writer.batch(commit)
+                    try store.commit(commit, as: told.notifications)
+                    batch = told
                     batch.takenNanoseconds = takenNanoseconds
                     noteHead(writing.value.writer.head)
                     if !commit.entries.isEmpty { recover() }

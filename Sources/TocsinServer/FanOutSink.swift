@@ -1,3 +1,4 @@
+import CPrefetch
 import NotificationCore
 import Transports
 
@@ -33,6 +34,9 @@ struct FanOutSink: DeliverySink, ~Copyable {
             (webSocketDeliveries > 0 ? 1 : 0) | (eventStreamDeliveries > 0 ? 2 : 0) | (longPollDeliveries > 0 ? 4 : 0)
         return framed
     }
+
+    @inline(__always)
+    func prefetch(_ index: UInt32) { tocsin_prefetch(outlets + Int(index)) }
 
     @inline(__always)
     mutating func deliver(_ delivery: Delivery) -> DeliveryOutcome {

@@ -73,51 +73,44 @@ extension ServerLoop {
         }
         let trace = Self.trace(request)
         try parse(body, handle) { [payloadBytesMax] body throws(Problem) in
-            let results = try PublicationReader.batch(body, isNDJSON: isNDJSON).map { result -> Result<Publication, Problem> in
-                guard case .success(var publication) = result else { return result }
+            var batch = try PublicationBatch(body, isNDJSON: isNDJSON)
+            batch.refuse { _, publication in
                 do throws(Problem) {
                     try gate?.permit(.publish, ChannelPattern(publication.channel), identity)
                 } catch {
-                    return .failure(error)
+                    return error
                 }
-                if publication.data.count > payloadBytesMax {
-                    return .failure(Self.payloadTooLarge(publication.data.count, payloadBytesMax))
-                }
-                publication.trace = publication.trace ?? trace
-                return .success(publication)
+                let bytes = publication.data.count
+                return bytes > payloadBytesMax ? Self.payloadTooLarge(bytes, payloadBytesMax) : nil
             }
-            return (results: results, fingerprint: Self.fingerprint(request, body))
-        } then: { loop, batch throws(Problem) in
-            try loop.spend(.publishes, batch.results.count(where: { (try? $0.get()) != nil }), handle)
-            try loop.askHook(batch.results, handle) { loop, results in
-                for case .failure(let problem) in results { loop.server.note(problem) }
-                let publications = results.compactMap { try? $0.get() }
-                if publications.isEmpty { return loop.answerBatch(handle, results, []) }
+            if let trace { batch.setTrace(trace) }
+            return (batch: batch, fingerprint: Self.fingerprint(request, body))
+        } then: { loop, parsed throws(Problem) in
+            try loop.spend(.publishes, parsed.batch.publications.count, handle)
+            try loop.askHook(parsed.batch, handle) { loop, batch in
+                for (_, problem) in batch.problems { loop.server.note(problem) }
+                let answer = BatchAnswer(count: batch.count, problems: batch.problems)
+                if batch.publications.isEmpty { return loop.answerBatch(handle, answer, []) }
                 let bound = loop.bind((loop, handle))
-                let append = AppendRequest(publications, idempotencyKey: key, fingerprint: batch.fingerprint)
+                let append = AppendRequest(batch.publications, idempotencyKey: key, fingerprint: parsed.fingerprint)
                 loop.server.log.append(append, from: loop) { outcomes in
                     let (loop, handle) = bound.value
-                    loop.answerBatch(handle, results, outcomes)
+                    loop.answerBatch(handle, answer, outcomes)
                 }
             }
         }
     }
 
-    private typealias BatchResults = [Result<Publication, Problem>]
-
     /// What the hook says of each item of a batch.
     private func askHook(
-        _ results: BatchResults, _ handle: RequestHandle, then: @escaping (ServerLoop, BatchResults) -> Void
+        _ batch: PublicationBatch, _ handle: RequestHandle, then: @escaping (ServerLoop, PublicationBatch) -> Void
     ) throws(Problem) {
-        guard let hook = server.hook else { return then(self, results) }
-        func patterns(_ result: Result<Publication, Problem>) -> [ChannelPattern] {
-            if case .success(let publication) = result { [ChannelPattern(publication.channel)] } else { [] }
-        }
+        guard let hook = server.hook else { return then(self, batch) }
         let identity = handle.identity
-        let questions = results.map { hook.questions(.publish, patterns($0), identity) }
+        let questions = batch.publications.map { hook.questions(.publish, [ChannelPattern($0.channel)], identity) }
         let all = Array(Set(questions.joined()))
-        if all.isEmpty { return then(self, results) }
-        let bytes = results.reduce(0) { $0 + ((try? $1.get())?.data.count ?? 0) }
+        if all.isEmpty { return then(self, batch) }
+        let bytes = batch.publications.reduce(0) { $0 + $1.data.count }
         try park(bytes)
         let (bound, eventLoop) = (bind((self, handle, then)), eventLoop)
         hook.ask(all) { answers in
@@ -127,7 +120,7 @@ extension ServerLoop {
                 guard loop.isPending(handle) else { return }
                 do throws(Problem) {
                     try loop.checkStillGood(handle)
-                    then(loop, try loop.decided(results, questions, answers))
+                    then(loop, try loop.decided(batch, questions, answers))
                 } catch {
                     loop.answer(handle, error)
                 }
@@ -137,45 +130,55 @@ extension ServerLoop {
 
     /// - Throws: if something is not decided: nothing of the batch is stored then, so that all of it can be tried again.
     private func decided(
-        _ results: BatchResults, _ questions: [[Hook.Question]], _ answers: Hook.Answers
-    ) throws(Problem) -> BatchResults {
-        guard let hook = server.hook else { return results }
-        var decided = results
-        for (index, questions) in questions.enumerated() {
+        _ batch: PublicationBatch, _ questions: [[Hook.Question]], _ answers: Hook.Answers
+    ) throws(Problem) -> PublicationBatch {
+        guard let hook = server.hook else { return batch }
+        var problems: [Int: Problem] = [:]
+        for (place, questions) in questions.enumerated() {
             do throws(Problem) {
                 try hook.check(questions, answers)
             } catch {
                 if error.status == 503 { throw error }
-                decided[index] = .failure(error)
+                problems[place] = error
             }
         }
+        var decided = batch
+        decided.refuse { place, _ in problems[place] }
         return decided
     }
 
-    private func answerBatch(_ handle: RequestHandle, _ results: [Result<Publication, Problem>], _ outcomes: [AppendOutcome]) {
+    /// What the answer to a batch needs beside the outcomes of the publications.
+    private struct BatchAnswer {
+        var count: Int
+        var problems: [(index: Int, problem: Problem)]
+    }
+
+    private func answerBatch(_ handle: RequestHandle, _ batch: BatchAnswer, _ outcomes: [AppendOutcome]) {
         var out = Array(#"{"results":["#.utf8)
-        var rest = outcomes[...]
+        out.reserveCapacity(128 * batch.count)
+        var problems = batch.problems[...]
+        var next = 0
         var appended = 0
         var repeated = 0
-        for (index, result) in results.enumerated() {
+        for index in 0..<batch.count {
             if index > 0 { out.append(UInt8(ascii: ",")) }
             let problem: Problem
-            switch result {
-            case .success:
-                switch rest.removeFirst() {
+            if problems.first?.index == index {
+                problem = problems.removeFirst().problem
+            } else {
+                defer { next += 1 }
+                switch outcomes[next] {
                 case .appended(let receipt):
                     appended += 1
-                    out.append(contentsOf: PublishAnswer.receipt(receipt, epoch))
+                    PublishAnswer.append(receipt, epoch, to: &out)
                     continue
                 case .repeated(let receipt):
                     repeated += 1
-                    out.append(contentsOf: PublishAnswer.receipt(receipt, epoch))
+                    PublishAnswer.append(receipt, epoch, to: &out)
                     continue
                 case .refused(let refusal):
                     problem = PublishRefusal.problem(refusal)
                 }
-            case .failure(let failure):
-                problem = failure
             }
             out.append(contentsOf: #"{"error":"#.utf8)
             problem.appendObject(to: &out)
@@ -189,7 +192,7 @@ extension ServerLoop {
         if !outcomes.isEmpty, outcomes.allSatisfy({ $0 == .refused(.storeFailed) }) {
             return answer(handle, PublishRefusal.problem(.storeFailed))
         }
-        let status: HTTPResponse.Status = appended > 0 || results.isEmpty ? .created : repeated > 0 ? .ok : .badRequest
+        let status: HTTPResponse.Status = appended > 0 || batch.count == 0 ? .created : repeated > 0 ? .ok : .badRequest
         answer(handle, status: status, "application/json", out)
     }
 
@@ -227,9 +230,19 @@ extension ServerLoop {
 /// What a publish is answered with.
 enum PublishAnswer {
     static func receipt(_ receipt: AppendReceipt, _ epoch: LogEpoch) -> [UInt8] {
-        var out = Array(#"{"channel":"\#(receipt.channel)","sequence":\#(receipt.sequence),"position":""#.utf8)
+        var out: [UInt8] = []
+        out.reserveCapacity(128)
+        append(receipt, epoch, to: &out)
+        return out
+    }
+
+    static func append(_ receipt: AppendReceipt, _ epoch: LogEpoch, to out: inout [UInt8]) {
+        out.append(contentsOf: #"{"channel":""#.utf8)
+        out.append(contentsOf: receipt.channel.string.utf8)
+        out.append(contentsOf: #"","sequence":"#.utf8)
+        appendDecimal(receipt.sequence, to: &out)
+        out.append(contentsOf: #","position":""#.utf8)
         Position.append(epoch: epoch, offset: receipt.offset, to: &out)
         out.append(contentsOf: "\"}".utf8)
-        return out
     }
 }

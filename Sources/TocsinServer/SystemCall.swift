@@ -8,7 +8,7 @@ enum SystemCall {
     /// - Returns: bytes sent; negative if none could be.
     @inline(__always)
     static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int {
-        Glibc.send(descriptor, bytes.baseAddress, bytes.count, sendFlags)
+        tocsin_send(descriptor, bytes.baseAddress, UInt(bytes.count), sendFlags)
     }
 
     /// - Returns: bytes received; 0 at the end, negative if there are none.

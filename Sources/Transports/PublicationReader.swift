@@ -69,7 +69,10 @@ package enum PublicationReader {
         var data: [UInt8]?
         var isBase64 = false
         var fields = Fields()
-        for (name, member) in value.members where !ignoring.contains(name) {
+        var members = value.members
+        while let (rawName, member) = members.nextRaw() {
+            let name = rawName.isPlainString("channel") ? "channel" : rawName.isPlainString("data") ? "data" : rawName.string()!
+            if !ignoring.isEmpty, ignoring.contains(name) { continue }
             switch name {
             case "channel":
                 let text = member.string() ?? ""
@@ -108,35 +111,6 @@ package enum PublicationReader {
             }
         }
     }
-
-    /// A batch: an array, or NDJSON.
-    package static func batch(_ body: [UInt8], isNDJSON: Bool) throws(Problem) -> [Result<Publication, Problem>] {
-        var values: [JSONSlice] = []
-        if isNDJSON {
-            let lines = body.withUnsafeBytes { NDJSON.lines($0, linesMax: itemsMax + 1) }
-            guard lines.count <= itemsMax else { throw tooMany }
-            for (number, line) in lines.enumerated() {
-                do throws(Problem) {
-                    values.append(try JSONSlice.checked(body[line]))
-                } catch {
-                    throw .badJSON("line \(number + 1): \(error.detail)")
-                }
-            }
-        } else {
-            let array = try JSONSlice.checked(body[...])
-            guard array.kind == .array else { throw .badJSON("an array of items is wanted (or application/x-ndjson)") }
-            values = Array(array.elements.prefix(itemsMax + 1))
-            guard values.count <= itemsMax else { throw tooMany }
-        }
-        return values.map { value in
-            do throws(Problem) { return .success(try item(value)) } catch { return .failure(error) }
-        }
-    }
-
-    /// They are not counted to the end: a large body of very short items would be taken apart only to be refused.
-    private static let tooMany = Problem(
-        "bad-parameter", "Too many items", status: 400, detail: "more than \(itemsMax) items", rule: "items per publish request"
-    )
 }
 
 extension JSONSlice {
@@ -148,12 +122,16 @@ extension JSONSlice {
     package static func minified(_ text: ArraySlice<UInt8>) throws(Problem) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(text.count)
+        try minify(text, into: &out)
+        return out
+    }
+
+    static func minify(_ text: ArraySlice<UInt8>, into out: inout [UInt8]) throws(Problem) {
         var fault: JSONFault?
         text.withUnsafeBytes { bytes in
             do throws(JSONFault) { try JSONText.minify(bytes, into: &out) } catch { fault = error }
         }
         if let fault { throw .badJSON(fault.description) }
-        return out
     }
 
     package static func object(_ body: [UInt8]) throws(Problem) -> JSONSlice {

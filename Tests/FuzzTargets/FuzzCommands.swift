@@ -129,14 +129,10 @@ func check(_ problem: Problem) {
 
 private func fuzzBatch(_ body: [UInt8], isNDJSON: Bool) {
     do throws(Problem) {
-        let results = try PublicationReader.batch(body, isNDJSON: isNDJSON)
-        require(results.count <= PublicationReader.itemsMax, "too many items")
-        for result in results {
-            switch result {
-            case .success(let publication): check(publication)
-            case .failure(let problem): check(problem)
-            }
-        }
+        let batch = try PublicationBatch(body, isNDJSON: isNDJSON)
+        require(batch.count <= PublicationReader.itemsMax, "too many items")
+        for publication in batch.publications { check(publication) }
+        for (_, problem) in batch.problems { check(problem) }
     } catch { check(error) }
 }
 

@@ -160,17 +160,29 @@ private func notifications(_ data: [String], channel: String = "a.b", event: Str
         let items =
             #"[{"channel":"a","data":{"x" : 1},"event":"e","ttl":5},{"channel":"..","data":1},"#
             + #"{"channel":"a"},{"channel":"a","data":1,"x":"y"}]"#
-        let results = try PublicationReader.batch(Array(items.utf8), isNDJSON: false)
-        #expect(try results[0].get().data == Array(#"{"x":1}"#.utf8))
-        #expect(try results[0].get().ttlSeconds == 5)
-        #expect(results.dropFirst().allSatisfy { (try? $0.get()) == nil })
+        let batch = try PublicationBatch(Array(items.utf8), isNDJSON: false)
+        #expect(batch.publications.map(\.data) == [Array(#"{"x":1}"#.utf8)])
+        #expect(batch.publications.map(\.ttlSeconds) == [5])
+        #expect(batch.problems.map(\.index) == [1, 2, 3])
         let lines = "{\"channel\":\"a\",\"data\":1}\r\n\n{\"channel\":\"b\",\"data\":2}\n"
-        #expect(try PublicationReader.batch(Array(lines.utf8), isNDJSON: true).map { try $0.get().channel.string } == ["a", "b"])
+        #expect(try PublicationBatch(Array(lines.utf8), isNDJSON: true).publications.map(\.channel.string) == ["a", "b"])
         for (body, isNDJSON) in [("{}", false), ("[", false), ("{}\n{", true)] {
-            #expect(throws: Problem.self) { try PublicationReader.batch(Array(body.utf8), isNDJSON: isNDJSON) }
+            #expect(throws: Problem.self) { try PublicationBatch(Array(body.utf8), isNDJSON: isNDJSON) }
         }
         let many = "[" + Array(repeating: "1", count: 1001).joined(separator: ",") + "]"
-        #expect(throws: Problem.self) { try PublicationReader.batch(Array(many.utf8), isNDJSON: false) }
+        #expect(throws: Problem.self) { try PublicationBatch(Array(many.utf8), isNDJSON: false) }
+    }
+
+    @Test("publications of a batch that are refused later stand where their items stood")
+    func refusedItems() throws {
+        let items = (0..<8).map { $0 == 3 ? #"{"channel":".."}"# : #"{"channel":"c\#($0)","data":\#($0)}"# }.joined(separator: "\n")
+        var batch = try PublicationBatch(Array(items.utf8), isNDJSON: true)
+        #expect(batch.count == 8 && batch.problems.map(\.index) == [3])
+        batch.refuse { place, publication in place == 0 || publication.channel.string == "c5" ? .badParameter("x", "y") : nil }
+        #expect(batch.count == 8 && batch.problems.map(\.index) == [0, 3, 5])
+        #expect(batch.publications.map(\.channel.string) == ["c1", "c2", "c4", "c6", "c7"])
+        batch.refuse { place, _ in place == 4 ? .badParameter("x", "y") : nil }
+        #expect(batch.problems.map(\.index) == [0, 3, 5, 7])
     }
 }
 
