@@ -120,5 +120,23 @@ import Testing
         ])
     func timestamps(_ milliseconds: Int64, _ text: String) {
         #expect(Timestamp.string(milliseconds: milliseconds) == text)
+        #expect(Timestamp.milliseconds(text) == milliseconds)
+    }
+
+    @Test(
+        "what is no timestamp of that form is none",
+        arguments: [
+            "", "2026-11-21T10:00:00Z", "2026-13-21T10:00:00.123Z", "2026-00-21T10:00:00.123Z", "2026-02-29T10:00:00.123Z",
+            "2026-11-21T24:00:00.123Z", "2026-11-21T10:60:00.123Z", "2026-11-21 10:00:00.123Z", "2026-11-21T10:00:00.12éZ",
+        ])
+    func noTimestamps(_ text: String) {
+        #expect(Timestamp.milliseconds(text) == nil)
+    }
+
+    @Test("days and their numbers, over eight centuries")
+    func days() {
+        for day in stride(from: Int64(-200_000), to: 200_000, by: 17) {
+            #expect(Timestamp.milliseconds(Timestamp.string(milliseconds: day * 86_400_000)) == day * 86_400_000)
+        }
     }
 }

@@ -6,14 +6,15 @@ import Testing
 @Suite struct AlertTests {
     private let ann = text("ann")
 
-    @Test("unread, inbox, counts and digests are as a plain array has them", arguments: 0..<6 as Range<UInt64>)
+    @Test("unread, inbox, counts and digests are as a plain array has them", arguments: 0..<9 as Range<UInt64>)
     func model(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         let folder = TemporaryFolder()
         var model = LogModel()
         let channels = ["alerts.a", "alerts.b", "plain.c", "alerts.d"].map { model.channel($0) }
         let countMax = seed % 2 == 0 ? 1000 : 30
-        let store = try open(folder.log, limits(countMax: countMax))
+        let isInMemory = seed > 5
+        let store = try open(isInMemory ? ":memory:" : folder.log, limits(countMax: countMax))
         var receipts: [ChannelID: Receipt] = [:]
         for _ in 0..<50 {
             let count = random.number(1...6)
@@ -101,7 +102,7 @@ import Testing
             #expect(digest.newest.map(\.object) == objects(newest))
         }
         store.close(isOrderly: true)
-        #expect(try StoreTools.check(folder.log).problems == [])
+        if !isInMemory { #expect(try StoreTools.check(folder.log).problems == []) }
     }
 
     @Test("a digest tells a hundred keys apart, the newest ones")

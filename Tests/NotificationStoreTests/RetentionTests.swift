@@ -83,6 +83,42 @@ import Testing
         #expect(try #require(Files.read(folder.log)).count < full / 4)
     }
 
+    @Test("a log in memory drops message by message, by count, age and bytes, and gives the memory back")
+    func inMemory() throws {
+        var model = LogModel()
+        let (channel, alerts, other) = (model.channel("plain.a"), model.channel("alerts.b"), model.channel("plain.c"))
+        let store = try open(":memory:", limits(countMax: 12, bytesMax: 30_000, ageSecondsMax: 60))
+        func maintain(_ now: Int64) throws { while try store.maintain(nowMilliseconds: now) {} }
+        try maintain(start)
+        let empty = store.statistics.fileBytes
+        for each in [channel, alerts] { try fill(store, &model, each, commits: 4) }
+        let filled = store.statistics.fileBytes
+        try maintain(start)
+        for each in [channel, alerts] {
+            #expect(try store.entries(of: each, afterSequence: 0, limit: 100).map(\.sequence) == Array(9...20))
+            #expect(try store.history(channel: each, afterSequence: 0, limit: 100, bytesMax: 1 << 20).map(\.sequence) == Array(9...20))
+            #expect(try store.info(channel: each).count == 12)
+        }
+        #expect(try store.unreadCount(user: text("ann"), channels: [alerts], nowMilliseconds: start) == 12)
+        #expect(store.statistics.fileBytes > empty + 24 * 300 && filled <= store.statistics.fileBytes)
+        // The newest message stays, whatever its size.
+        for _ in 0..<3 { model.add(other) { $0.data = [UInt8](repeating: UInt8(ascii: "7"), count: 20_000) } }
+        try store.commit(model.commit(last: 3))
+        try maintain(start)
+        #expect(try store.entries(of: other, afterSequence: 0, limit: 100).map(\.sequence) == [3])
+        model.time += 50_000
+        try fill(store, &model, channel, commits: 1, each: 2)
+        try maintain(start + 61_000)
+        #expect(try store.entries(of: channel, afterSequence: 0, limit: 100).map(\.sequence) == [21, 22])
+        #expect(try store.unreadCount(user: text("ann"), channels: [alerts], nowMilliseconds: start) == 0)
+        try maintain(start + 200_000)
+        let answer = try store.answer(
+            LogQuery(.messages, channels: [channel, other], after: 1, through: model.head), nowMilliseconds: start)
+        #expect(answer.notifications.isEmpty && answer.trimmed.map(\.sequence) == [22, 3])
+        #expect(store.statistics.fileBytes < empty + 100_000)
+        store.close(isOrderly: true)
+    }
+
     @Test("scores and dashboards lose nothing that is not in the stored state", arguments: ["scores.a", "dashboards.a"])
     func states(channelName: String) throws {
         let folder = TemporaryFolder()
