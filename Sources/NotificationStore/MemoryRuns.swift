@@ -7,7 +7,8 @@ import Synchronization
 /// They are kept as readers get them, and are the same objects that the loops have in their tails: storing one is to put it at the end
 /// of a queue. No message belongs to one run more than to another, so each look is answered with a run that suits it.
 ///
-/// The writer changes it and readers look, one after the other: both have the one connection there is.
+/// Messages may be added at any time: a reader goes by what was known of its channels before. They are dropped by who has the
+/// connection, of which there is one, so that nothing goes while somebody reads.
 final class MemoryRuns: Sendable {
     private struct Item {
         let notification: Notification

@@ -28,6 +28,8 @@ struct Maintenance: Sendable {
 extension NotificationStore {
     /// Runs that one call deletes: some milliseconds.
     private static let runsPerCall = 256
+    /// The same of a log in memory, message by message.
+    private static let messagesPerCall = 4096
     private static let bytesPerCall: UInt64 = 8 << 20
     /// Rows of the small tables that one call looks at.
     private static let rowsPerCall = 500
@@ -51,7 +53,7 @@ extension NotificationStore {
     // MARK: Messages
 
     private func dropRuns(_ nowMilliseconds: Int64) throws(StoreFault) -> Bool {
-        var runs = Self.runsPerCall
+        var runs = memory == nil ? Self.runsPerCall : Self.messagesPerCall
         var bytes = Self.bytesPerCall
         let count = channels.count
         var looked = 0
@@ -108,6 +110,7 @@ extension NotificationStore {
                     states[Int(channel)].trimmedSequence = newest.lastSequence
                     states[Int(channel)].trimmedOffset = newest.lastOffset
                 }
+                memory?.drop(channel, through: newest.lastOffset)
             }
             if memory != nil, state.kind != .alerts { return note() }
             try database.inTransaction(.immediate) {
@@ -125,8 +128,7 @@ extension NotificationStore {
         }
         (runs, bytes) = (runsLeft, bytesLeft)
         channels.withAll { $0[Int(channel)].oldest = oldest }
-        guard let newest else { return }
-        memory?.drop(channel, through: newest.lastOffset)
+        guard !dropped.isEmpty else { return }
         cache.remove(dropped)
         maintenance.withLock {
             $0.isCheckpointed = false
