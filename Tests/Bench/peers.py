@@ -179,8 +179,8 @@ def main():
     options = parser.parse_args()
     if not shutil.which("nginx") or not NCHAN_MODULE.exists():
         sys.exit("nginx with nchan is missing; `make bench-peers` installs the Debian package libnginx-mod-nchan")
-    loads = [load for load in LOADS if not options.only or options.only.lower() in load[0].lower()]
-    if not loads:
+    chosen = [load for load in LOADS if not options.only or options.only.lower() in load[0].lower()]
+    if not chosen:
         sys.exit(f"no load has {options.only!r} in its name: {', '.join(load[0] for load in LOADS)}")
     processors = loads.Processors()
     results, faults = [], []
@@ -189,7 +189,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="tocsin-peers-") as name:
         folder = pathlib.Path(name)
         certificate = loads.make_certificate(folder)
-        for load in loads:
+        for load in chosen:
             result, wrong = compare(options, load, folder, certificate, processors)
             say_table(result, with_head=not results)
             results.append(result)
