@@ -18,12 +18,15 @@ package enum DeliveryOutcome {
 /// Takes deliveries to the transports. Must not call the hub back.
 package protocol DeliverySink: ~Copyable {
     mutating func deliver(_ delivery: Delivery) -> DeliveryOutcome
-    /// The subscriber at this place gets the next delivery: what that needs can be brought nearer meanwhile.
+    /// The subscriber at this place gets a delivery soon: what is known of it by its place can be brought nearer meanwhile.
     func prefetch(_ index: UInt32)
+    /// It gets the next one or the one after: what that leads to can be brought nearer, too.
+    func prefetchFurther(_ index: UInt32)
 }
 
 extension DeliverySink where Self: ~Copyable {
     package func prefetch(_ index: UInt32) {}
+    package func prefetchFurther(_ index: UInt32) {}
 }
 
 /// What a subscriber that is behind gets next.

@@ -119,7 +119,9 @@ package final class Hub {
             for node in nodesOfChannel[Int(channel)] {
                 nodes[Int(node)].lastOffset = offset
                 nodes[Int(node)].subscribers.withUnsafeBufferPointer { subscribers in
-                    for index in subscribers {
+                    for (place, index) in subscribers.enumerated() {
+                        // One has been found by now, in a row as they are; what it leads to lies anywhere.
+                        if place + 1 < subscribers.count { sink.prefetchFurther(subscribers[place + 1]) }
                         let slot = table.slots + Int(index)
                         guard slot.pointee.state == .live, slot.pointee.cursor < offset else { continue }
                         let id = SubscriberID(index: index, generation: slot.pointee.generation)
@@ -169,10 +171,13 @@ package final class Hub {
         var second = scratch.popFirst()
         while let subscriber = next {
             (next, second) = (second, scratch.popFirst())
-            if let second { tocsin_prefetch(slots + Int(second)) }
+            if let second {
+                tocsin_prefetch(slots + Int(second))
+                sink.prefetch(second)
+            }
             if let next {
                 scratch.prefetch(slots + Int(next))
-                sink.prefetch(next)
+                sink.prefetchFurther(next)
             }
             let slot = slots + Int(subscriber)
             let id = SubscriberID(index: subscriber, generation: slot.pointee.generation)

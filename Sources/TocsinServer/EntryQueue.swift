@@ -41,6 +41,8 @@ final class EntryRoom: Sendable {
 final class EntryQueue: Sendable {
     /// One takes about 50 us, and what it then wants more.
     private static let perTurn = 4
+    /// Places that stay when nobody waits.
+    private static let keptMax = 64
 
     private let waiting = Mutex<CircularBuffer<AcceptedConnection>>(CircularBuffer())
 
@@ -57,6 +59,8 @@ final class EntryQueue: Sendable {
     func take() -> (now: [AcceptedConnection], isMore: Bool) {
         waiting.withLock { waiting in
             let now = (0..<min(waiting.count, Self.perTurn)).map { _ in waiting.removeFirst() }
+            // After a flood nothing is kept of it.
+            if waiting.isEmpty, waiting.capacity > Self.keptMax { waiting = CircularBuffer() }
             return (now, !waiting.isEmpty)
         }
     }

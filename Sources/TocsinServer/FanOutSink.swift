@@ -38,6 +38,17 @@ struct FanOutSink: DeliverySink, ~Copyable {
     @inline(__always)
     func prefetch(_ index: UInt32) { tocsin_prefetch(outlets + Int(index)) }
 
+    /// The connection, where it is more than a descriptor.
+    @inline(__always)
+    func prefetchFurther(_ index: UInt32) {
+        let outlet = outlets + Int(index)
+        guard outlet.pointee.kind != .direct, let connection = outlet.pointee.connection?.toOpaque() else { return }
+        for line in 0..<Self.connectionLines { tocsin_prefetch(connection + 64 * line) }
+    }
+
+    /// Lines of the cache that a delivery looks at.
+    private static let connectionLines = 5
+
     @inline(__always)
     mutating func deliver(_ delivery: Delivery) -> DeliveryOutcome {
         let outlet = outlets + Int(delivery.subscriber.index)

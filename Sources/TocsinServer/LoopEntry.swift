@@ -40,7 +40,7 @@ final class LoopEntry {
         ClientBootstrap(group: eventLoop)
             .channelOption(.allowRemoteHalfClosure, value: true)
             // Each idle connection keeps this buffer: larger reads go on in the loop's own.
-            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512))
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 256))
             .channelOption(.maxMessagesPerRead, value: 1)
             // What a slow reader has not been sent waits in the log, not in the kernel.
             .channelOption(.tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: SocketOptionValue(notSentBytes))

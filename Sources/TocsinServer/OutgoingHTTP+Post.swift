@@ -18,41 +18,19 @@ extension OutgoingHTTP {
     func post(
         _ url: String, fields: [(name: String, value: String)], json: [UInt8], timeoutMilliseconds: Int, bytesMax: Int
     ) async throws(Fault) -> Reply {
-        let client = try open()
         var request = HTTPClientRequest(url: url)
         request.method = .POST
         request.headers.add(name: "User-Agent", value: "tocsin")
         request.headers.add(name: "Content-Type", value: "application/json")
         for field in fields { request.headers.add(name: field.name, value: field.value) }
         request.body = .bytes(ByteBuffer(bytes: json))
-        let asked = request
-        do {
-            return try await withThrowingTaskGroup(of: Reply.self) { group in
-                group.addTask {
-                    let response = try await client.execute(asked, timeout: .milliseconds(Int64(timeoutMilliseconds)))
-                    var left = bytesMax
-                    for try await piece in response.body {
-                        left -= piece.readableBytes
-                        if left < 0 { break }
-                    }
-                    return Reply(status: Int(response.status.code), retryAfter: response.headers.first(name: "Retry-After"))
-                }
-                group.addTask {
-                    try await Task.sleep(for: .milliseconds(timeoutMilliseconds))
-                    throw Fault.tooLate
-                }
-                defer { group.cancelAll() }
-                guard let first = try await group.next() else { throw Fault.closed }
-                return first
+        return try await send(request, timeoutMilliseconds: timeoutMilliseconds) { response in
+            var left = bytesMax
+            for try await piece in response.body {
+                left -= piece.readableBytes
+                if left < 0 { break }
             }
-        } catch let fault as Fault {
-            throw fault
-        } catch let error as HTTPClientError where error == .deadlineExceeded || error == .connectTimeout {
-            throw .tooLate
-        } catch let error as HTTPClientError {
-            throw .failed(error.shortDescription)
-        } catch {
-            throw .failed("\(error)")
+            return Reply(status: Int(response.status.code), retryAfter: response.headers.first(name: "Retry-After"))
         }
     }
 }

@@ -45,7 +45,7 @@ final class OutgoingHTTP: Sendable {
         self.authorityFile = authorityFile
     }
 
-    func open() throws(Fault) -> HTTPClient {
+    private func open() throws(Fault) -> HTTPClient {
         let client: HTTPClient? = state.withLock { state in
             if state.isClosed { return nil }
             if let client = state.client { return client }
@@ -74,7 +74,6 @@ final class OutgoingHTTP: Sendable {
     func ask(
         _ url: String, json: [UInt8]? = nil, bearer: String? = nil, timeoutMilliseconds: Int, bytesMax: Int
     ) async throws(Fault) -> Answer {
-        let client = try open()
         var request = HTTPClientRequest(url: url)
         request.headers.add(name: "Accept", value: "application/json")
         request.headers.add(name: "User-Agent", value: "tocsin")
@@ -84,17 +83,25 @@ final class OutgoingHTTP: Sendable {
             request.body = .bytes(ByteBuffer(bytes: json))
         }
         if let bearer { request.headers.add(name: "Authorization", value: "Bearer \(bearer)") }
-        let asked = request
+        return try await send(request, timeoutMilliseconds: timeoutMilliseconds) { response in
+            let body = try await response.body.collect(upTo: bytesMax)
+            return Answer(
+                status: Int(response.status.code), cacheControl: response.headers[canonicalForm: "Cache-Control"].map { String($0) },
+                body: Array(body.readableBytesView)
+            )
+        }
+    }
+
+    /// - Parameter read: what is wanted of the answer; the deadline covers it, too.
+    func send<Value: Sendable>(
+        _ request: HTTPClientRequest, timeoutMilliseconds: Int,
+        _ read: @escaping @Sendable (HTTPClientResponse) async throws -> Value
+    ) async throws(Fault) -> Value {
+        let client = try open()
         do {
-            return try await withThrowingTaskGroup(of: Answer.self) { group in
+            return try await withThrowingTaskGroup(of: Value.self) { group in
                 group.addTask {
-                    let response = try await client.execute(asked, timeout: .milliseconds(Int64(timeoutMilliseconds)))
-                    let body = try await response.body.collect(upTo: bytesMax)
-                    return Answer(
-                        status: Int(response.status.code),
-                        cacheControl: response.headers[canonicalForm: "Cache-Control"].map { String($0) },
-                        body: Array(body.readableBytesView)
-                    )
+                    try await read(try await client.execute(request, timeout: .milliseconds(Int64(timeoutMilliseconds))))
                 }
                 group.addTask {
                     try await Task.sleep(for: .milliseconds(timeoutMilliseconds))
