@@ -74,12 +74,15 @@ package struct PublicationBatch: Sendable {
             problem(place, publications[place]).map { (place: place, problem: $0) }
         }
         if refused.isEmpty { return }
-        var items = self.items
+        let items = self.items
         for (place, problem) in refused { problems.append((items[place], problem)) }
         problems.sort { $0.index < $1.index }
-        for (place, _) in refused.reversed() {
-            publications.remove(at: place)
-            items.remove(at: place)
+        // In one pass: all of a thousand may be refused.
+        var rest = refused[...]
+        publications = publications.indices.compactMap { place in
+            if rest.first?.place != place { return publications[place] }
+            rest.removeFirst()
+            return nil
         }
     }
 
