@@ -148,12 +148,15 @@ let package = Package(
         // An SQLite VFS over a disk that can fail and lose its power; for tests and the simulation only.
         .target(name: "CSimulatedDisk", linkerSettings: [.linkedLibrary("sqlite3")]),
 
-        // The whole server without its event loops, over a simulated clock, network and disk that a seed drives.
+        // The whole server, over a simulated clock, network and disk that a seed drives.
         .executableTarget(
             name: "Simulation",
             dependencies: [
-                "NotificationCore", "NotificationStore", "Transports", "WebSocketCodec", "EventStreamCodec", "JSONCodec",
-                "CSimulatedDisk",
+                "TocsinServer", "NotificationCore", "NotificationStore", "WebSocketCodec", "EventStreamCodec", "HTTP1Codec", "HTTP2Session",
+                "JSONCodec", "CSimulatedDisk",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
             ]
         ),
 

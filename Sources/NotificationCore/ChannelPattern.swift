@@ -30,8 +30,9 @@ package struct ChannelPattern: Hashable, Sendable, CustomStringConvertible {
         overlaps(ChannelPattern(channel))
     }
 
-    /// Whether some channel is matched by both.
+    /// Whether some channel is matched by both. No wildcard stands for the server's own feeds.
     package func overlaps(_ other: ChannelPattern) -> Bool {
+        if isReserved != other.isReserved { return false }
         let mine = tokens
         let theirs = other.tokens
         var index = 0

@@ -78,6 +78,15 @@ extension Hub {
         return mark
     }
 
+    /// Tells what was dropped, and moves the place past it: who comes back with that place is not told again, and nothing else.
+    private func pass(
+        _ mark: TrimMark, _ window: inout Position.Window, _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
+    ) {
+        window.offset = max(window.offset, min(mark.offset, window.through))
+        reader.note(mark.sequence, mark.channel, at: window.offset)
+        tell(mark, &told, position(window, context), &context)
+    }
+
     private enum Known {
         case sequence(UInt64)
         case trimmed(TrimMark)
@@ -100,10 +109,11 @@ extension Hub {
             // The newest value of a key outlives its message: it is not told as missing.
             // Nor is one that stands behind this window.
             let kept = tail[channel].latest.values.lazy.filter { $0.offset > start }
-            if let first = kept.map(\.sequence).min() { mark.sequence = min(mark.sequence, first - 1) }
-            tell(mark, &told, position(window, context), &context)
+            if let first = kept.min(by: { $0.sequence < $1.sequence }), first.sequence <= mark.sequence {
+                (mark.sequence, mark.offset) = (first.sequence - 1, first.offset - 1)
+            }
             previous = mark.sequence
-            reader.note(previous, channel, at: start)
+            pass(mark, &window, &reader, &told, &context)
         }
         for value in values {
             #if DEFECTS
@@ -195,9 +205,8 @@ extension Hub {
             case .sequence(let sequence): previous = sequence
             case .trimmed(let found):
                 let mark = within(found, window)
-                tell(mark, &told, position(window, context), &context)
                 previous = mark.sequence
-                reader.note(mark.sequence, channel, at: window.offset)
+                pass(mark, &window, &reader, &told, &context)
             }
         }
         var newest: UInt64?
@@ -277,19 +286,16 @@ extension Hub {
         case .sequence(let sequence): first = sequence
         case .trimmed(let found):
             let mark = within(found, window)
-            tell(mark, &told, position(window, context), &context)
             first = mark.sequence
-            reader.note(first, channel, at: window.offset)
+            pass(mark, &window, &reader, &told, &context)
         }
         switch sequence(channel, at: window.through, &reader, &context) {
         case .wants(let query): return .wants(query)
         case .sequence(let sequence): last = sequence
         case .trimmed(let found):
-            let mark = within(found, window)
-            // It has to be noted: the next question would be this one again.
-            tell(mark, &told, position(window, context), &context)
-            last = mark.sequence
-            reader.note(last, channel, at: window.through)
+            // All of it was dropped meanwhile.
+            pass(within(found, window), &window, &reader, &told, &context)
+            return .atHead
         }
         guard last > first + 1 else { return readMessages(channel, &window, &reader, &told, &context) }
         let query = LogQuery(.digest, channels: [channel], after: window.offset, through: window.through)

@@ -81,17 +81,21 @@ enum AlertTable {
     }
 
     /// - Parameter nowMilliseconds: those that have expired by then do not count.
-    static func count(_ database: Database, _ channel: ChannelID, _ range: ClosedRange<UInt64>, nowMilliseconds: Int64) throws -> Int {
+    static func count(
+        _ database: Database, _ channel: ChannelID, _ range: ClosedRange<UInt64>, nowMilliseconds: Int64
+    ) throws -> UnreadCount {
         let query = try Query(
             database,
             """
-            SELECT count(*) FROM alert WHERE channel = ?1 AND sequence >= ?2 AND sequence <= ?3 AND standing <> 0 AND expires > ?4
+            SELECT count(*), min(expires) FROM alert
+            WHERE channel = ?1 AND sequence >= ?2 AND sequence <= ?3 AND standing <> 0 AND expires > ?4
             """)
         query.bind(1, Int64(channel))
         query.bind(2, Int64(clamping: range.lowerBound))
         query.bind(3, Int64(clamping: range.upperBound))
         query.bind(4, nowMilliseconds)
-        return try query.step() ? Int(query.integer(0)) : 0
+        guard try query.step(), !query.isNull(1) else { return UnreadCount() }
+        return UnreadCount(count: Int(try query.integer(0)), expiresMilliseconds: try query.integer(1))
     }
 
     /// Alerts that stand, in a range of sequences, in order or the other way round.

@@ -45,17 +45,22 @@ extension NotificationStore {
 
     /// How many alerts of these channels a user has neither read nor dismissed. Those that have expired or were replaced do not count.
     package func unreadCount(user: FieldText, channels: [ChannelID], nowMilliseconds: Int64) throws(StoreFault) -> Int {
+        try unreadCounts(user: user, channels: channels, nowMilliseconds: nowMilliseconds).reduce(0) { $0 + $1.count }
+    }
+
+    /// The same for each of the channels, in their order.
+    package func unreadCounts(user: FieldText, channels: [ChannelID], nowMilliseconds: Int64) throws(StoreFault) -> [UnreadCount] {
         try reading(channels, nowMilliseconds: nowMilliseconds) { reading in
-            var count = 0
-            for (id, state) in reading.channels {
-                guard let state, state.kind == .alerts, state.hiddenSequence < state.lastSequence else { continue }
+            try reading.channels.map { id, state in
+                var count = UnreadCount()
+                guard let state, state.kind == .alerts, state.hiddenSequence < state.lastSequence else { return count }
                 let seen = try ReceiptTable.find(reading.database, user: user, channel: id)
                 let range = (state.hiddenSequence + 1)...state.lastSequence
                 for gap in AlertCursor.gaps(range, skipping: AlertCursor.union(seen.read, seen.dismissed)) {
-                    count += try AlertTable.count(reading.database, id, gap, nowMilliseconds: nowMilliseconds)
+                    count.add(try AlertTable.count(reading.database, id, gap, nowMilliseconds: nowMilliseconds))
                 }
+                return count
             }
-            return count
         }
     }
 

@@ -70,3 +70,20 @@ package struct InboxItem: Sendable {
     package var notification: Notification
     package var isRead: Bool
 }
+
+/// How many alerts of a channel a user has not read.
+package struct UnreadCount: Sendable, Equatable {
+    package var count: Int
+    /// When the first of them expires, milliseconds since 1970; `Int64.max`: none does.
+    package var expiresMilliseconds: Int64
+
+    package init(count: Int = 0, expiresMilliseconds: Int64 = .max) {
+        self.count = count
+        self.expiresMilliseconds = expiresMilliseconds
+    }
+
+    mutating func add(_ other: UnreadCount) {
+        count += other.count
+        expiresMilliseconds = min(expiresMilliseconds, other.expiresMilliseconds)
+    }
+}

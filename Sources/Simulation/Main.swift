@@ -9,6 +9,7 @@ struct Simulation {
     nonisolated(unsafe) static var current: Run?
 
     static func main() {
+        hashTheSameEachTime()
         sd_register()
         var options = Options()
         do throws(Options.Fault) { try options.read(Array(CommandLine.arguments.dropFirst())) } catch {
@@ -56,6 +57,13 @@ struct Simulation {
         }
         let seconds = Double(clock() - start) / Double(CLOCKS_PER_SEC)
         print("\(options.seeds) seeds from \(options.firstSeed): all promises kept; \(totals.words), \(Int(seconds * 1000)) ms of one core")
+    }
+
+    /// Sets and dictionaries are gone through in an order that depends on a seed of the process, unless this is set when it begins.
+    private static func hashTheSameEachTime() {
+        guard getenv("SWIFT_DETERMINISTIC_HASHING") == nil else { return }
+        setenv("SWIFT_DETERMINISTIC_HASHING", "1", 1)
+        execv("/proc/self/exe", CommandLine.unsafeArgv)
     }
 
     static func fail(_ run: Run, _ violation: Violation) -> Never {

@@ -156,7 +156,12 @@ final class Oracle {
         truth.acknowledged = max(truth.acknowledged, receipt.sequence)
     }
 
-    func refused(_ id: Int) { sent[id]?.isRefused = true }
+    func refused(_ id: Int, _ problem: String) {
+        sent[id]?.isRefused = true
+        if !["no-state", "bad-change", "refused-before"].contains(where: { problem.contains("/problems/\($0)\"") }) {
+            fail("refused for a reason", "message \(id) was refused: \(problem)")
+        }
+    }
 
     // MARK: the log
 

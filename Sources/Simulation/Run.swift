@@ -1,6 +1,8 @@
 import CSimulatedDisk
+import JSONCodec
 import NotificationCore
 import NotificationStore
+import TocsinServer
 
 /// One run of the whole: all of it follows from the seed.
 final class Run {
@@ -18,13 +20,14 @@ final class Run {
     let trace: Trace
     let scenario: Scenario
     let oracle: Oracle
+    private(set) var network: Network!
     private(set) var server: SimulatedServer!
     private(set) var clients: [SimulatedClient] = []
     private var publishers: [SimulatedPublisher] = []
     /// Things are published and break.
     private(set) var isBusy = true
     private var messages = 0
-    private var connections = 0
+    private lazy var reader = Requester(self)
 
     init(seed: UInt64, isVerbose: Bool = false) {
         self.seed = seed
@@ -32,6 +35,8 @@ final class Run {
         trace = Trace(timeline, isVerbose: isVerbose)
         scenario = Scenario(&chance)
         oracle = Oracle(limits: scenario.limits, timeline: timeline)
+        network = Network(self)
+        World.simulated = network
         server = SimulatedServer(self, diskSeed: chance.next())
     }
 
@@ -44,9 +49,9 @@ final class Run {
         return messages
     }
 
-    func nextConnection() -> Int {
-        connections += 1
-        return connections
+    /// The server has done something.
+    func lookAtBeginnings() {
+        for client in clients { client.lookAtBeginning() }
     }
 
     /// - Returns: the promise that was broken, if one was.
@@ -100,11 +105,17 @@ final class Run {
         let lower = chance.happens(30) ? 1 : UInt64(chance.number(max(1, Int(upper) - 3)...Int(upper)))
         let epochs = oracle.epochs.count
         oracle.read(user, name, [lower...upper], isSure: false)
-        _ = server.acknowledge(
-            FieldText(user)!, ChannelName(name)!, [lower...upper], isDismissed: chance.happens(30), loop: chance.number(0...1)
-        ) { [unowned self] outcome in
-            note("\(user) has read \(name) \(lower) to \(upper): \(outcome)")
-            if case .done = outcome, oracle.epochs.count == epochs { oracle.read(user, name, [lower...upper], isSure: true) }
+        let isThrough = lower == 1 && chance.happens(50)
+        let what = isThrough ? "\"through\":\(upper)" : "\"sequences\":[\((lower...upper).map { "\($0)" }.joined(separator: ","))]"
+        let body = "{\"user\":\"\(user)\",\"channel\":\"\(name)\",\(what),\"dismiss\":\(chance.happens(30))}"
+        if reader.isBusy { reader.leave() }
+        reader.send("/v1/acks", fields: [], body: Array(body.utf8)) { [unowned self] status, answer in
+            note("\(user) has read \(name) \(lower) to \(upper): \(status)")
+            if status == 201, oracle.epochs.count == epochs {
+                oracle.read(user, name, [lower...upper], isSure: true)
+            } else if status != 201, status != 503, status != 404 {
+                oracle.fail("requests are taken", "\(String(decoding: answer.bytes.prefix(200), as: UTF8.self))")
+            }
         }
     }
 
@@ -160,18 +171,20 @@ final class Run {
         isBusy = false
         sd_heal(server.disk)
         sd_set_capacity(server.disk, 0)
-        if sd_is_stopped(server.disk) { server.crash() }
+        if sd_is_stopped(server.disk), server.isUp { server.crash() }
         sd_stop_after(server.disk, .max)
         note("all is well again")
     }
 
     private func finish() {
-        for client in clients { oracle.finish(client.account) }
-        guard let store = server.store else { return oracle.fail("it recovers", "the store is not open at the end") }
+        for client in clients { client.finish() }
+        guard let embedded = server.embedded else { return oracle.fail("it recovers", "the server is not there at the end") }
         do throws(StoreFault) {
-            for user in Self.users {
-                for record in try store.contents().channels where record.name.feed == "alerts" {
-                    try finish(FieldText(user)!, record, store)
+            try embedded.withStore { store throws(StoreFault) in
+                for user in Self.users {
+                    for record in try store.contents().channels where record.name.feed == "alerts" {
+                        try finish(FieldText(user)!, record, store)
+                    }
                 }
             }
         } catch {

@@ -1,9 +1,12 @@
 import NotificationCore
 import NotificationStore
+import TocsinServer
 
 /// What a seed makes of a run: sizes, limits, and which faults there are.
 struct Scenario {
     let durability: Durability
+    /// The log is in the process, and ends with it.
+    let isInMemory: Bool
     let limits: LogLimits
     let cacheBytesMax: Int
     let room: Hub.Room
@@ -21,6 +24,7 @@ struct Scenario {
 
     init(_ chance: inout Chance) {
         durability = chance.happens(80) ? .disk : .memory
+        isInMemory = chance.happens(12)
         var limits = LogLimits()
         var feeds: [String: Feed] = [:]
         for (name, kind) in [("alerts", FeedKind.alerts), ("scores", .scores), ("dashboards", .dashboards)] {
@@ -54,8 +58,20 @@ struct Scenario {
         )
     }
 
+    var configuration: ServerConfiguration {
+        var configuration = ServerConfiguration()
+        configuration.allowedHosts = ["*"]
+        configuration.log = limits
+        configuration.pageRoom = room
+        configuration.hasCanary = false
+        return configuration
+    }
+
     var words: String {
-        var words = ["durability \(durability)", "\(clients) clients", "room \(room.notifications)", "memory \(limits.memoryBytesMax)"]
+        var words = [
+            isInMemory ? "in memory" : "durability \(durability)", "\(clients) clients", "room \(room.notifications)",
+            "memory \(limits.memoryBytesMax)",
+        ]
         for (name, feed) in limits.feeds.named.sorted(by: { $0.key < $1.key }) + [("other", limits.feeds.other)] {
             words.append("\(name) \(feed.retention.countMax)x\(feed.retention.ageSecondsMax)s")
         }

@@ -46,3 +46,12 @@ indirect enum Value: Equatable {
         if case .number(let text) = self { Int(text) } else { nil }
     }
 }
+
+extension JSONSlice {
+    /// - Returns: nil if it is not JSON.
+    init?(checking text: [UInt8]) {
+        var minified: [UInt8] = []
+        guard (try? text.withUnsafeBytes { try JSONText.minify($0, into: &minified) }) != nil else { return nil }
+        self.init(minified[...])
+    }
+}

@@ -33,7 +33,7 @@ final class Canary: Sendable {
 
     init(process: Int) {
         channel = ChannelName(canaryOf: process)
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         let key = (0..<4).map { _ in String(UInt32.random(in: (1 << 28)...UInt32.max, using: &generator), radix: 16) }.joined()
         target = "/v1/subscribe?canary=" + key
     }

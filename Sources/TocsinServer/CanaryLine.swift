@@ -206,7 +206,7 @@ private final class CanaryReader: ChannelInboundHandler {
             case .text(let message): CanaryText.numbers(in: message).forEach(onNumber)
             case .ping(let payload):
                 var out: [UInt8] = []
-                var generator = SystemRandomNumberGenerator()
+                var generator = Randomness()
                 WebSocketEncoder.maskedFrame(.pong, payload: payload, maskingKey: generator.next(), into: &out)
                 send(out)
             case .close: return close()

@@ -3,12 +3,13 @@ import Glibc
 /// The one place that reads clocks.
 enum Clock {
     /// Milliseconds since 1970.
-    static func wallMilliseconds() -> Int64 { milliseconds(CLOCK_REALTIME) }
+    static func wallMilliseconds() -> Int64 { World.simulated?.milliseconds ?? milliseconds(CLOCK_REALTIME) }
 
-    static func monotonicMilliseconds() -> Int64 { milliseconds(CLOCK_MONOTONIC_COARSE) }
+    static func monotonicMilliseconds() -> Int64 { World.simulated?.milliseconds ?? milliseconds(CLOCK_MONOTONIC_COARSE) }
 
     /// For times much shorter than a millisecond.
     static func monotonicNanoseconds() -> Int64 {
+        if let simulated = World.simulated { return simulated.milliseconds * 1_000_000 }
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
@@ -22,7 +23,7 @@ enum Clock {
 
     /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7), of now.
     static func httpDate() -> String {
-        var now = time(nil)
+        var now = time_t(wallMilliseconds() / 1000)
         var parts = tm()
         gmtime_r(&now, &parts)
         let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]

@@ -226,7 +226,6 @@ extension Connection {
     func lookAtPoll(_ exchange: HTTP1Exchange) -> UInt32 {
         guard let poll = exchange.poll else { return .max }
         guard loop.tick >= poll.dueTick else { return poll.dueTick }
-        loop.answerPoll(poll, [], self, 0)
-        return .max
+        return loop.endPoll(poll, self, 0) ?? .max
     }
 }

@@ -338,11 +338,7 @@ extension Connection {
             } else if let session = stream.webSocket {
                 next = min(next, lookAtToken(.webSocket(session)), heartbeat(session))
             } else if let poll = stream.poll {
-                if loop.tick >= poll.dueTick {
-                    loop.answerPoll(poll, [], self, number)
-                } else {
-                    next = min(next, poll.dueTick)
-                }
+                next = min(next, loop.tick >= poll.dueTick ? loop.endPoll(poll, self, number) ?? .max : poll.dueTick)
             } else if stream.deadlineTick > 0 {
                 next = min(next, lookAtDeadline(number, stream, exchange))
             }

@@ -98,7 +98,7 @@ package final class EmbeddedLog: LogService {
         onHead: (@Sendable (UInt64) -> Void)? = nil, sharedNumber: SharedNumber? = nil, heldMax: HeldMax = HeldMax()
     ) async throws -> (log: EmbeddedLog, preload: LogPreload) {
         try await writerLoop.submit {
-            var generator = SystemRandomNumberGenerator()
+            var generator = Randomness()
             return try open(
                 options, newEpoch: LogEpoch(random: generator.next()), writerLoop: writerLoop, readerLoop: readerLoop, logger: logger,
                 onHead: onHead, sharedNumber: sharedNumber, heldMax: heldMax
@@ -206,6 +206,12 @@ package final class EmbeddedLog: LogService {
                 oldest = min(oldest, request.takenNanoseconds)
                 let outcomes = writing.value.store == nil ? [] : writing.value.writer.append(request, nowMilliseconds: now)
                 let count = request.publications.count
+                #if DEFECTS
+                    if Defect.active == .answerBeforeCommit {
+                        followers.withLock { $0[entry.loop] }._eventLoop.execute { completion(outcomes) }
+                        continue
+                    }
+                #endif
                 answers.append(
                     (entry.loop, { completion($0 ? outcomes : Array(repeating: .refused(.storeFailed), count: count)) })
                 )
@@ -284,6 +290,9 @@ package final class EmbeddedLog: LogService {
         logger.error("the log cannot be written", metadata: ["error": "\(fault)"])
         faultBox.withLock { $0 = fault }
         writing.value.isWriterSound = false
+        #if DEFECTS
+            if Defect.active == .writerIsKept { return }
+        #endif
         if case .full = fault {
             // The disk is not free in the next moment; meanwhile what was stored can be read.
             writing.value.readOnlyStore = writing.value.store
@@ -311,7 +320,11 @@ package final class EmbeddedLog: LogService {
             }
             let batch = try opened.batch(after: told, nowMilliseconds: Clock.wallMilliseconds())
             noteHead(opened.writer.head)
-            tell(batch, answers: [], isStored: true)
+            #if DEFECTS
+                if Defect.active != .failedCommitNotTold { tell(batch, answers: [], isStored: true) }
+            #else
+                tell(batch, answers: [], isStored: true)
+            #endif
             readable.withLock { $0 = opened.store }
             writing.value.writer = opened.writer
             writing.value.isWriterSound = true
@@ -390,6 +403,17 @@ package final class EmbeddedLog: LogService {
             self.writing.value.readOnlyStore = nil
             self.writing.value.options.lock = nil
         }.get()
+    }
+
+    /// Lets go of the store at once, as the end of the process would: nothing that waits is done, nobody is answered. For the simulation.
+    package func abandon() {
+        queue.withLock { $0.isClosed = true }
+        readable.withLock { $0 = nil }
+        followers.withLock { $0 = [] }
+        writing.value.store?.close(isOrderly: false)
+        writing.value.store = nil
+        writing.value.readOnlyStore?.close(isOrderly: false)
+        writing.value.readOnlyStore = nil
     }
 
     // MARK: reading

@@ -43,7 +43,7 @@ final class LimitMemory: Sendable {
     /// To be called by one process, before the others are there.
     func writeKey() {
         // The system's generator is getrandom(2).
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         for offset in [0, 8] { start.storeBytes(of: generator.next(), toByteOffset: offset, as: UInt64.self) }
     }
 

@@ -145,7 +145,7 @@ package final class ProcessServer: Sendable {
 
     private static func newKey() -> [UInt8] {
         // The system's generator is getrandom(2).
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         return (0..<TicketKeys.randomBytes).map { _ in UInt8.random(in: 0...255, using: &generator) }
     }
 

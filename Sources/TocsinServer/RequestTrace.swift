@@ -13,7 +13,7 @@ final class RequestTrace: Sendable {
     private let path: String
 
     init(_ request: HTTPRequest) {
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         let values = request.headerFields[values: .traceparent]
         parent = values.count == 1 ? TraceParent(values[0]) : nil
         let random = SIMD2<UInt64>(generator.next(), generator.next() | 1)

@@ -48,6 +48,8 @@ package struct ServerConfiguration: Sendable {
     /// Requests or commands of a connection that come faster than they are answered wait in so many bytes, and answers that are not read;
     /// then it is not listened to.
     package var backlogBytesMax = 64 << 10
+    /// What a subscriber that is behind is sent at a time.
+    package var pageRoom = Hub.Room(notifications: 512, bytes: 128 << 10)
     /// Answers of an HTTP/2 connection that wait to be read; one answer alone may be larger. Eight pages of history.
     package var answerBytesMax = 8 << 20
     /// All request bodies of a loop that are being read: two of the largest.

@@ -14,7 +14,9 @@ extension ServerLoop {
     func leave(spreadMilliseconds: Int) {
         eventLoop.preconditionInEventLoop()
         let open = connections.indices.filter { connections[$0].map { $0.isOpen && !$0.isOwn } ?? false }
-        let slots = DrainSlots(count: open.count, overMilliseconds: spreadMilliseconds, phase: Double.random(in: 0..<1))
+        var generator = Randomness()
+        let phase = Double.random(in: 0..<1, using: &generator)
+        let slots = DrainSlots(count: open.count, overMilliseconds: spreadMilliseconds, phase: phase)
         leave(open[...], slots, began: Clock.monotonicMilliseconds())
     }
 

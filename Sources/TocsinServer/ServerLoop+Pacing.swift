@@ -38,13 +38,25 @@ extension ServerLoop {
             group.members[id] = true
             return
         }
+        // The time begins now.
         let group = PaceGroup()
-        group.members[id] = true
+        group.members[id] = false
         let bound = bind(self)
         group.task = eventLoop.scheduleRepeatedTask(initialDelay: .milliseconds(interval), delay: .milliseconds(interval)) { _ in
             bound.value.takeTurn(interval)
         }
         paceGroups[interval] = group
+    }
+
+    /// A poll has turns of its own: its client has had nothing since its last answer.
+    func pacePoll(_ id: SubscriberID, milliseconds: Int64) {
+        let bound = bind((self, id))
+        eventLoop.scheduleTask(in: .milliseconds(milliseconds)) {
+            let (loop, id) = bound.value
+            guard loop.hub.isCurrent(id) else { return }
+            if loop.hub.wake(id) { loop.readOn(id) }
+            if loop.hub.isCurrent(id) { loop.pacePoll(id, milliseconds: milliseconds) }
+        }
     }
 
     func unpace(_ id: SubscriberID) {

@@ -252,7 +252,7 @@ extension ServerLoop {
         }
     }
 
-    private func alertChannels(_ patterns: [ChannelPattern]) -> [ChannelID] {
+    func alertChannels(_ patterns: [ChannelPattern]) -> [ChannelID] {
         var channels: Set<ChannelID> = []
         for pattern in patterns {
             if let name = pattern.name {
@@ -265,71 +265,6 @@ extension ServerLoop {
         }
         return channels.filter { hub.tail.channels[Int($0)].feed.kind == .alerts }.sorted()
     }
-
-    // MARK: unread counts
-
-    /// How many alerts a user has not read on these channels.
-    func unread(_ user: FieldText, _ patterns: [ChannelPattern], completion: @escaping @Sendable (Int?) -> Void) {
-        let channels = alertChannels(patterns)
-        if channels.isEmpty { return completion(0) }
-        server.log.read(from: self) { store throws(StoreFault) in
-            try store.unreadCount(user: user, channels: channels, nowMilliseconds: Clock.wallMilliseconds())
-        } completion: { result in
-            completion(try? result.get())
-        }
-    }
-
-    /// More different times than this are not looked at each by itself: an alert that expires is then noticed with the next change.
-    private static let expirySecondsMax = 10_000
-
-    func noteExpiry(_ notifications: [NotificationCore.Notification]) {
-        for notification in notifications where notification.expiresMilliseconds != .max {
-            if expirySeconds.count < Self.expirySecondsMax { expirySeconds.insert(notification.expiresMilliseconds / 1000 + 1) }
-        }
-    }
-
-    /// Has the counts looked at that an alert which has just expired may have been in.
-    func countExpired() {
-        if expirySeconds.isEmpty { return }
-        let now = Clock.wallMilliseconds() / 1000
-        let due = expirySeconds.filter { $0 <= now }
-        if due.isEmpty { return }
-        expirySeconds.subtract(due)
-        for (id, session) in unreadSessions where session.count ?? 1 > 0 { unreadDirty.insert(id) }
-    }
-
-    /// Tells those whose count may have changed, if it has: at most once a tick.
-    func tellUnread() {
-        if unreadDirty.isEmpty { return }
-        let dirty = Set(unreadDirty.map { unreadOwners[$0] ?? $0 })
-        unreadDirty.removeAll(keepingCapacity: true)
-        for id in dirty where hub.isCurrent(id) {
-            guard let session = unreadSessions[id], !outlets[id].kind.isPoll else { continue }
-            let bound = bind(self)
-            unread(session.user, session.patterns) { count in
-                let loop = bound.value
-                guard let count, loop.hub.isCurrent(id), let session = loop.unreadSessions[id], session.count != count else { return }
-                let outlet = loop.outlets[id]
-                guard let connection = outlet.connection?.takeUnretainedValue(), connection.hasRoom(stream: outlet.stream) else {
-                    loop.unreadDirty.insert(id)
-                    return
-                }
-                loop.unreadSessions[id]?.count = count
-                var out: [UInt8] = []
-                outlet.shape.append(control: ControlObject.unread(count), event: "unread", to: &out)
-                connection.write(out, stream: outlet.stream)
-                if loop.hub.isCurrent(id), !connection.hasRoom(stream: outlet.stream) { loop.stop(id) }
-            }
-        }
-    }
-}
-
-/// A subscriber that named a user.
-struct UnreadSession {
-    var user: FieldText
-    var patterns: [ChannelPattern]
-    /// What it was last told.
-    var count: Int?
 }
 
 extension Problem {

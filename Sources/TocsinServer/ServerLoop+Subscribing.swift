@@ -126,23 +126,22 @@ extension ServerLoop {
         for id in ids { hub.unsubscribe(id) }
     }
 
-    /// Remembers who has to be told of unread alerts, and who is served in turns.
+    /// Remembers who has to be told of unread alerts.
     private func note(_ ids: [SubscriberID], _ wanted: SubscribeRequest, _ unread: Int?) {
         if let user = wanted.user {
             for id in ids {
                 outlets[id].isUsers = true
                 if id != ids[0] { unreadOwners[id] = ids[0] }
             }
-            unreadSessions[ids[0]] = UnreadSession(user: user, patterns: wanted.patterns, count: unread)
-        }
-        for (id, subscription) in zip(ids, wanted.subscriptions) {
-            if let rate = subscription.rate { pace(id, rate) }
+            unreadSessions[ids[0]] = UnreadSession(user: user, patterns: wanted.patterns, told: unread)
+            // Something may have come since they were counted, and it is not known when the first of them expires.
+            unreadDirty.insert(ids[0])
         }
     }
 
     /// - Parameter connection: nil: a session of polls.
     private func newSession(_ connection: Connection?) -> SessionID {
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         return SessionID(random: (generator.next(), generator.next()), loop: server.firstLoop + number, place: connection?.index)
     }
 
@@ -316,6 +315,9 @@ extension ServerLoop {
             )
         }
         note(ids, wanted, unread)
+        for (id, subscription) in zip(ids, wanted.subscriptions) {
+            if let rate = subscription.rate { pace(id, rate) }
+        }
         connection.clearDeadline()
         connection.look(at: tick + ticks(seconds: wanted.heartbeatSeconds))
         connection.write(opening, stream: stream)
@@ -401,8 +403,13 @@ extension ServerLoop {
         connection.look(at: parked.dueTick)
         if let session { park(session, wanted, handle) }
         for (id, subscription) in zip(ids, wanted.subscriptions) where hub.isCurrent(id) {
-            // A poll with a rate waits for its turn, unless it only asks where to begin.
-            if subscription.rate == nil || parked.isImmediate { readOn(id) } else { hub.rest(id) }
+            guard let rate = subscription.rate, !parked.isImmediate else {
+                readOn(id)
+                continue
+            }
+            // It waits for its turn, unless it only asks where to begin.
+            hub.rest(id)
+            pacePoll(id, milliseconds: rate.intervalMilliseconds)
         }
         enterPresence(parked, wanted, handle)
     }
@@ -423,6 +430,21 @@ extension ServerLoop {
             poll, sessionText: connection.sessionText(poll.session), accessGeneration: server.accessGeneration
         )
     }
+
+    /// The time of a poll is over: it is answered with nothing, or with what it was not given yet because its turn had not come.
+    ///
+    /// - Returns: when to look again; nil: never. It waits some seconds more for an answer of the log, which may be what it has asked for.
+    func endPoll(_ poll: ParkedPoll, _ connection: Connection, _ stream: Int32) -> UInt32? {
+        for id in poll.subscribers where hub.isCurrent(id) && hub.wake(id) { readOn(id) }
+        guard connection.poll(stream) === poll else { return nil }
+        let isBusy = poll.subscribers.contains { outlets[$0].isAsking || waitingReaders.contains($0) }
+        if isBusy, tick < poll.dueTick + ticks(seconds: Self.pollGraceSeconds) { return tick + 1 }
+        answerPoll(poll, [], connection, stream)
+        return nil
+    }
+
+    /// A reader's page takes milliseconds; behind a thousand others it may take a second.
+    private static let pollGraceSeconds = 5
 
     /// Answers a poll as soon as there is something, else lets it wait.
     func readPoll(_ id: SubscriberID, _ answer: (LogRequest, LogAnswer)?) {

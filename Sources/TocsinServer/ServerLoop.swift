@@ -11,7 +11,6 @@ import Transports
 package final class ServerLoop: LogFollower {
     /// Ticks of the timer wheel in a second.
     static let ticksPerSecond: UInt32 = 4
-    static let pageRoom = Hub.Room(notifications: 512, bytes: 128 << 10)
 
     package let number: Int
     package let eventLoop: any EventLoop
@@ -66,7 +65,7 @@ package final class ServerLoop: LogFollower {
     private var questions = CircularBuffer<(SubscriberID, LogRequest)>()
     private var questionsAsked = 0
     /// Subscribers whose reading goes on at their turn.
-    private var waitingReaders: Set<SubscriberID> = []
+    private(set) var waitingReaders: Set<SubscriberID> = []
     /// Subscribers that chose a rate, by the time between two turns in milliseconds.
     var paceGroups: [Int64: PaceGroup] = [:]
     /// And which group each of them is in.
@@ -76,8 +75,8 @@ package final class ServerLoop: LogFollower {
     /// Further subscriptions of a connection that named a user, and the first one, which has the count of all of them.
     var unreadOwners: [SubscriberID: SubscriberID] = [:]
     var unreadDirty: Set<SubscriberID> = []
-    /// Seconds since 1970 at which alerts expire that somebody may count as unread.
-    var expirySeconds: Set<Int64> = []
+    /// So that of those only what changed has to be counted again.
+    var alertChanges = AlertChanges()
     /// Who is on its channels; nil: it is not kept for any.
     let presence: LoopPresence?
 
@@ -134,7 +133,7 @@ package final class ServerLoop: LogFollower {
         noteLag()
         for entry in wheel.advance() { connections[Int(entry)]?.onLook() }
         if tick.isMultiple(of: Self.ticksPerSecond) { lookAtLoad() }
-        if tick.isMultiple(of: Self.ticksPerSecond) { countExpired() }
+        if tick.isMultiple(of: Self.ticksPerSecond) { lookAtUnread() }
         tellUnread()
         lookAtPresence()
         if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }
@@ -245,7 +244,7 @@ package final class ServerLoop: LogFollower {
                 continue
             }
             let now = Clock.wallMilliseconds()
-            switch hub.read(id, room: Self.pageRoom, nowMilliseconds: now, answer: answer.map { ($0.0, $0.1) }) {
+            switch hub.read(id, room: server.configuration.pageRoom, nowMilliseconds: now, answer: answer.map { ($0.0, $0.1) }) {
             case .wants(let request):
                 return ask(id, request)
             case .notYet:
@@ -365,11 +364,12 @@ package final class ServerLoop: LogFollower {
         var framed = framed.take()!
         framed.begin(batch.notifications)
         isFanningOut = true
+        let head = hub.head
         var sink = FanOutSink(loop: self, framed: framed, outlets: outlets.places, tick: tick)
         hub.apply(batch, nowMilliseconds: batch.notifications.last!.timeMilliseconds, to: &sink)
         isFanningOut = false
         self.framed = sink.finish()
-        if !unreadSessions.isEmpty { noteExpiry(batch.notifications) }
+        if !unreadSessions.isEmpty { alertChanges.note(batch.notifications, head: head, hub) }
         finishFanOut()
         if batch.takenNanoseconds > 0, fanOutTransports != 0, hub.batchKinds != 0 {
             counters.times.note(

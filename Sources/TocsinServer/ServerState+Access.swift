@@ -77,7 +77,7 @@ extension ServerState {
 
     /// - Returns: nil if there are too many.
     func issueTicket(_ identity: Identity) -> TicketID? {
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         let id = TicketID(random: (generator.next(), generator.next()), process: place)
         return tickets.withLock { $0.issue(id, identity, nowMilliseconds: Clock.monotonicMilliseconds()) } ? id : nil
     }

@@ -170,7 +170,8 @@ package final class ServerState: Sendable {
     /// Told to who comes while it drains: any of the seconds until the end of that, or of the next few.
     var drainProblem: Problem {
         let left = Int((drainedMilliseconds.load(ordering: .relaxed) - Clock.monotonicMilliseconds()) / 1000)
-        return .goingAway(retryAfterSeconds: Int.random(in: 1...max(Self.lateSeconds, left)))
+        var generator = Randomness()
+        return .goingAway(retryAfterSeconds: Int.random(in: 1...max(Self.lateSeconds, left), using: &generator))
     }
 
     private static let lateSeconds = 5

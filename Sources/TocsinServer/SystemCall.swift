@@ -8,12 +8,14 @@ enum SystemCall {
     /// - Returns: bytes sent; negative if none could be.
     @inline(__always)
     static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int {
-        tocsin_send(descriptor, bytes.baseAddress, UInt(bytes.count), sendFlags)
+        if descriptor >= World.firstDescriptor { return World.simulated!.send(descriptor, bytes) }
+        return tocsin_send(descriptor, bytes.baseAddress, UInt(bytes.count), sendFlags)
     }
 
     /// - Returns: bytes received; 0 at the end, negative if there are none.
     static func receive(_ descriptor: Int32, _ buffer: UnsafeMutableRawBufferPointer) -> Int {
-        Glibc.recv(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
+        if descriptor >= World.firstDescriptor { return World.simulated!.receive(descriptor, buffer) }
+        return Glibc.recv(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
     }
 
     /// - Returns: -1 if there is none.
@@ -121,11 +123,13 @@ enum SystemCall {
 
     /// The peer gets a reset when it is closed, and nothing of it is kept (SO_LINGER, socket(7)).
     static func resetWhenClosed(_ descriptor: Int32) {
+        if descriptor >= World.firstDescriptor { return }
         var value = linger(l_onoff: 1, l_linger: 0)
         _ = setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
     }
 
     static func shutDownWriting(_ descriptor: Int32) {
+        if descriptor >= World.firstDescriptor { return World.simulated!.shutDownWriting(descriptor) }
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
     }
 

@@ -61,7 +61,7 @@ extension WebhookService {
         } catch {
             result = .failure(error)
         }
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         finish(row, place, WebhookAnswer(result), random: generator.next())
     }
 

@@ -57,7 +57,7 @@ extension WebhookService {
 
     /// 128 random bits: never given twice.
     private static func newMessage() -> String {
-        var generator = SystemRandomNumberGenerator()
+        var generator = Randomness()
         let digits = (0..<2).map { _ in
             let word = String(generator.next() as UInt64, radix: 16)
             return String(repeating: "0", count: 16 - word.utf8.count) + word

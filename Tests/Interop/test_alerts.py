@@ -484,3 +484,37 @@ def test_what_was_read_dismissed_replaced_and_expired_is_so_after_a_crash(tmp_pa
         assert acknowledge(server, user, alerts, through=8) == 0
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("way", ["websocket", "sse"])
+def test_the_count_follows_alerts_that_expire_also_those_from_before_a_restart(start_server, tmp_path, way):
+    arguments = ["--store", str(tmp_path / "log.sqlite")]
+    server = start_server(arguments=arguments)
+    publish(server, "alerts.a", "for long")
+    publish(server, "alerts.a", "for some seconds", ttl=4)
+    server.kill()
+    server = start_server(arguments=arguments)
+    with following(server, way, ["alerts.a"], user="anna", after="latest") as source:
+        assert next(source)["unread"] == 2
+        assert take(source, 1, kinds=("unread",))[0]["count"] == 1
+    assert inbox(server, "anna", ["alerts.a"])["unread"] == 1
+
+
+def test_the_count_of_many_channels_is_right_while_alerts_come_and_are_read(server, user):
+    token = uuid.uuid4().hex[:8]
+    names = [f"alerts.{token}.{number}" for number in range(40)]
+    for name in names:
+        publish(server, name, 0)
+    with following(server, "websocket", [f"alerts.{token}.*"], user=user, after="latest") as source:
+        assert next(source)["unread"] == 40
+        for name in names[:10]:
+            publish(server, name, 1)
+        for name in names[5:20]:
+            acknowledge(server, user, name, through=1)
+        deadline = time.monotonic() + 10
+        while True:
+            count = take(source, 1, kinds=("unread",))[0]["count"]
+            if count == 35:
+                break
+            assert time.monotonic() < deadline, count
+    assert inbox(server, user, [f"alerts.{token}.*"])["unread"] == 35

@@ -43,7 +43,8 @@ import Testing
         arguments: [
             ("a.b", "a.b", true), ("a.*", "*.b", true), ("a.>", "*.b.c", true), ("a.>", "b.>", false), ("a", "a.>", false),
             ("*", "a.*", false),
-            (">", "x", true), ("a.*.c", "a.b.>", true), ("a.*.c", "a.>", true), ("a.b.c", "a.*.d", false),
+            (">", "x", true), (">", "_acks.x", false), ("*.x", "_acks.x", false), ("_acks.x", "_acks.x", true), ("a.*.c", "a.b.>", true),
+            ("a.*.c", "a.>", true), ("a.b.c", "a.*.d", false),
         ])
     func overlapping(_ one: String, _ other: String, _ overlaps: Bool) {
         #expect(ChannelPattern(one)!.overlaps(ChannelPattern(other)!) == overlaps)
