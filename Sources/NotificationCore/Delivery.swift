@@ -83,6 +83,8 @@ package struct Gap: Hashable, Sendable {
         case conflated
         /// The states of all channels together are too large to begin with: this one is to be fetched.
         case size
+        /// The user has acknowledged more, on other devices, than is kept. It names no channel.
+        case acks
     }
 
     /// nil: all channels of the subscription, which are `patterns`.

@@ -271,8 +271,14 @@ extension Hub {
         #if DEFECTS
             if Defect.active == .retentionGapNotTold { return }
         #endif
+        let channel = tail[mark.channel].name
         context.page.items.append(
-            .gap(Gap(channel: tail[mark.channel].name, from: from, to: mark.sequence, reason: .retention, position: position))
+            .gap(
+                // Nobody has asked for the server's own channel, or knows its numbers.
+                channel.isReserved
+                    ? Gap(reason: .acks, position: position)
+                    : Gap(channel: channel, from: from, to: mark.sequence, reason: .retention, position: position)
+            )
         )
     }
 }

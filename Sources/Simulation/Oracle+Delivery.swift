@@ -121,6 +121,7 @@ extension Oracle {
     private func receivedGap(_ message: JSONSlice, _ channel: String?, _ account: Account) {
         let reason = message["reason"]?.string() ?? ""
         if reason == "epoch" { return receivedEpochGap(message, account) }
+        if reason == "acks" { return }
         guard let channel else { return fail("gaps say what", "\(account.name): a gap without channel") }
         let truth = self.channel(channel)
         if reason == "read", message["to"] == nil, Self.toleratesOpenGaps {
@@ -143,6 +144,9 @@ extension Oracle {
             }
             return
         }
+        // One without a position may come again to who was cut off before the next one that has one.
+        if message["position"] == nil { account.told[channel] = max(account.told[channel] ?? 0, to) }
+        if to <= through, to <= account.told[channel] ?? 0 { return }
         if to <= through { return fail("a gap of what is missing", "\(name) after #\(through)") }
         if from > through + 1 {
             explainHole(through + 1...from - 1, truth, account, "the gap \(reason) from #\(from)")

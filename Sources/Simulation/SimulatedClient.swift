@@ -347,13 +347,13 @@ final class SimulatedClient {
         }
         run.oracle.received(message, by: subscriptions[index].account)
         // What the user has read comes with the first subscription of the request. Where all come as commands that is none of these.
-        if way == .webSocketCommands, message["type"]?.string() == "ack" { return }
+        if way == .webSocketCommands, message["type"]?.string() == "ack" || message["reason"]?.string() == "acks" { return }
         if let position = message["position"]?.string() { subscriptions[index].position = position }
     }
 
     /// The subscription that a message is of.
     private func index(of message: JSONSlice) -> Int? {
-        if !isList || message["type"]?.string() == "ack" { return 0 }
+        if !isList || message["type"]?.string() == "ack" || message["reason"]?.string() == "acks" { return 0 }
         if let channel = message["channel"]?.string().flatMap({ ChannelName($0) }) {
             return subscriptions.firstIndex { $0.patterns.contains { $0.matches(channel) } }
         }

@@ -156,7 +156,7 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
             out.append(contentsOf: "id: ".utf8)
             position.append(to: &out)
             if isRaw {
-                if let event = notification.event { out.append(contentsOf: "\nevent: \(event)".utf8) }
+                Self.appendRawEvent(notification, to: &out)
                 out.append(contentsOf: "\ndata: ".utf8)
                 out.append(contentsOf: notification.object[notification.data])
             } else {
@@ -174,11 +174,20 @@ package enum WireShape: UInt8, CaseIterable, Sendable {
         }
     }
 
+    /// What is the server's own is not to be taken for a message.
+    private static func appendRawEvent(_ notification: Notification, to out: inout [UInt8]) {
+        if notification.channel.isReserved {
+            out.append(contentsOf: "\nevent: ack".utf8)
+        } else if let event = notification.event {
+            out.append(contentsOf: "\nevent: \(event)".utf8)
+        }
+    }
+
     private func appendEvent(_ notification: Notification, _ epoch: LogEpoch, to out: inout [UInt8]) {
         out.append(contentsOf: "id: ".utf8)
         Position.append(epoch: epoch, offset: notification.offset, to: &out)
         if isRaw {
-            if let event = notification.event { out.append(contentsOf: "\nevent: \(event)".utf8) }
+            Self.appendRawEvent(notification, to: &out)
             out.append(contentsOf: "\ndata: ".utf8)
             out.append(contentsOf: notification.object[notification.data])
         } else {

@@ -10,7 +10,7 @@ import uuid
 import httpx_sse
 import pytest
 
-from support import Promise, Server, assert_problem, eventually, http, publish, query
+from support import Promise, Server, assert_problem, eventually, http, publish, publish_many, query
 from test_websockets import command, receive, websocket
 
 WAYS = ["websocket", "sse", "long-poll"]
@@ -518,3 +518,37 @@ def test_the_count_of_many_channels_is_right_while_alerts_come_and_are_read(serv
                 break
             assert time.monotonic() < deadline, count
     assert inbox(server, user, [f"alerts.{token}.*"])["unread"] == 35
+
+
+@each_way
+def test_who_missed_more_acknowledgements_than_are_kept_is_told_so_without_the_servers_own_channel(server, user, way):
+    channel = f"alerts.{uuid.uuid4().hex[:8]}"
+    publish_many(server, [(channel, number) for number in range(300)])
+    position = poll(server, [channel], user=user, after="latest")["position"]
+    for sequence in range(1, 301):
+        acknowledge(server, user, channel, sequences=[sequence])
+    publish(server, channel, "after them")
+    with following(server, way, [channel], user=user, after=position) as source:
+        found = take(source, 1, kinds=("gap",))[0]
+        assert found == {"type": "gap", "channels": [channel], "reason": "acks", "position": found["position"]}
+        read = [take(source, 1, kinds=("ack",))[0]["data"] for _ in range(200)]
+        assert all(data["channel"] == channel for data in read)
+        assert read[-1]["ranges"] == [[300, 300]]
+
+
+def test_an_acknowledgement_cannot_be_taken_for_an_alert_in_a_raw_stream(server, user):
+    channel = f"alerts.{uuid.uuid4().hex[:8]}"
+    url = f"{server.url}/v1/subscribe?{query([channel], user=user, after='latest', format='raw')}"
+    with http(timeout=10) as client, httpx_sse.connect_sse(client, "GET", url) as source:
+        events = source.iter_sse()
+        assert next(events).event == "hello"
+        publish(server, channel, {"x": 1})
+        acknowledge(server, user, channel, through=1)
+        found = {}
+        for event in events:
+            if event.data:
+                found[event.event] = event.json()
+            if "ack" in found and "message" in found:
+                break
+        assert found["message"] == {"x": 1}
+        assert found["ack"]["channel"] == channel
