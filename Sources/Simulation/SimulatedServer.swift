@@ -47,7 +47,6 @@ final class SimulatedServer {
     private var options: StoreOptions {
         var options = StoreOptions(path: "/simulated/\(disk)/log.sqlite", durability: run.scenario.durability, limits: run.scenario.limits)
         options.cacheBytesMax = run.scenario.cacheBytesMax
-        options.bootID = "boot \(boot)"
         return options
     }
 
