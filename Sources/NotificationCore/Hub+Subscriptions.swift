@@ -123,10 +123,15 @@ extension Hub {
 
     /// Whether nothing up to this start is still to come here.
     package func hasApplied(_ start: StartPoint?) -> Bool {
-        guard case .after(let position) = start, position.epoch == epoch, position.places.count == 1,
-            case .at(let offset) = position.places[0]
+        guard case .after(let position) = start, position.places.count == 1, case .at(let offset) = position.places[0],
+            let last = lastOffset(of: position.epoch, knownHead: head)
         else { return false }
-        return offset <= head
+        return offset <= last
+    }
+
+    /// Up to where numbers of this epoch are the same in this log. nil: it is none of its epochs.
+    package func lastOffset(of other: LogEpoch, knownHead: UInt64) -> UInt64? {
+        other == epoch ? knownHead : pastEpochs[other]
     }
 
     package func patterns(of id: SubscriberID) -> [ChannelPattern] {
@@ -147,28 +152,29 @@ extension Hub {
         case .earliest:
             return (0, Reader(notes: .earliest), false)
         case .after(let position):
-            guard position.places.count == 1 else { return (0, Reader(notes: .foreign(position)), false) }
+            // Nothing was seen, in whichever epoch.
+            if position.places == [.beginning] { return beginning(channels, options) }
+            let foreign = ReadingNotes.foreign(position)
+            guard position.places.count == 1, let last = lastOffset(of: position.epoch, knownHead: knownHead) else {
+                return (0, Reader(notes: foreign), false)
+            }
+            // Of an earlier epoch, what came after its last number here is not known; of this one, nothing is.
             let isPast = position.epoch != epoch
-            guard let last = isPast ? pastEpochs[position.epoch] : knownHead else { return (0, Reader(notes: .foreign(position)), false) }
-            let notes = isPast ? ReadingNotes.foreign(position) : .none
             switch position.places[0] {
-            case .beginning:
-                return beginning(channels, options)
+            case .beginning: preconditionFailure("it has begun")
             case .at(let offset):
-                // Of an earlier life: what is still here of it was seen, what came after is not known.
-                if offset > last { return isPast ? (last, Reader(notes: notes), false) : (0, Reader(notes: .foreign(position)), false) }
+                if offset > last { return (isPast ? last : 0, Reader(notes: foreign), false) }
                 #if DEFECTS
-                    if Defect.active == .resumeOffByOne { return (min(offset + 1, last), Reader(notes: notes), false) }
+                    if Defect.active == .resumeOffByOne { return (min(offset + 1, last), Reader(), false) }
                 #endif
-                return (offset, Reader(notes: notes), false)
+                return (offset, Reader(), false)
             case .within(var window):
-                if window.through > last {
-                    guard isPast else { return (0, Reader(notes: .foreign(position)), false) }
-                    window.through = last
-                    window.offset = min(window.offset, last)
-                    window.base = window.base.map { min($0, last) }
-                }
-                return (window.base ?? window.through, Reader(phase: .window(window), notes: notes), false)
+                if window.through <= last { return (window.base ?? window.through, Reader(phase: .window(window)), false) }
+                guard isPast else { return (0, Reader(notes: foreign), false) }
+                window.through = last
+                window.offset = min(window.offset, last)
+                window.base = window.base.map { min($0, last) }
+                return (window.base ?? window.through, Reader(phase: .window(window), notes: foreign), false)
             }
         }
     }

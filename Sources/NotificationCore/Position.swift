@@ -124,7 +124,8 @@ package struct Position: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// One life of a log: drawn at random when the log is made. Numbers of different epochs cannot be compared.
+/// The time of one process with the log: drawn at random when it opens it. What a number stands for in another epoch is known only as
+/// far as that epoch got in this log.
 package struct LogEpoch: Hashable, Sendable, CustomStringConvertible {
     /// The low 48 bits count.
     package let bits: UInt64

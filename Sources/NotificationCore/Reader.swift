@@ -65,7 +65,7 @@ enum ReadingNotes {
     case none
     /// It has not read yet and starts at `earliest`: what was dropped before is not missed.
     case earliest
-    /// It has not read yet and its position, this one, is of another epoch.
+    /// It has not read yet and its position, this one, is not known in this log.
     case foreign(Position)
     case told(Told)
 }

@@ -13,7 +13,7 @@ package final class LockFile: Sendable {
     ///   - log: path of the log.
     ///   - mustExist: whether the log has to be there already.
     init(beside log: String, mustExist: Bool = false) throws(StoreFault) {
-        if mustExist, access(log, F_OK) != 0 { throw .io("there is no file \(log)") }
+        if mustExist, !Self.isThere(log) { throw .io("there is no file \(log)") }
         descriptor = open(log + ".lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             let code = errno
@@ -47,6 +47,8 @@ package final class LockFile: Sendable {
     deinit {
         Glibc.close(descriptor)
     }
+
+    static func isThere(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// Makes the file for its owner alone, if there is none; SQLite gives the files beside it the same permissions. Whether that went
     /// well shows when SQLite opens it.

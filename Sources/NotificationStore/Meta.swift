@@ -1,7 +1,7 @@
 import GRDB
 import NotificationCore
 
-/// The one row of `meta`: whose log it is, how its last run ended, and where its channels end.
+/// The one row of `meta`: whose log it is, and where its channels end.
 ///
 /// `tails` is written with every commit. It is a sum over all channels of where they end, so that it takes one page a commit however
 /// many there are. Without it, a page that is zeroed or cut off could take a channel's newest messages along unseen, and their numbers
@@ -10,28 +10,23 @@ struct Meta {
     var epoch: LogEpoch
     /// Of the run that is going on, or that ended.
     var durability: Durability
-    /// Whether that run ended by closing the log.
-    var isOrderly: Bool
-    /// The machine's boot in which that run was.
-    var bootID: String?
 
-    /// Epochs that are remembered: who comes back with a position of an older one starts anew.
-    static let pastEpochsMax = 16
+    /// Epochs that are remembered: who comes back with a position of an older one starts anew. One begins with every start, so these are
+    /// eleven years of a start a day, or an hour of one a second; about 25 bytes each.
+    static let pastEpochsMax = 4096
 
-    private var check: Int64 {
+    private static func check(_ epoch: LogEpoch, _ durability: Durability, orderly: UInt64, boot: String?) -> Int64 {
         var checksum = Checksum()
         checksum.add(epoch.bits)
-        checksum.add(isOrderly ? 1 : 0)
+        checksum.add(orderly)
         checksum.add(durability.rawValue)
-        checksum.add(bootID ?? "-")
+        checksum.add(boot ?? "-")
         return Int64(checksum.value)
     }
 
-    init(epoch: LogEpoch, durability: Durability, isOrderly: Bool, bootID: String?) {
+    init(epoch: LogEpoch, durability: Durability) {
         self.epoch = epoch
         self.durability = durability
-        self.isOrderly = isOrderly
-        self.bootID = bootID
     }
 
     init(_ database: Database) throws {
@@ -39,25 +34,23 @@ struct Meta {
         let problem = StoreProblem.corrupt("the row that says whose log it is was changed or is missing")
         guard try query.step() else { throw problem }
         guard let durability = Durability(rawValue: try query.text(1)) else { throw problem }
-        self.init(
-            epoch: LogEpoch(random: try query.unsigned(0)), durability: durability, isOrderly: try query.integer(2) == 1,
-            bootID: query.isNull(3) ? nil : try query.text(3))
-        guard try query.integer(4) == check else { throw problem }
+        self.init(epoch: LogEpoch(random: try query.unsigned(0)), durability: durability)
+        // How the run ended, and in which boot of the machine, is what earlier versions wrote there.
+        let (orderly, boot) = (try query.unsigned(2), query.isNull(3) ? nil : try query.text(3))
+        guard try query.integer(4) == Self.check(epoch, durability, orderly: orderly, boot: boot) else { throw problem }
     }
 
     func store(_ database: Database) throws {
         let query = try Query(
             database,
             """
-            INSERT INTO meta (id, epoch, durability, orderly, boot, "check") VALUES (1, ?, ?, ?, ?, ?)
+            INSERT INTO meta (id, epoch, durability, orderly, boot, "check") VALUES (1, ?, ?, 0, NULL, ?)
             ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, durability = excluded.durability, orderly = excluded.orderly,
                 boot = excluded.boot, "check" = excluded."check"
             """)
         query.bind(1, epoch.bits)
         query.bind(2, durability.rawValue)
-        query.bind(3, isOrderly ? 1 as Int64 : 0)
-        query.bind(4, bootID as String?)
-        query.bind(5, check)
+        query.bind(3, Self.check(epoch, durability, orderly: 0, boot: nil))
         try query.run()
     }
 
@@ -116,11 +109,19 @@ struct Meta {
         return epochs
     }
 
+    /// No earlier epoch has more than is here: a log that was imported from a part of an export says more of them than it has.
+    static func limitPastEpochs(_ database: Database, lastOffset: UInt64) throws {
+        for (epoch, offset) in try pastEpochs(database) where offset > lastOffset {
+            try Query.run(
+                database, #"UPDATE epoch SET last_offset = ?, "check" = ? WHERE bits = ?"#, Int64(lastOffset),
+                check(epoch.bits, lastOffset), Int64(epoch.bits))
+        }
+    }
+
     static func storePastEpoch(_ database: Database, _ epoch: LogEpoch, lastOffset: UInt64) throws {
         try Query.run(
             database, #"INSERT INTO epoch (bits, last_offset, "check") VALUES (?, ?, ?)"#, Int64(epoch.bits), Int64(lastOffset),
             check(epoch.bits, lastOffset))
-        try Query.run(
-            database, "DELETE FROM epoch WHERE id NOT IN (SELECT id FROM epoch ORDER BY id DESC LIMIT ?)", Int64(pastEpochsMax))
+        try Query.run(database, "DELETE FROM epoch WHERE id <= (SELECT max(id) FROM epoch) - ?", Int64(pastEpochsMax))
     }
 }

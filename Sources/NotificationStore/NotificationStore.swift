@@ -32,8 +32,7 @@ package final class NotificationStore: Sendable {
     let isFollower: Bool
 
     /// - Parameters:
-    ///   - newEpoch: for a new file, and when the end of the log may be lost and numbers would be given out twice: the last run kept
-    ///     its commits in memory only, did not close the log, and the machine was started anew since.
+    ///   - newEpoch: begins now, unless the log is in it already, or the options say in which one it goes on.
     ///   - nowMilliseconds: since 1970.
     package init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64) throws(StoreFault) {
         // Held as long as this is open, and not longer.
@@ -44,6 +43,7 @@ package final class NotificationStore: Sendable {
         isFollower = false
         memory = options.isInMemory ? MemoryRuns() : nil
         if options.isReal {
+            if options.ongoingEpoch != nil, !LockFile.isThere(options.path) { throw .replaced(path: options.path) }
             try LockFile.makeDirectory(of: options.path)
             try LockFile.checkSize(of: options.path)
             if let held { lock = Mutex(held) } else { lock = Mutex(try LockFile(beside: options.path)) }
@@ -158,25 +158,11 @@ package final class NotificationStore: Sendable {
         }
     }
 
-    /// - Parameters:
-    ///   - isOrderly: whether everything is committed, so that the next run can rely on what is there. Otherwise nothing is written any
-    ///     more, as after a crash.
-    ///   - tidies: whether the write-ahead log is moved into the file. Not where somebody waits for it to be opened again.
-    package func close(isOrderly: Bool, tidies: Bool = true) {
-        if isOrderly, !isFollower {
-            _ = try? writer.writeWithoutTransaction { database in
-                try Schema.setSynchronous(database, .disk)
-                try database.inTransaction(.immediate) {
-                    var meta = try Meta(database)
-                    meta.isOrderly = true
-                    try meta.store(database)
-                    return .commit
-                }
-            }
-        }
+    /// - Parameter isOrderly: whether the write-ahead log is moved into the file, which takes its time. Otherwise it is left as it is.
+    package func close(isOrderly: Bool) {
         // The reader first: the last connection tidies the files up.
         if reader !== writer { try? reader.close() }
-        if isOrderly, tidies, !options.isInMemory, !isFollower { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
+        if isOrderly, !options.isInMemory, !isFollower { _ = try? writer.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
         try? writer.close()
         lock.withLock { $0 = nil }
     }

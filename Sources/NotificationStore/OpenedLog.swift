@@ -12,7 +12,7 @@ package struct OpenedLog {
     /// Opens the file, or makes it, brings the states of the channels up to date and sees whether the disk can be written.
     ///
     /// - Parameters:
-    ///   - newEpoch: of a new log, or of one that may have lost its end.
+    ///   - newEpoch: as of `NotificationStore`.
     ///   - needsWriting: whether it is an error that it cannot be written.
     package init(
         _ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, needsWriting: Bool = true

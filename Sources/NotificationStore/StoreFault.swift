@@ -14,6 +14,11 @@ package enum StoreFault: Error, Equatable, CustomStringConvertible {
     case busy(path: String)
     case io(String)
 
+    /// The file of a log that is in use is not there any more, or is another one.
+    package static func replaced(path: String) -> StoreFault {
+        .io("\(path) was removed or replaced while it was in use: put it back, or restart the server")
+    }
+
     package var description: String {
         switch self {
         case .full(let path):

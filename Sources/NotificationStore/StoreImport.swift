@@ -38,13 +38,13 @@ extension StoreTools {
                     if reader.isFull { try store.commit(reader.takeCommit()) }
                 }
                 try store.commit(reader.takeCommit())
+                // `close` could not say whether the disk has it all.
+                try store.onWriter { _ = try $0.checkpoint(.truncate) }
             } catch {
                 store.close(isOrderly: false)
                 throw error
             }
             store.close(isOrderly: true)
-            // `close` cannot say so, but the flag can.
-            guard try withReadOnly(path, { try Meta($0).isOrderly }) else { throw StoreFault.full(path: path) }
             unlink(path + ".lock")
         } catch {
             for ending in ["", "-wal", "-shm", ".lock"] { unlink(path + ending) }

@@ -14,13 +14,14 @@ struct StoreOpening {
         let path = options.path
         (epoch, idempotencyCount, outbox) = try writer.writeWithoutTransaction { database in
             let isNew = try Schema.identify(database, path: path)
+            if isNew, options.ongoingEpoch != nil { throw StoreFault.replaced(path: path) }
             if isNew { try Schema.begin(database) }
             try Schema.configure(database, isReader: false, isInMemory: options.isInMemory)
             // What is written here is on the disk, whatever the durability, before the first commit is taken.
             try Schema.setSynchronous(database, .disk)
             try Schema.migrate(database)
             try Self.loadChannels(database, options.limits.feeds, into: channels)
-            let epoch = try Self.beginRun(database, options, newEpoch: newEpoch, channels: channels.withAll { $0 })
+            let epoch = try Self.beginEpoch(database, options, newEpoch: newEpoch, channels: channels.withAll { $0 })
             try WatchRow.prepare(database, isWanted: options.outbox?.watchesAlerts ?? false)
             let outbox = options.outbox == nil ? OutboxFigures() : try OutboxTable.open(database, nowMilliseconds: nowMilliseconds)
             try Schema.setSynchronous(database, options.durability)
@@ -58,8 +59,14 @@ struct StoreOpening {
         private static let keepsEpoch = false
     #endif
 
+    /// What is found need not be all that was given out: a copy of before, or a log that has lost its end, looks like any other. So each
+    /// process that opens the log begins an epoch, as leaders do in Raft, and the log knows of those before how far each of them got here.
+    ///
+    /// What is there is a beginning of what was given out, whichever way the rest was lost: commits are in the write-ahead log one after
+    /// the other, and SQLite takes none whose checksum, which goes over all of them, is wrong.
+    ///
     /// - Returns: the epoch from here on.
-    private static func beginRun(
+    private static func beginEpoch(
         _ database: Database, _ options: StoreOptions, newEpoch: LogEpoch, channels: [ChannelState]
     ) throws -> LogEpoch {
         var epoch = newEpoch
@@ -68,14 +75,19 @@ struct StoreOpening {
             if !isNew {
                 let last = try Meta(database)
                 try Meta.checkTails(database, channels)
-                let isSameBoot = options.bootID != nil && options.bootID == last.bootID || keepsEpoch
-                if last.durability == .memory, !last.isOrderly, !isSameBoot {
-                    try Meta.storePastEpoch(database, last.epoch, lastOffset: channels.reduce(0) { max($0, $1.lastOffset) })
-                } else {
-                    epoch = last.epoch
+                if let ongoing = options.ongoingEpoch {
+                    guard ongoing == last.epoch else { throw StoreFault.replaced(path: options.path) }
+                    epoch = ongoing
+                    return .commit
+                }
+                if keepsEpoch { epoch = last.epoch }
+                if epoch != last.epoch {
+                    let lastOffset = channels.reduce(0) { max($0, $1.lastOffset) }
+                    try Meta.limitPastEpochs(database, lastOffset: lastOffset)
+                    try Meta.storePastEpoch(database, last.epoch, lastOffset: lastOffset)
                 }
             }
-            try Meta(epoch: epoch, durability: options.durability, isOrderly: false, bootID: options.bootID).store(database)
+            try Meta(epoch: epoch, durability: options.durability).store(database)
             return .commit
         }
         return epoch

@@ -18,8 +18,9 @@ package struct StoreOptions: Sendable {
     package var cacheBytesMax = 16 << 20
     package var idempotencyCountMax = 100_000
     package var idempotencyAgeSecondsMax = 24 * 3600
-    /// Of the running machine (`/proc/sys/kernel/random/boot_id`); nil: not known.
-    package var bootID: String?
+    /// The epoch that the log is in, and stays in: it is opened by a process that has had it open before, or that takes it over from
+    /// the one that has. No other log is opened then, and none is made. nil: a new epoch begins.
+    package var ongoingEpoch: LogEpoch?
     /// Whether, and how, events that are to be told to others are kept; nil: what there may be of them stays as it is.
     package var outbox: OutboxOptions?
     /// The log's lock, if it is held already, by who opens the log. nil: it is taken when the log is opened, and given back with it.

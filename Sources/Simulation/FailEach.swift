@@ -66,7 +66,6 @@ struct FailEach {
         var limits = LogLimits()
         limits.feeds.other.retention.countMax = 12
         var options = StoreOptions(path: "/simulated/\(disk)/log.sqlite", durability: .disk, limits: limits)
-        options.bootID = "boot"
         options.outbox = OutboxOptions()
         options.outbox?.watchesAlerts = true
         return options

@@ -86,19 +86,19 @@ struct Simulation {
         var acknowledged = 0
         var delivered = 0
         var crashes = 0
-        var epochs = 0
+        var losses = 0
         var notStored = 0
 
         mutating func add(_ run: Run) {
             acknowledged += run.oracle.acknowledgedCount
             delivered += run.oracle.deliveredCount
             crashes += run.server.crashes
-            epochs += run.oracle.epochs.count - 1
+            losses += run.oracle.losses
             notStored += run.oracle.notStoredCount
         }
 
         var words: String {
-            "\(acknowledged) published, \(delivered) delivered, \(notStored) not stored, \(crashes) crashes, \(epochs) new epochs"
+            "\(acknowledged) published, \(delivered) delivered, \(notStored) not stored, \(crashes) crashes, \(losses) ends lost"
         }
     }
 }

@@ -18,7 +18,8 @@ final class Account {
     var values: [String: [String: Int]] = [:]
     /// By channel: the end of a gap that does not move it on.
     var told: [String: UInt64] = [:]
-    var epoch = ""
+    /// It has come with a position that the log has lost, and is to be told so before anything else.
+    var isBeyond = false
 
     init(name: String, patterns: [ChannelPattern], user: String?) {
         self.name = name
@@ -28,7 +29,7 @@ final class Account {
 
     func through(_ channel: String) -> UInt64 { known[channel] ?? base[channel] ?? 0 }
 
-    func begin(_ base: [String: UInt64], early: Bool, unread: Bool, epoch: String) {
+    func begin(_ base: [String: UInt64], early: Bool, unread: Bool) {
         known = [:]
         values = [:]
         told = [:]
@@ -36,7 +37,6 @@ final class Account {
         self.base = unread ? base.filter { !$0.key.hasPrefix("alerts.") } : base
         beganEarly = early
         beganUnread = unread
-        self.epoch = epoch
     }
 }
 
@@ -49,8 +49,8 @@ extension Oracle {
 
     /// A whole message came to a client.
     func received(_ message: JSONSlice, by account: Account) {
-        if epoch != account.epoch, !account.epoch.isEmpty, message["type"]?.string() != "gap" {
-            // It was told by a server of an earlier life; those bytes may have been under way.
+        if account.isBeyond, message["reason"]?.string() != "epoch" {
+            return fail("a lost end is told", "\(account.name) got \(String(decoding: message.bytes.prefix(200), as: UTF8.self))")
         }
         let channel = message["channel"]?.string()
         switch message["type"]?.string() {
@@ -166,9 +166,10 @@ extension Oracle {
 
     /// From here on the client has what is up to the gap's position.
     private func receivedEpochGap(_ message: JSONSlice, _ account: Account) {
-        if account.epoch == epoch || epochs.count < 2 {
-            return fail("a new epoch only after a loss", "\(account.name) was told of a gap epoch, and nothing was lost")
+        guard account.isBeyond else {
+            return fail("a gap for a reason", "\(account.name) was told of a gap epoch, and nothing of what it has was lost")
         }
+        account.isBeyond = false
         let position = Position(message["position"]?.string() ?? "")
         var base: [String: UInt64] = [:]
         if let place = position?.places.first {
@@ -192,7 +193,7 @@ extension Oracle {
         }
         let values = account.values
         let isUnread = if case .within(let window) = position?.places.first { window.base == nil } else { false }
-        account.begin(base, early: true, unread: isUnread && account.user != nil, epoch: epoch)
+        account.begin(base, early: true, unread: isUnread && account.user != nil)
         account.base = base
         account.values = values
     }
@@ -241,6 +242,11 @@ extension Oracle {
             check(element, pin, "\(channel)#\(sequence)")
         }
         account.known[channel] = to
+    }
+
+    func cut(_ account: Account) {
+        for (name, sequence) in account.known { account.known[name] = min(sequence, channel(name).last) }
+        for (name, sequence) in account.told { account.told[name] = min(sequence, channel(name).last) }
     }
 
     // MARK: the end

@@ -95,11 +95,14 @@ final class Oracle {
     let timeline: Timeline
     private(set) var violation: Violation?
     private(set) var channels: [String: ChannelTruth] = [:]
-    private(set) var epoch = ""
-    /// Lives of the log so far, the one that is now among them.
-    private(set) var epochs: [String] = []
-    /// Power was cut while commits were kept in memory only: the end may be gone.
+    private(set) var epoch: LogEpoch?
+    /// The epochs of before, and the highest log number up to which positions of each are still right; nil: of all that it gave out.
+    private var epochs: [LogEpoch: UInt64?] = [:]
+    /// Power was cut while commits were kept in memory only, or the log was in the process that is gone: the end may be, too.
     var mayHaveLost = false
+    /// How often it may have been.
+    private(set) var losses = 0
+    private let isInMemory: Bool
     /// Payload by its number.
     private var sent: [Int: Sent] = [:]
     private var receipts: [Int: UInt64] = [:]
@@ -112,8 +115,9 @@ final class Oracle {
         var isRefused = false
     }
 
-    init(limits: LogLimits, timeline: Timeline) {
+    init(limits: LogLimits, isInMemory: Bool, timeline: Timeline) {
         self.limits = limits
+        self.isInMemory = isInMemory
         self.timeline = timeline
     }
 
@@ -144,13 +148,13 @@ final class Oracle {
         receipts[id] = receipt.sequence
         guard let pin = truth[receipt.sequence] else {
             // After a loss, an answer of before may still be under way.
-            if mayHaveLost || epochs.count > 1 { return }
+            if mayHaveLost || losses > 0 { return }
             return fail(
                 "answered only what is stored",
                 "message \(id) was answered with \(truth.name)#\(receipt.sequence), the log has \(truth.last)")
         }
         if pin.id != id || pin.offset != receipt.offset {
-            if epochs.count > 1 { return }
+            if losses > 0 { return }
             return fail("answered with its own place", "\(truth.name)#\(receipt.sequence) is message \(pin.id), not \(id)")
         }
         truth.acknowledged = max(truth.acknowledged, receipt.sequence)
@@ -210,15 +214,11 @@ final class Oracle {
     }
 
     /// The log was opened: what is in it now?
-    func opened(epoch: String, _ found: [(record: ChannelRecord, entries: [LogEntry])]) {
-        if self.epoch.isEmpty {
-            begin(epoch)
-        } else if epoch != self.epoch {
-            if !mayHaveLost { fail("the epoch stays", "the log has a new epoch, and nothing can have been lost") }
-            begin(epoch)
-        } else if mayHaveLost, channels.values.contains(where: { truth in last(truth, found) < truth.last }) {
-            fail("a lost end is a new epoch", "the end of the log is gone and the epoch is that of before")
-        }
+    func opened(epoch: LogEpoch, _ found: [(record: ChannelRecord, entries: [LogEntry])]) {
+        if epoch == self.epoch || epochs[epoch] != nil { fail("each start begins an epoch", "\(epoch) was there before") }
+        if let before = self.epoch { epochs[before] = .some(nil) }
+        self.epoch = epoch
+        if mayHaveLost { noteLoss(head: found.reduce(0) { max($0, $1.record.lastOffset) }) }
         for truth in channels.values.sorted(by: { $0.name < $1.name }) {
             let last = last(truth, found)
             guard last < truth.last else { continue }
@@ -249,11 +249,27 @@ final class Oracle {
         }
     }
 
-    private func begin(_ epoch: String) {
-        self.epoch = epoch
-        epochs.append(epoch)
+    private func noteLoss(head: UInt64) {
+        losses += 1
+        let known = channels.values.reduce(0) { max($0, $1.pins.last?.offset ?? 0) }
+        if head < known { for (epoch, right) in epochs { epochs[epoch] = min(right ?? .max, head) } }
         // What was read may be lost with the end of the log.
         for truth in channels.values { truth.read = [:] }
+    }
+
+    /// Whether who comes with this position is to be told that what came between is not known.
+    func isBeyond(_ position: Position) -> Bool {
+        guard let place = position.places.first, position.epoch != epoch, let right = epochs[position.epoch] else { return false }
+        switch place {
+        case .beginning: return false
+        case .at(let offset): return right.map { offset > $0 } ?? false
+        case .within(let window): return right.map { window.through > $0 } ?? false
+        }
+    }
+
+    /// Of the log of before, in the memory of a process, a new one knows nothing.
+    func isUnknown(_ position: Position) -> Bool {
+        isInMemory && position.epoch != epoch && position.places.first != .beginning
     }
 
     private func last(_ truth: ChannelTruth, _ found: [(record: ChannelRecord, entries: [LogEntry])]) -> UInt64 {

@@ -34,7 +34,7 @@ final class Run {
         chance = Chance(seed: seed)
         trace = Trace(timeline, isVerbose: isVerbose)
         scenario = Scenario(&chance)
-        oracle = Oracle(limits: scenario.limits, timeline: timeline)
+        oracle = Oracle(limits: scenario.limits, isInMemory: scenario.isInMemory, timeline: timeline)
         network = Network(self)
         World.simulated = network
         server = SimulatedServer(self, diskSeed: chance.next())
@@ -103,7 +103,7 @@ final class Run {
         guard last > 0 else { return }
         let upper = UInt64(chance.number(1...Int(last)))
         let lower = chance.happens(30) ? 1 : UInt64(chance.number(max(1, Int(upper) - 3)...Int(upper)))
-        let epochs = oracle.epochs.count
+        let losses = oracle.losses
         oracle.read(user, name, [lower...upper], isSure: false)
         let isThrough = lower == 1 && chance.happens(50)
         let what = isThrough ? "\"through\":\(upper)" : "\"sequences\":[\((lower...upper).map { "\($0)" }.joined(separator: ","))]"
@@ -111,7 +111,7 @@ final class Run {
         if reader.isBusy { reader.leave() }
         reader.send("/v1/acks", fields: [], body: Array(body.utf8)) { [unowned self] status, answer in
             note("\(user) has read \(name) \(lower) to \(upper): \(status)")
-            if status == 201, oracle.epochs.count == epochs {
+            if status == 201, oracle.losses == losses {
                 oracle.read(user, name, [lower...upper], isSure: true)
             } else if status != 201, status != 503, status != 404 {
                 oracle.fail("requests are taken", "\(String(decoding: answer.bytes.prefix(200), as: UTF8.self))")

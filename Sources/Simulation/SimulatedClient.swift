@@ -132,11 +132,20 @@ final class SimulatedClient {
         if self.channel === channel { lost("cut off, \(count) bytes are lost") }
     }
 
+    /// The log has lost its end: what was told without a position does not count any more.
+    func forgetWhatIsLost() {
+        for subscription in subscriptions { run.oracle.cut(subscription.account) }
+    }
+
     // MARK: asking
 
     private func ask() {
         guard let channel, let line else { return }
         channel.hasServerWritten = false
+        for subscription in subscriptions {
+            guard let position = Position(subscription.position) else { continue }
+            subscription.account.isBeyond = run.oracle.isBeyond(position) || run.oracle.isUnknown(position)
+        }
         var fields: [(String, String)] = []
         var items = subscribeItems()
         let isByPost = way == .eventStreamByPost || (way.isPoll && run.chance.happens(15))
@@ -233,12 +242,10 @@ final class SimulatedClient {
 
     private func begin(_ index: Int, _ applied: [String: UInt64]) {
         let account = subscriptions[index].account
-        // It has seen nothing, but may have heard of an earlier life of the log.
-        let epoch = Position(subscriptions[index].position)?.epoch.description ?? run.oracle.epoch
         switch subscriptions[index].position.isEmpty ? start : nil {
-        case .latest: account.begin(applied, early: false, unread: false, epoch: epoch)
-        case .earliest: account.begin([:], early: true, unread: false, epoch: epoch)
-        case nil, .after: account.begin(applied, early: false, unread: user != nil, epoch: epoch)
+        case .latest: account.begin(applied, early: false, unread: false)
+        case .earliest: account.begin([:], early: true, unread: false)
+        case nil, .after: account.begin(applied, early: false, unread: user != nil)
         }
     }
 

@@ -20,7 +20,6 @@ final class SimulatedServer {
     private var observer: Observer?
     /// Counts lives: what was begun in an earlier one is nobody's business.
     private(set) var life = 0
-    private var boot = 1
     private(set) var crashes = 0
     private let logger = Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() }
 
@@ -58,7 +57,6 @@ final class SimulatedServer {
         let path = scenario.isInMemory ? ":memory:" : "/simulated/\(disk)/log.sqlite"
         var options = StoreOptions(path: path, durability: scenario.durability, limits: scenario.limits)
         options.cacheBytesMax = scenario.cacheBytesMax
-        options.bootID = "boot \(boot)"
         return options
     }
 
@@ -117,7 +115,8 @@ final class SimulatedServer {
                 }
                 return found
             }
-            run.oracle.opened(epoch: server.log.epoch.description, found)
+            run.oracle.opened(epoch: server.log.epoch, found)
+            for client in run.clients { client.forgetWhatIsLost() }
         } catch {
             server.abandon()
             throw error
@@ -130,7 +129,6 @@ final class SimulatedServer {
         crashes += 1
         let isCut = run.scenario.hasPowerCuts && run.chance.happens(50)
         if isCut {
-            boot += 1
             if run.scenario.durability == .memory { run.oracle.mayHaveLost = true }
             sd_power_cut(disk, run.chance.next())
         } else {

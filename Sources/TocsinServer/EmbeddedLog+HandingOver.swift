@@ -83,8 +83,8 @@ extension EmbeddedLog {
         // The reader's thread may still be at work with the other one.
         readerLoop.execute {
             self.writerLoop.execute {
-                // What is written behind it goes where it was: into the write-ahead log. Somebody waits.
-                store.close(isOrderly: true, tidies: false)
+                // Somebody waits.
+                store.close(isOrderly: false)
                 self.writing.value.store = nil
                 bound.value(.success(Passed(preload: preload, store: followed, lock: self.writing.value.options.lock)))
             }

@@ -82,6 +82,8 @@ package final class EmbeddedLog: LogService {
         self.writerLoop = writerLoop
         self.readerLoop = readerLoop
         newestNumber = Atomic(opened.writer.head)
+        var options = options
+        options.ongoingEpoch = opened.writer.epoch
         let began = Writing(options: options, store: opened.store, writer: opened.writer)
         writing = .makeBoxSendingValue(began, eventLoop: writerLoop)
         readable = Mutex(opened.store)
@@ -312,11 +314,11 @@ package final class EmbeddedLog: LogService {
         // What the followers were told of; others may have been told of more.
         let told = newestNumber.load(ordering: .acquiring)
         do throws(StoreFault) {
-            // The epoch is that of before, or else this is refused below.
             let opened = try OpenedLog(options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false)
-            guard opened.writer.epoch == epoch, opened.writer.head >= head else {
+            // A copy of before has the epoch, but not the numbers.
+            guard opened.writer.head >= head else {
                 opened.store.close(isOrderly: false)
-                throw .corrupt("the log in \(options.path) is not the one that this server has been serving: restart the server")
+                throw .replaced(path: options.path)
             }
             let batch = try opened.batch(after: told, nowMilliseconds: Clock.wallMilliseconds())
             noteHead(opened.writer.head)

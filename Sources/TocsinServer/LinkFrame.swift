@@ -225,7 +225,7 @@ extension LinkFrame.Welcome {
         folder = try reader.optionalText()
         epoch = LogEpoch(random: try reader.varint())
         pastEpochs = [:]
-        for _ in 0..<(try reader.count(upTo: 1000)) {
+        for _ in 0..<(try reader.count(upTo: 10_000)) {
             let past = LogEpoch(random: try reader.varint())
             pastEpochs[past] = try reader.varint()
         }

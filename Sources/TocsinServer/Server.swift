@@ -69,6 +69,7 @@ package final class Server: Sendable {
         var number = inheritance?.number
         if let inheritance {
             options.lock = inheritance.takeLock()
+            options.ongoingEpoch = inheritance.given.epoch
         } else if configuration.offersTakeover {
             options.lock = try LockFile(of: options.path)
             number = SharedNumber()
@@ -110,9 +111,7 @@ package final class Server: Sendable {
     }
 
     static func storeOptions(_ configuration: ServerConfiguration) -> StoreOptions {
-        var options = StoreOptions(path: configuration.storePath, durability: configuration.durability, limits: configuration.log)
-        options.bootID = SystemCall.bootID()
-        return options
+        StoreOptions(path: configuration.storePath, durability: configuration.durability, limits: configuration.log)
     }
 
     /// The loops of this process, each of which follows the log.

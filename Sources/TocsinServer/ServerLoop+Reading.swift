@@ -197,10 +197,10 @@ extension ServerLoop {
                 }
                 patterns.append(pattern)
             case "before":
-                guard let position = Position(value), position.epoch == epoch, case .at(let offset) = position.places[0] else {
-                    throw .badParameter(name, "the \"before\" of an earlier page is wanted")
-                }
-                before = offset
+                guard let position = Position(value), case .at(let offset) = position.places[0],
+                    let last = hub.lastOffset(of: position.epoch, knownHead: server.log.head)
+                else { throw .badParameter(name, "the \"before\" of an earlier page is wanted") }
+                before = min(offset, last + 1)
             case "limit":
                 guard let number = Int(value), (1...200).contains(number) else { throw .badParameter(name, "1 to 200 is wanted") }
                 limit = number

@@ -132,14 +132,4 @@ enum SystemCall {
         if descriptor >= World.firstDescriptor { return World.simulated!.shutDownWriting(descriptor) }
         _ = Glibc.shutdown(descriptor, Int32(SHUT_WR))
     }
-
-    /// Names the time since the machine was started: what was written but not synced is lost only with it.
-    static func bootID() -> String? {
-        let descriptor = Glibc.open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { Glibc.close(descriptor) }
-        var bytes = [UInt8](repeating: 0, count: 36)
-        guard Glibc.read(descriptor, &bytes, bytes.count) == bytes.count else { return nil }
-        return String(decoding: bytes, as: UTF8.self)
-    }
 }

@@ -1,6 +1,7 @@
 """The log on disk: what outlives a crash, a full disk, a damaged file; and `tocsin log`."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -86,6 +87,11 @@ def epoch(position):
     return position.split(".")[0]
 
 
+def epochless(value):
+    """The same without the epochs of the positions in it: they are other ones after a restart, and stand for the same."""
+    return json.loads(re.sub(r'"[0-9a-f]{12}\.', '"', json.dumps(value)))
+
+
 @pytest.fixture
 def store(tmp_path):
     return tmp_path / "log.sqlite"
@@ -101,19 +107,19 @@ durabilities = pytest.mark.parametrize("durability", ["disk", "memory"])
 
 
 @durabilities
-def test_a_server_that_was_killed_goes_on_where_it_was_with_its_epoch_positions_and_history(store, plain, durability):
+def test_a_server_that_was_killed_goes_on_where_it_was_with_its_positions_and_history(store, plain, durability):
     with serving(store, "--durability", durability) as server:
         said = [publish(server, plain, number) for number in range(1, 31)]
         before = history(server, plain)
         server.kill()
     with serving(store, "--durability", durability) as server:
-        assert history(server, plain) == before, "the very same objects, with their times and positions"
+        assert epochless(history(server, plain)) == epochless(before), "the very same objects, with their times and numbers"
         body = poll(server, plain, said[26]["position"])
         assert [message["sequence"] for message in body["messages"]] == [28, 29, 30]
         assert [message["type"] for message in body["messages"]] == ["notification"] * 3
         assert poll(server, plain, body["position"])["messages"] == []
         answer = publish(server, plain, 31)
-        assert answer["sequence"] == 31 and epoch(answer["position"]) == epoch(said[0]["position"])
+        assert answer["sequence"] == 31 and epoch(answer["position"]) != epoch(said[0]["position"])
         assert [message["data"] for message in poll(server, plain, body["position"])["messages"]] == [31]
         with http() as client:
             info = client.get(f"{server.url}/v1/channels/{plain}").json()
@@ -130,11 +136,12 @@ def test_an_idempotency_key_is_known_after_a_crash_and_another_request_under_it_
         server.kill()
     with serving(store) as server, http() as client:
         again = client.post(server.url + url, content='{"a":1}', headers=one)
-        assert again.status_code == 200 and again.json() == first.json()
+        assert again.status_code == 200 and epochless(again.json()) == epochless(first.json())
         assert_problem(client.post(server.url + url, content='{"a":2}', headers=one), 409, "idempotency-key-reused")
         again = client.post(f"{server.url}/v1/publish", json=batch, headers=many)
         assert again.status_code in (200, 201), again.text
-        assert again.json()["results"][0] == several.json()["results"][0] and "error" in again.json()["results"][1]
+        assert epochless(again.json()["results"][0]) == epochless(several.json()["results"][0])
+        assert "error" in again.json()["results"][1]
         assert [message["sequence"] for message in history(server, plain)] == [1, 2], "nothing was taken twice"
 
 
@@ -212,7 +219,7 @@ def test_a_subscriber_gets_nothing_that_a_kill_takes_back(store, plain):
         run(work())
         server.kill()
     with serving(store) as server:
-        assert history(server, plain) == seen
+        assert epochless(history(server, plain)) == epochless(seen)
         assert poll(server, plain, seen[-1]["position"])["messages"] == []
 
 
@@ -578,12 +585,12 @@ def picture(server):
     with http() as client:
         def get(path):
             return client.get(server.url + path).json()
-        return {
+        return epochless({
             "histories": [history(server, name) for name in ("news.a", "news.b", "news.text", "news.bytes", "alerts.x", "scores.s")],
             "states": [{**get(f"/v1/channels/{name}/snapshot"), "time": None} for name in ("scores.s", "dashboards.d")],
             "inbox": get("/v1/inbox?user=ann&channel=alerts.>"),
             "other": get("/v1/inbox?user=bob&channel=alerts.>"),
-        }
+        })
 
 
 def test_export_import_export_is_byte_for_byte_the_same_and_positions_stay_valid(store, tmp_path):
@@ -606,7 +613,7 @@ def test_export_import_export_is_byte_for_byte_the_same_and_positions_stay_valid
         assert [message["data"] for message in messages] == [18, 19, 20]
         assert poll(server, "news.a", positions[1])["messages"][0]["reason"] == "retention"
         answer = publish(server, "news.a", 21)
-        assert answer["sequence"] == 21 and epoch(answer["position"]) == epoch(positions[0])
+        assert answer["sequence"] == 21
         assert [message["data"] for message in poll(server, "news.a", messages[-1]["position"])["messages"]] == [21]
 
 

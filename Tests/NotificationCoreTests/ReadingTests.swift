@@ -225,31 +225,86 @@ private func options(user: String? = nil, paced: Bool = false, digest: Bool = fa
         #expect(world.hub.tail[ChannelName("dashboards.d")!]!.snapshot!.staleKeys == [])
     }
 
-    @Test("positions of an earlier life are read on from what is left of it, with a gap")
-    func pastEpoch() {
+    struct Earlier: Sendable, CustomTestStringConvertible {
+        var place: Position.Place
+        /// Sequences of `plain.a` and `plain.b`, in the order in which they come.
+        var expected: [String]
+        /// What is told before them.
+        var gap: Position.Place?
+
+        var testDescription: String { "\(Position(epoch: LogEpoch(random: 0), place))" }
+
+        init(_ place: Position.Place, _ expected: String, gap: Position.Place? = nil) {
+            (self.place, self.gap) = (place, gap)
+            self.expected = expected.split(separator: " ").map { String($0) }
+        }
+
+        static func within(_ base: UInt64?, _ through: UInt64, _ channel: ChannelID, _ offset: UInt64) -> Position.Place {
+            .within(Position.Window(base: base, through: through, channel: channel, offset: offset))
+        }
+    }
+
+    /// Numbers 1 to 6: a a b | b a b. The earlier epoch ended with number 3, and another process gave 4 and so on out meanwhile.
+    @Test(
+        "a position of an earlier epoch is as good as one of this one, as far as that epoch got; beyond it there is a gap",
+        arguments: [
+            Earlier(.at(0), "a1 a2 b1 b2 a3 b3"), Earlier(.at(2), "b1 b2 a3 b3"), Earlier(.at(3), "b2 a3 b3"),
+            Earlier(.at(4), "b2 a3 b3", gap: .at(3)), Earlier(.at(6), "b2 a3 b3", gap: .at(3)), Earlier(.at(900), "b2 a3 b3", gap: .at(3)),
+            Earlier(Earlier.within(1, 3, 0, 1), "a2 b1 b2 a3 b3"), Earlier(Earlier.within(0, 3, 0, 2), "b1 b2 a3 b3"),
+            Earlier(Earlier.within(0, 3, 1, 0), "b1 b2 a3 b3"), Earlier(Earlier.within(0, 2, 1, 2), "b1 b2 a3 b3"),
+            // Of a window that ended behind it: what had been read of it was read up to there.
+            Earlier(Earlier.within(1, 5, 0, 1), "a2 b1 b2 a3 b3", gap: Earlier.within(1, 3, 0, 1)),
+            Earlier(Earlier.within(1, 5, 1, 1), "b1 b2 a3 b3", gap: Earlier.within(1, 3, 1, 1)),
+            Earlier(Earlier.within(4, 9, 1, 6), "b2 a3 b3", gap: Earlier.within(3, 3, 1, 3)),
+        ])
+    func pastEpochs(_ item: Earlier) {
         var world = World()
-        world.publish("a", "a", "a")
-        var preload = world.writer.preload()
+        world.publish("plain.a", "plain.a", "plain.b", "plain.b", "plain.a", "plain.b")
         let past = LogEpoch(random: 77)
-        preload.pastEpochs = [past: 2]
-        let hub = Hub(preload, limits: world.limits)
-        for (offset, expected) in [(UInt64(1), [2, 3] as [UInt64]), (2, [3]), (9, [3])] {
-            let id = hub.subscribe(
-                [ChannelPattern("a")!], from: .after(Position(epoch: past, offset: offset)), knownHead: 3
-            )
-            var items: [PageItem] = []
-            var answer: (request: LogRequest, answer: LogAnswer)?
-            reading: while true {
-                switch hub.read(id, room: Hub.Room(notifications: 10, bytes: 1000), nowMilliseconds: 0, answer: answer) {
-                case .page(let page):
-                    items += page.items
-                    if page.isAtHead { break reading }
-                case .wants(let request): answer = (request, world.log.answer(request.query, now: 0))
-                case .notYet: fatalError("all is there")
-                }
+        let (hub, items) = world.read(after: Position(epoch: past, item.place), past: [past: 3, LogEpoch(random: 78): 5])
+        let told = item.gap.map {
+            Gap(patterns: [ChannelPattern("plain.*")!], reason: .epoch, position: Position(epoch: hub.epoch, $0))
+        }
+        #expect(items.gaps == (told.map { [$0] } ?? []))
+        #expect(Array(items.prefix(1)).gaps.count == items.gaps.count)
+        #expect(items.compactMap(\.notification).map { "\($0.channel.string.last!)\($0.sequence)" } == item.expected)
+        // It goes on in this one.
+        #expect(items.compactMap(\.notification).allSatisfy { String(decoding: $0.object, as: UTF8.self).contains("\(hub.epoch).") })
+    }
+
+    @Test("a position of an epoch that the log does not know gets a gap, then everything; one that has seen nothing begins as ever")
+    func unknownEpoch() {
+        var world = World()
+        world.publish("plain.a", "plain.b")
+        let other = LogEpoch(random: 78)
+        for place in [Position.Place.at(0), .at(1), Earlier.within(0, 1, 0, 0)] {
+            let (hub, items) = world.read(after: Position(epoch: other, place), past: [LogEpoch(random: 77): 3])
+            #expect(items.gaps.map(\.position) == [Position(epoch: hub.epoch, offset: 0)])
+            #expect(items.compactMap(\.notification).map(\.sequence) == [1, 1])
+        }
+        for epoch in [other, LogEpoch(random: 77)] {
+            #expect(world.read(after: Position(epoch: epoch, .beginning), past: [LogEpoch(random: 77): 3]).items.isEmpty)
+        }
+    }
+}
+
+extension World {
+    /// All that one who comes back to `plain.*` is sent, and the hub that sends it: of a process that has these epochs behind it.
+    fileprivate func read(after position: Position, past: [LogEpoch: UInt64]) -> (hub: Hub, items: [PageItem]) {
+        var preload = writer.preload()
+        preload.pastEpochs = past
+        let hub = Hub(preload, limits: limits)
+        let id = hub.subscribe([ChannelPattern("plain.*")!], from: .after(position), knownHead: hub.head)
+        var items: [PageItem] = []
+        var answer: (request: LogRequest, answer: LogAnswer)?
+        while true {
+            switch hub.read(id, room: Hub.Room(notifications: 10, bytes: 1000), nowMilliseconds: 0, answer: answer) {
+            case .page(let page):
+                items += page.items
+                if page.isAtHead { return (hub, items) }
+            case .wants(let request): answer = (request, log.answer(request.query, now: 0))
+            case .notYet: fatalError("all is there")
             }
-            #expect(items.gaps.map(\.reason) == [.epoch])
-            #expect(items.compactMap(\.notification).map(\.sequence) == expected)
         }
     }
 }

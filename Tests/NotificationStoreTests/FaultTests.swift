@@ -134,13 +134,13 @@ import Testing
             defer { store.close(isOrderly: false) }
             guarded {
                 let contents = try store.contents()
-                #expect(contents.epoch == epochA)
+                #expect(contents.epoch == epochB && contents.pastEpochs == [epochA: model.head])
                 #expect(contents.channels.map(\.lastSequence) == model.sequences)
                 #expect(contents.states.count == 1)
             }
             guarded {
                 let found = try readAll(store, channels, through: model.head, notificationsMax: 17)
-                #expect(found.objects == objects(model.entries))
+                #expect(found.objects == objects(model.entries, epochB))
             }
             for channel in channels {
                 guarded {
@@ -149,7 +149,7 @@ import Testing
                 }
                 guarded {
                     let found = try store.history(channel: channel, afterSequence: 30, limit: 5, bytesMax: 100_000)
-                    #expect(found.map(\.object) == objects(model.entries(of: channel)[30..<35]))
+                    #expect(found.map(\.object) == objects(model.entries(of: channel)[30..<35], epochB))
                 }
             }
             guarded {
@@ -161,7 +161,7 @@ import Testing
                 let unread = try store.answer(
                     LogQuery(.unread(user: text("ann")), channels: [1], after: 0, through: model.head, notificationsMax: 1000),
                     nowMilliseconds: start)
-                let all = Set(objects(model.entries(of: 1).filter { ![1, 2, 3, 4, 9].contains($0.sequence) }))
+                let all = Set(objects(model.entries(of: 1).filter { ![1, 2, 3, 4, 9].contains($0.sequence) }, epochB))
                 #expect(unread.notifications.allSatisfy { all.contains($0.object) })
             }
             guarded { _ = try store.maintain(nowMilliseconds: start) }

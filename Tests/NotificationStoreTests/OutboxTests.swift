@@ -10,7 +10,6 @@ import Testing
         _ path: String, at time: Int64 = start, _ change: (inout OutboxOptions) -> Void = { _ in }
     ) throws -> NotificationStore {
         var options = StoreOptions(path: path, durability: .disk, limits: limits())
-        options.bootID = "boot"
         var outbox = OutboxOptions()
         change(&outbox)
         options.outbox = outbox
@@ -319,7 +318,7 @@ import Testing
         #expect(try StoreTools.check(folder.log).problems == [])
         var lines: [[UInt8]] = []
         try StoreTools.export(folder.log) { lines.append($0) }
-        #expect(lines == earlier.lines)
+        #expect(lines.dropFirst() == earlier.lines.dropFirst())
     }
 
     @Test("a server without webhooks leaves what waits as it is")

@@ -1,7 +1,9 @@
+import GRDB
 import NotificationCore
-import NotificationStore
 import TestSupport
 import Testing
+
+@testable import NotificationStore
 
 @Suite struct RecoveryTests {
     @Test("nothing that was committed is lost in a crash, at whatever moment", arguments: 0..<4 as Range<UInt64>)
@@ -64,64 +66,121 @@ import Testing
         store.close(isOrderly: true)
     }
 
-    struct Epochs: Sendable, CustomTestStringConvertible {
-        var durability: Durability
-        var isOrderly: Bool
-        var bootBefore: String?
-        var bootAfter: String?
-        var isNew: Bool
-
-        var testDescription: String {
-            "\(durability), \(isOrderly ? "closed" : "not closed"), boot \(bootBefore ?? "-") then \(bootAfter ?? "-")"
-        }
-    }
-
-    @Test(
-        "a new epoch begins only when commits may be lost",
-        arguments: [
-            Epochs(durability: .disk, isOrderly: false, bootBefore: "1", bootAfter: "2", isNew: false),
-            Epochs(durability: .disk, isOrderly: true, bootBefore: "1", bootAfter: "2", isNew: false),
-            Epochs(durability: .memory, isOrderly: true, bootBefore: "1", bootAfter: "2", isNew: false),
-            Epochs(durability: .memory, isOrderly: true, bootBefore: nil, bootAfter: nil, isNew: false),
-            Epochs(durability: .memory, isOrderly: false, bootBefore: "1", bootAfter: "1", isNew: false),
-            Epochs(durability: .memory, isOrderly: false, bootBefore: "1", bootAfter: "2", isNew: true),
-            Epochs(durability: .memory, isOrderly: false, bootBefore: "1", bootAfter: nil, isNew: true),
-            Epochs(durability: .memory, isOrderly: false, bootBefore: nil, bootAfter: nil, isNew: true),
-        ])
-    func epochs(_ item: Epochs) throws {
+    @Test("every opening begins an epoch, and the log knows how far those before got", arguments: Durability.allCases, [true, false])
+    func epochs(durability: Durability, isOrderly: Bool) throws {
         let folder = TemporaryFolder()
         var model = LogModel()
         let channel = model.channel("plain.a")
         for _ in 0..<3 { model.add(channel) }
-        let store = try open(folder.log, durability: item.durability, epoch: epochA, bootID: item.bootBefore)
+        let store = try open(folder.log, durability: durability, epoch: epochA)
         try store.commit(model.commit(last: 3))
-        store.close(isOrderly: item.isOrderly)
-        // How this run keeps its commits says nothing about the one before.
-        let other: Durability = item.durability == .disk ? .memory : .disk
-        let again = try open(folder.log, durability: other, epoch: epochB, bootID: item.bootAfter)
+        store.close(isOrderly: isOrderly)
+        let again = try open(folder.log, epoch: epochB)
         let contents = try again.contents()
-        #expect(contents.epoch == (item.isNew ? epochB : epochA))
-        #expect(contents.pastEpochs == (item.isNew ? [epochA: 3] : [:]))
+        #expect(contents.epoch == epochB)
+        #expect(contents.pastEpochs == [epochA: 3])
         #expect(contents.head == 3)
         let page = try again.history(channel: channel, afterSequence: 2, limit: 1, bytesMax: 1000)
-        #expect(page.map(\.object) == objects([model.entries[2]], contents.epoch))
-        again.close(isOrderly: true)
+        #expect(page.map(\.object) == objects([model.entries[2]], epochB))
+        again.close(isOrderly: isOrderly)
+        // Positions were given out in it, though no message was.
+        let last = try open(folder.log, epoch: LogEpoch(random: 3))
+        #expect(try last.contents().pastEpochs == [epochA: 3, epochB: 3])
+        last.close(isOrderly: true)
+        #expect(try StoreTools.check(folder.log).problems == [])
     }
 
-    @Test("sixteen earlier epochs are remembered")
-    func manyEpochs() throws {
+    @Test("a copy of before that is put back knows how far its own epoch got in it, and no later one")
+    func restored() throws {
+        let (folder, copies) = (TemporaryFolder(), TemporaryFolder())
+        var model = LogModel()
+        let channel = model.channel("plain.a")
+        for life in 1...2 as ClosedRange<UInt64> {
+            let store = try open(folder.log, epoch: LogEpoch(random: life))
+            for number in 1...10 {
+                model.add(channel)
+                try store.commit(model.commit(last: 1))
+                if life == 1, number == 5 { Files.copyLog(folder.log, copies.log) }
+            }
+            store.close(isOrderly: life == 1)
+        }
+        let store = try open(copies.log, epoch: LogEpoch(random: 3))
+        let contents = try store.contents()
+        #expect(contents.pastEpochs == [LogEpoch(random: 1): 5])
+        #expect(contents.head == 5)
+        store.close(isOrderly: true)
+    }
+
+    @Test("a log that has lost a part of its write-ahead log says that its epochs ended before")
+    func cutEnd() throws {
+        let (folder, copies) = (TemporaryFolder(), TemporaryFolder())
+        var model = LogModel()
+        let channel = model.channel("plain.a")
+        var store = try open(folder.log, epoch: epochA)
+        for _ in 0..<3 { model.add(channel) }
+        try store.commit(model.commit(last: 3))
+        store.close(isOrderly: true)
+        store = try open(folder.log, epoch: epochB)
+        for _ in 0..<20 {
+            model.add(channel)
+            try store.commit(model.commit(last: 1))
+        }
+        let wal = try #require(Files.read(folder.log + "-wal"))
+        var lasts: Set<UInt64> = []
+        for part in 0...40 {
+            Files.copyLog(folder.log, copies.log)
+            Files.write(copies.log + "-wal", Array(wal.prefix(wal.count * part / 40)))
+            let copy = try open(copies.log, epoch: LogEpoch(random: 3))
+            let contents = try copy.contents()
+            // Where even the beginning of the last one is gone, nothing is known of it.
+            #expect(contents.pastEpochs[epochA] == 3)
+            #expect(contents.head == contents.pastEpochs[epochB] ?? 3)
+            contents.pastEpochs[epochB].map { _ = lasts.insert($0) }
+            copy.close(isOrderly: false)
+        }
+        #expect(lasts.contains(23) && lasts.count > 10)
+        store.close(isOrderly: true)
+    }
+
+    @Test("a log that goes on stays in its epoch, and no other one is opened or made in its place")
+    func ongoing() throws {
         let folder = TemporaryFolder()
         var model = LogModel()
         let channel = model.channel("plain.a")
-        for life in 1...20 {
-            let store = try open(folder.log, durability: .memory, epoch: LogEpoch(random: UInt64(life)), bootID: "\(life)")
-            model.add(channel)
-            try store.commit(model.commit(last: 1))
-            store.close(isOrderly: false)
+        model.add(channel)
+        func goOn() throws(StoreFault) -> NotificationStore {
+            var options = StoreOptions(path: folder.log, durability: .disk, limits: limits())
+            options.ongoingEpoch = epochA
+            return try NotificationStore(options, newEpoch: epochA, nowMilliseconds: start)
         }
-        let store = try open(folder.log, epoch: LogEpoch(random: 21), bootID: "21")
+        #expect(throws: StoreFault.replaced(path: folder.log)) { try goOn() }
+        #expect(Files.read(folder.log) == nil)
+        var store = try open(folder.log, epoch: epochA)
+        try store.commit(model.commit(last: 1))
+        store.close(isOrderly: false)
+        store = try goOn()
+        #expect(try store.contents().epoch == epochA)
+        #expect(try store.contents().pastEpochs == [:])
+        store.close(isOrderly: true)
+        try open(folder.log, epoch: epochB).close(isOrderly: true)
+        #expect(throws: StoreFault.replaced(path: folder.log)) { try goOn() }
+        Files.write(folder.log, [])
+        #expect(throws: StoreFault.replaced(path: folder.log)) { try goOn() }
+        #expect(Files.read(folder.log) == [])
+    }
+
+    @Test("so many earlier epochs are remembered, the newest")
+    func manyEpochs() throws {
+        let folder = TemporaryFolder()
+        try open(folder.log, epoch: LogEpoch(random: 1_000_000)).close(isOrderly: true)
+        let queue = try DatabaseQueue(path: folder.log)
+        let lives = Meta.pastEpochsMax + 10
+        try queue.write { for life in 1...lives { try Meta.storePastEpoch($0, LogEpoch(random: UInt64(life)), lastOffset: 0) } }
+        try queue.close()
+        let store = try open(folder.log)
         let past = try store.contents().pastEpochs
-        #expect(past == Dictionary(uniqueKeysWithValues: (5...20).map { (LogEpoch(random: UInt64($0)), UInt64($0)) }))
+        #expect(past.count == 4096)
+        #expect(past[LogEpoch(random: 1_000_000)] == 0 && past[LogEpoch(random: 11)] == nil && past[LogEpoch(random: 12)] == 0)
         store.close(isOrderly: true)
     }
 

@@ -92,11 +92,10 @@ func limits(
 }
 
 func open(
-    _ path: String, _ limits: LogLimits = limits(), durability: Durability = .disk, epoch: LogEpoch = epochA, bootID: String? = "boot",
+    _ path: String, _ limits: LogLimits = limits(), durability: Durability = .disk, epoch: LogEpoch = epochA,
     at time: Int64 = start, cacheBytesMax: Int = 1 << 20
 ) throws(StoreFault) -> NotificationStore {
     var options = StoreOptions(path: path, durability: durability, limits: limits)
-    options.bootID = bootID
     options.cacheBytesMax = cacheBytesMax
     return try NotificationStore(options, newEpoch: epoch, nowMilliseconds: time)
 }

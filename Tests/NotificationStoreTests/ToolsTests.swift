@@ -9,7 +9,7 @@ import Testing
         var random = SeededRandom(seed: 5)
         var model = LogModel()
         let channels = ["alerts.a", "scores.b", "dashboards.c", "plain.d", "plain.empty"].map { model.channel($0) }
-        var store = try open(path, limits(countMax: 100), durability: .memory, bootID: "1")
+        var store = try open(path, limits(countMax: 100), durability: .memory)
         for life in 0..<2 {
             for _ in 0..<60 {
                 for _ in 0..<7 { model.addRandom(channels[random.number(0...3)], &random) }
@@ -33,7 +33,7 @@ import Testing
             try store.commit(commit)
             while try store.maintain(nowMilliseconds: start) {}
             store.close(isOrderly: life == 1)
-            if life == 0 { store = try open(path, limits(countMax: 100), durability: .memory, epoch: epochB, bootID: "2") }
+            if life == 0 { store = try open(path, limits(countMax: 100), durability: .memory, epoch: epochB) }
         }
         return model
     }
@@ -49,6 +49,25 @@ import Testing
         try StoreTools.import(path, limits: limits(countMax: 100), nowMilliseconds: start) { rest.popFirst() }
     }
 
+    @Test("of an export of which a part was imported, no epoch is known to have got farther than that part")
+    func partOfExport() throws {
+        let (folder, other) = (TemporaryFolder(), TemporaryFolder())
+        var model = LogModel()
+        let channel = model.channel("plain.a")
+        for epoch in [epochA, epochB] {
+            let store = try open(folder.log, epoch: epoch)
+            for _ in 0..<10 { model.add(channel) }
+            try store.commit(model.commit(last: 10))
+            store.close(isOrderly: true)
+        }
+        // The header, the channel, and five messages.
+        try importLines(other.log, Array(export(folder.log).prefix(7)))
+        let store = try open(other.log, epoch: LogEpoch(random: 3))
+        #expect(try store.contents().head == 5)
+        #expect(try store.contents().pastEpochs == [epochA: 5, epochB: 5])
+        store.close(isOrderly: true)
+    }
+
     @Test("an export that is imported exports the same, byte for byte")
     func roundTrip() throws {
         let (folder, other) = (TemporaryFolder(), TemporaryFolder())
@@ -60,7 +79,9 @@ import Testing
         #expect(try export(other.log) == lines)
         #expect(try StoreTools.check(other.log).problems == [])
 
-        let (one, two) = (try open(folder.log, limits(countMax: 100)), try open(other.log, limits(countMax: 100)))
+        let (one, two) = (
+            try open(folder.log, limits(countMax: 100), epoch: epochB), try open(other.log, limits(countMax: 100), epoch: epochB)
+        )
         let (before, after) = (try one.contents(), try two.contents())
         #expect(after.epoch == before.epoch && after.epoch == epochB)
         #expect(after.pastEpochs == before.pastEpochs && after.pastEpochs.count == 1)
@@ -110,7 +131,7 @@ import Testing
     func check() throws {
         let folder = TemporaryFolder()
         let model = try makeLog(folder.log)
-        let store = try open(folder.log, limits(countMax: 100))
+        let store = try open(folder.log, limits(countMax: 100), epoch: epochB)
         let report = try StoreTools.check(folder.log)
         #expect(report.problems == [])
         #expect(report.epoch == epochB)

@@ -10,7 +10,6 @@ import Testing
         _ path: String, _ logLimits: LogLimits = limits(), watchedMax: Int = 1000, isOn: Bool = true
     ) throws -> NotificationStore {
         var options = StoreOptions(path: path, durability: .disk, limits: logLimits)
-        options.bootID = "boot"
         var outbox = OutboxOptions()
         outbox.watchesAlerts = isOn
         outbox.watchedMax = watchedMax

@@ -121,8 +121,7 @@ import Testing
         init(workers: Int, limits: LogLimits = LogLimits(), before: [AppendRequest] = []) async throws {
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             self.limits = limits
-            var options = StoreOptions(path: folder.path + "/log.sqlite", durability: .memory, limits: limits)
-            options.bootID = "boot"
+            let options = StoreOptions(path: folder.path + "/log.sqlite", durability: .memory, limits: limits)
             self.options = options
             let loops = Array(group.makeIterator())
             let newest = newest

@@ -120,7 +120,6 @@ import Testing
         init(heldMax: HeldMax = HeldMax(), patienceSeconds: Int = 15, place: Int = 0) async throws {
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
             var options = StoreOptions(path: folder + "/log.sqlite", durability: .memory)
-            options.bootID = "boot"
             self.options = options
             options.lock = try LockFile(of: options.path)
             let old = try await Side(options, SharedNumber()!, heldMax: heldMax)
@@ -155,6 +154,7 @@ import Testing
             let inheritance = try #require(try await receive())
             var options = options
             options.lock = inheritance.takeLock()
+            options.ongoingEpoch = inheritance.given.epoch
             let side = try await Side(options, inheritance.number)
             #expect(side.preload.head == inheritance.given.head && side.preload.epoch == inheritance.given.epoch)
             #expect(side.preload.channels.count == inheritance.given.channelCount)
