@@ -19,6 +19,14 @@
         case answerBeforeCommit
         case writerIsKept
         case failedCommitNotTold
+        case expiredGapMovesTooFar
+        case retentionGapDoesNotMove
+        case pastEpochIsTrusted
+        case pollGoesOnAtHead
+        case drainedIsNotWoken
+        case fullStreamIsTaken
+        case sharedPageOfAnyShape
+        case expiryIsNotCounted
 
         nonisolated(unsafe) package static var active: Defect?
     }

@@ -256,7 +256,11 @@ extension Hub {
             return debts.add(notification)
         }
         let skipped = debts.take(notification.channelID)
-        debts.settle(before, self, &context.page)
+        // What is counted with this message is behind the place only when the message is.
+        #if DEFECTS
+            if Defect.active == .expiredGapMovesTooFar { debts.settle(before, self, &context.page) }
+        #endif
+        debts.settle(skipped == 0 ? before : nil, self, &context.page)
         context.room.take(notification.object.count)
         context.page.items.append(
             skipped == 0
@@ -379,7 +383,7 @@ struct Debts {
     }
 
     /// Tells the rest. Only the last one moves the reader's place, when all are told.
-    mutating func settle(_ position: Position, _ hub: Hub, _ page: inout Page) {
+    mutating func settle(_ position: Position?, _ hub: Hub, _ page: inout Page) {
         if ranges.isEmpty { return }
         for (index, (channel, range)) in ranges.sorted(by: { $0.key < $1.key }).enumerated() {
             page.items.append(

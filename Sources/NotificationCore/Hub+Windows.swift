@@ -82,6 +82,12 @@ extension Hub {
     private func pass(
         _ mark: TrimMark, _ window: inout Position.Window, _ reader: inout Reader, _ told: inout Told, _ context: inout ReadContext
     ) {
+        #if DEFECTS
+            if Defect.active == .retentionGapDoesNotMove {
+                reader.note(mark.sequence, mark.channel, at: window.offset)
+                return tell(mark, &told, position(window, context), &context)
+            }
+        #endif
         window.offset = max(window.offset, min(mark.offset, window.through))
         reader.note(mark.sequence, mark.channel, at: window.offset)
         tell(mark, &told, position(window, context), &context)

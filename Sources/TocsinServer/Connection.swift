@@ -296,6 +296,9 @@ final class Connection: ChannelInboundHandler {
         guard isOpen, pendingBytes == 0 else { return }
         if closesWhenDrained { return finishClose() }
         updateReading()
+        #if DEFECTS
+            if Defect.active == .drainedIsNotWoken { return }
+        #endif
         switch state {
         case .webSocket(let session):
             for id in session.adapter.subscribers { loop.readOnSoon(id, milliseconds: 0) }

@@ -105,6 +105,9 @@ struct FanOutSink: DeliverySink, ~Copyable {
             }
             guard offer(delivery, outlet.pointee.shape, connection, stream) else {
                 congestions += 1
+                #if DEFECTS
+                    if Defect.active == .fullStreamIsTaken { return .taken }
+                #endif
                 return .refused
             }
             count(delivery, outlet.pointee.shape)

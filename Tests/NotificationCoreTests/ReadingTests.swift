@@ -70,6 +70,16 @@ private func options(user: String? = nil, paced: Bool = false, digest: Bool = fa
         #expect(world.readAll(id).names == ["gap alerts.a 1-1 expired", "alerts.b#1", "alerts.a#2", "alerts.a#3"])
     }
 
+    @Test("the position does not move past what is counted with the next message before that message")
+    func expiredAndCounted() {
+        var world = World(limits: limits())
+        world.publish([alert("alerts.a", ttl: 1), alert("alerts.b", ttl: 1), alert("alerts.b")])
+        world.now += 2 * seconds
+        let items = world.readAll(world.subscribe("alerts.*", from: .earliest))
+        #expect(items.names == ["gap alerts.a 1-1 expired", "alerts.b#2+1"])
+        #expect(items.gaps.map(\.position) == [nil])
+    }
+
     @Test("a newcomer to scores and dashboards begins with their states, and gets what comes")
     func beginning() {
         var world = World(limits: limits())
