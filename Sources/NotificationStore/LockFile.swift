@@ -14,7 +14,7 @@ package final class LockFile: Sendable {
     ///   - mustExist: whether the log has to be there already.
     init(beside log: String, mustExist: Bool = false) throws(StoreFault) {
         if mustExist, !Self.isThere(log) { throw .io("there is no file \(log)") }
-        descriptor = open(log + ".lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        descriptor = open(Self.path(beside: log), O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             let code = errno
             switch code {
@@ -30,7 +30,10 @@ package final class LockFile: Sendable {
     }
 
     /// Of a log that is to be opened or made.
-    package convenience init(of log: String) throws(StoreFault) {
+    ///
+    /// - Parameter mustExist: whether it has to be there already.
+    package convenience init(of log: String, mustExist: Bool = false) throws(StoreFault) {
+        if mustExist, !Self.isThere(log) { throw .replaced(path: log) }
         try Self.makeDirectory(of: log)
         try Self.checkSize(of: log)
         try self.init(beside: log)
@@ -46,6 +49,13 @@ package final class LockFile: Sendable {
 
     deinit {
         Glibc.close(descriptor)
+    }
+
+    static func path(beside log: String) -> String { log + ".lock" }
+
+    /// Whether the file that it is still has its name: another process would take another one else.
+    package func isInPlace(beside log: String) -> Bool {
+        FileIdentity(descriptor: descriptor) == FileIdentity(path: Self.path(beside: log))
     }
 
     static func isThere(_ path: String) -> Bool { access(path, F_OK) == 0 }

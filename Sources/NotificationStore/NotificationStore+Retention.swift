@@ -42,6 +42,7 @@ extension NotificationStore {
     ///
     /// - Returns: whether there is more to do.
     package func maintain(nowMilliseconds: Int64) throws(StoreFault) -> Bool {
+        try files?.check()
         var hasMore = try dropRuns(nowMilliseconds)
         if try dropIdempotencyKeys(nowMilliseconds) { hasMore = true }
         try sweepReceipts()

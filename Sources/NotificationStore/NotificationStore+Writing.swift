@@ -3,7 +3,8 @@ package import NotificationCore
 import Synchronization
 
 extension NotificationStore {
-    /// Makes `commit` durable, all of it or nothing. One transaction; with `Durability.disk` it returns after the disk has it.
+    /// Makes `commit` durable, all of it or nothing. One transaction; with `Durability.disk` it returns after the disk has it, in a file
+    /// that is still where the next process looks for it.
     ///
     /// - Parameter notifications: what its entries are to readers, where that is there already.
     /// - Precondition: channels, sequences and log numbers go on where the last commit ended.
@@ -31,6 +32,7 @@ extension NotificationStore {
                 return .commit
             }
         }
+        try files?.check()
         work.publish()
         maintenance.withLock {
             $0.tails = tails

@@ -28,6 +28,8 @@ package final class NotificationStore: Sendable {
     let outbox: Mutex<OutboxFigures>
     private let figures = Mutex(StoreStatistics())
     private let lock: Mutex<LockFile?>
+    /// nil: it has none, or another process has them.
+    let files: OpenFiles?
     /// Whether another process writes: what it has dropped is read from the file then.
     let isFollower: Bool
 
@@ -59,6 +61,7 @@ package final class NotificationStore: Sendable {
             writer = opened.writer
             reader = opened.reader
             epoch = opened.epoch
+            files = options.isReal ? try OpenFiles(options.path, lock.withLock { $0 }) : nil
             outbox = Mutex(opened.outbox)
             maintenance = Mutex(
                 Maintenance(
@@ -88,6 +91,7 @@ package final class NotificationStore: Sendable {
         self.epoch = epoch
         isFollower = true
         memory = nil
+        files = nil
         lock = Mutex(nil)
         cache = PageCache(bytesMax: options.cacheBytesMax)
         channels = ChannelTable()

@@ -310,15 +310,19 @@ package final class EmbeddedLog: LogService {
         readable.withLock { $0 = nil }
         writing.value.readOnlyStore?.close(isOrderly: false)
         writing.value.readOnlyStore = nil
-        let options = writing.value.options
         // What the followers were told of; others may have been told of more.
         let told = newestNumber.load(ordering: .acquiring)
+        let path = writing.value.options.path
         do throws(StoreFault) {
+            if let lock = writing.value.options.lock, !lock.isInPlace(beside: path) {
+                writing.value.options.lock = try LockFile(of: path, mustExist: true)
+            }
+            let options = writing.value.options
             let opened = try OpenedLog(options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false)
             // A copy of before has the epoch, but not the numbers.
             guard opened.writer.head >= head else {
                 opened.store.close(isOrderly: false)
-                throw .replaced(path: options.path)
+                throw .replaced(path: path)
             }
             let batch = try opened.batch(after: told, nowMilliseconds: Clock.wallMilliseconds())
             noteHead(opened.writer.head)
