@@ -83,6 +83,8 @@ package struct Gap: Hashable, Sendable {
         case conflated
         /// The states of all channels together are too large to begin with: this one is to be fetched.
         case size
+        /// What is stored of them is not what was written.
+        case damaged
     }
 
     /// nil: all channels of the subscription, which are `patterns`.

@@ -76,6 +76,8 @@ package final class ServerLoop: LogFollower {
     /// Further subscriptions of a connection that named a user, and the first one, which has the count of all of them.
     var unreadOwners: [SubscriberID: SubscriberID] = [:]
     var unreadDirty: Set<SubscriberID> = []
+    /// Subscribers for whom the log could not be read at the last try, since when, and why.
+    var readFaults: [SubscriberID: (since: Int64, fault: StoreFault)] = [:]
     /// Seconds since 1970 at which alerts expire that somebody may count as unread.
     var expirySeconds: Set<Int64> = []
     /// Who is on its channels; nil: it is not kept for any.
@@ -204,6 +206,7 @@ package final class ServerLoop: LogFollower {
         unpace(id)
         unreadSessions[id] = nil
         unreadOwners[id] = nil
+        if !readFaults.isEmpty { readFaults[id] = nil }
         presence?.leave(id)
         outlets[id] = Outlet()
         hub.unsubscribe(id)
@@ -314,10 +317,11 @@ package final class ServerLoop: LogFollower {
         switch result {
         case .success(let answer):
             counters.logReads += 1
+            if !readFaults.isEmpty { readFaults[id] = nil }
+            if !answer.trimmed.isEmpty { noteDamage(answer.trimmed) }
             readOn(id, (request, answer))
-        case .failure:
-            // It is not lost: the cursor stays, and the log is asked again.
-            readOnSoon(id, milliseconds: 1000)
+        case .failure(let fault):
+            noteFault(fault, id)
         }
     }
 
