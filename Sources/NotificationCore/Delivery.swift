@@ -85,6 +85,8 @@ package struct Gap: Hashable, Sendable {
         case size
         /// The user has acknowledged more, on other devices, than is kept. It names no channel.
         case acks
+        /// What is stored of them is not what was written.
+        case damaged
     }
 
     /// nil: all channels of the subscription, which are `patterns`.

@@ -212,7 +212,12 @@ extension Hub {
                 bytesMax: context.room.bytes
             )
             guard let answer = context.answer(to: query) else { return .wants(query) }
-            for mark in answer.trimmed { tell(mark, &told, Position(epoch: epoch, offset: cursor), &context) }
+            let place = Position(epoch: epoch, offset: cursor)
+            for mark in answer.trimmed {
+                // What was passed over before it is no part of it.
+                if mark.damagedFrom != nil { debts.settle(place, self, &context.page) }
+                tell(mark, &told, place, &context)
+            }
             for notification in answer.notifications {
                 hand(notification, &debts, &told, &context, before: Position(epoch: epoch, offset: cursor))
                 cursor = notification.offset
@@ -269,7 +274,7 @@ extension Hub {
         )
     }
 
-    /// Messages that the log has dropped are told once.
+    /// Messages that the log has dropped, or cannot read, are told once.
     func tell(_ mark: TrimMark, _ told: inout Told, _ position: Position, _ context: inout ReadContext) {
         guard let from = told.tell(mark) else { return }
         #if DEFECTS
@@ -281,7 +286,10 @@ extension Hub {
                 // Nobody has asked for the server's own channel, or knows its numbers.
                 channel.isReserved
                     ? Gap(reason: .acks, position: position)
-                    : Gap(channel: channel, from: from, to: mark.sequence, reason: .retention, position: position)
+                    : Gap(
+                        channel: channel, from: from, to: mark.sequence, reason: mark.damagedFrom == nil ? .retention : .damaged,
+                        position: position
+                    )
             )
         )
     }
@@ -318,6 +326,11 @@ struct Told {
     /// - Returns: the lowest sequence that may be missing, if there is something to be told.
     mutating func tell(_ mark: TrimMark) -> UInt64? {
         let known = marks[mark.channel]
+        if let from = mark.damagedFrom {
+            guard mark.sequence > known ?? 0, mark.sequence >= from else { return nil }
+            marks[mark.channel] = mark.sequence
+            return max(from, (known ?? 0) + 1)
+        }
         if isNew, known == nil {
             marks[mark.channel] = mark.sequence
             return nil

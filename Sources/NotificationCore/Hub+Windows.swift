@@ -233,11 +233,11 @@ extension Hub {
                     notificationsMax: context.room.notifications, bytesMax: context.room.bytes
                 )
                 guard let answer = context.answer(to: query) else { return .wants(query) }
-                if !isUnread {
-                    for mark in answer.trimmed.map({ within($0, window) }) where mark.sequence > previous ?? 0 {
-                        tell(mark, &told, position(window, context), &context)
-                        previous = mark.sequence
-                    }
+                for mark in answer.trimmed.map({ within($0, window) }) where mark.sequence > previous ?? 0 {
+                    // What was dropped may have been read.
+                    if isUnread, mark.damagedFrom == nil { continue }
+                    tell(mark, &told, position(window, context), &context)
+                    previous = mark.sequence
                 }
                 if isUnread { newest = answer.sequences.first }
                 found = answer.notifications

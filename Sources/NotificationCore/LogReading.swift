@@ -65,7 +65,7 @@ package struct LogAnswer: Sendable {
     package var notifications: [Notification] = []
     /// Everything that was asked for is in the answer up to and with this log number.
     package var through: UInt64 = 0
-    /// Channels that have lost messages after `after`.
+    /// Channels that have lost messages after `after`. None of `notifications` is before a damaged stretch of its channel that is here.
     package var trimmed: [TrimMark] = []
     package var digest: Digest?
     package var state: ChannelSnapshot?
@@ -75,16 +75,20 @@ package struct LogAnswer: Sendable {
     package init() {}
 }
 
-/// The newest message of a channel that is no longer stored.
+/// The newest message of a channel that is no longer stored, or the newest one of a stretch that is damaged.
 package struct TrimMark: Sendable, Equatable {
     package var channel: ChannelID
     package var sequence: UInt64
+    /// Of that message; of a damaged stretch: of some place before it.
     package var offset: UInt64
+    /// The lowest sequence of a damaged stretch; nil: retention has dropped everything up to here.
+    package var damagedFrom: UInt64?
 
-    package init(channel: ChannelID, sequence: UInt64, offset: UInt64) {
+    package init(channel: ChannelID, sequence: UInt64, offset: UInt64, damagedFrom: UInt64? = nil) {
         self.channel = channel
         self.sequence = sequence
         self.offset = offset
+        self.damagedFrom = damagedFrom
     }
 }
 

@@ -64,9 +64,16 @@ struct MessageCursor {
     private static let fetchBytes = 64 << 10
     private var isAtEnd = false
     private var lastSequence: UInt64?
+    /// What cannot be read here; nothing comes before it is passed.
+    private(set) var damage: TrimMark?
 
-    /// - Parameter after: nothing between the channel's trim mark and this number may be left out silently, so it is not before that.
-    init(_ channel: ChannelID, _ state: ChannelState, after: UInt64) {
+    private let isFound: Bool
+
+    /// - Parameters:
+    ///   - after: nothing between the channel's trim mark and this number may be left out silently, so it is not before that.
+    ///   - isFound: the message behind that number is known to be there.
+    init(_ channel: ChannelID, _ state: ChannelState, after: UInt64, isFound: Bool = false) {
+        self.isFound = isFound
         self.channel = channel
         self.state = state
         self.after = after
@@ -89,39 +96,55 @@ struct MessageCursor {
         }
     }
 
+    mutating func passDamage() {
+        damage = nil
+    }
+
     private mutating func fetch(_ table: RunTable) throws {
-        guard !isAtEnd else { return }
+        guard !isAtEnd, damage == nil else { return }
         var fetched: [DecodedRun] = []
         var bytes = 0
-        isAtEnd = try table.forEach(channel, state.name, after: after) { run in
-            fetched.append(run)
-            bytes += run.notifications.reduce(0) { $0 + $1.object.count }
-            return fetched.count < runsPerFetch && bytes < Self.fetchBytes
+        var isDamaged = false
+        do {
+            isAtEnd = try table.forEach(channel, state.name, after: after) { run in
+                fetched.append(run)
+                bytes += run.notifications.reduce(0) { $0 + $1.object.count }
+                return fetched.count < runsPerFetch && bytes < Self.fetchBytes
+            }
+            if isAtEnd, max(fetched.last?.header.lastSequence ?? lastSequence ?? 0, state.trimmedSequence) < state.lastSequence {
+                isDamaged = true
+            }
+        } catch let error where StoreProblem.isDamage(error) {
+            isDamaged = true
         }
-        if let first = fetched.first {
-            try checkBefore(first.header, table)
-            index = lastSequence == nil ? first.index(after: after) : 0
+        if let first = fetched.first?.header,
+            try lastSequence.map({ first.firstSequence != $0 + 1 }) ?? !(isFound || table.isNext(first, state, after: after))
+        {
+            fetched = []
+            isDamaged = true
         }
+        if isDamaged {
+            // What is sound before it comes first: it is met again then.
+            isAtEnd = false
+            if fetched.isEmpty { return try noteDamage(table) }
+        }
+        if let first = fetched.first { index = lastSequence == nil ? first.index(after: after) : 0 }
         if let last = fetched.last {
             after = last.header.lastOffset
             lastSequence = last.header.lastSequence
-        }
-        if isAtEnd, max(lastSequence ?? 0, state.trimmedSequence) < state.lastSequence {
-            throw StoreProblem.corrupt("the newest messages of channel \(state.name) are missing")
         }
         runs = fetched[...]
         runsPerFetch = min(runsPerFetch * 4, 256)
     }
 
-    /// A row that is gone would otherwise not be noticed.
-    private func checkBefore(_ first: RunHeader, _ table: RunTable) throws {
-        var before = lastSequence
-        if before == nil {
-            if first.firstOffset <= after || first.firstSequence <= state.trimmedSequence + 1 { return }
-            before = try table.last(channel, through: after)?.lastSequence
-        }
-        guard first.firstSequence == (before ?? 0) + 1 else {
-            throw StoreProblem.corrupt("messages before \(first.firstSequence) of channel \(state.name) are missing")
+    private mutating func noteDamage(_ table: RunTable) throws {
+        let found = try table.damage(channel, state, after: after, last: lastSequence)
+        damage = found.mark
+        if let next = found.next {
+            (after, lastSequence) = (next.after, next.sequence)
+            if damage == nil { try fetch(table) }
+        } else {
+            isAtEnd = true
         }
     }
 }

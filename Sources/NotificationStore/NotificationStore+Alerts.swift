@@ -11,10 +11,12 @@ extension NotificationStore {
         var heads: [AlertRow] = []
         var heap = OffsetHeap()
         for (id, state) in reading.channels {
-            answer.sequences.append(try state.map { try reading.sequence(id, $0, through: query.through) } ?? 0)
+            var known: [TrimMark] = []
+            answer.sequences.append(try state.map { try reading.sequence(id, $0, through: query.through, &known) } ?? 0)
             guard let state, state.kind == .alerts, state.lastOffset > query.after else { continue }
             if let mark = try reading.mark(id, state, after: query.after) { answer.trimmed.append(mark) }
-            let from = max(state.hiddenSequence, query.after == 0 ? 0 : try reading.sequence(id, state, through: query.after)) + 1
+            let from =
+                max(state.hiddenSequence, query.after == 0 ? 0 : try reading.sequence(id, state, through: query.after, &answer.trimmed)) + 1
             guard from <= state.lastSequence else { continue }
             let seen = try ReceiptTable.find(reading.database, user: user, channel: id)
             var cursor = AlertCursor(
@@ -27,10 +29,19 @@ extension NotificationStore {
         }
         var page = PageBuilder(notificationsMax: query.notificationsMax, bytesMax: query.bytesMax)
         while let (offset, index) = heap.first, offset <= query.through {
-            let name = cursors[index].name
-            guard page.append(try reading.runs.notification(cursors[index].channel, name, heads[index])) else {
-                answer.through = page.notifications[page.notifications.count - 1].offset
-                break
+            let (channel, name, row) = (cursors[index].channel, cursors[index].name, heads[index])
+            do {
+                guard page.append(try reading.runs.notification(channel, name, row)) else {
+                    answer.through = page.notifications[page.notifications.count - 1].offset
+                    break
+                }
+            } catch let error where StoreProblem.isDamage(error) {
+                if let last = page.notifications.last {
+                    answer.through = last.offset
+                    break
+                }
+                // The alert has a row of its own, so it is known which one is damaged.
+                answer.trimmed.append(TrimMark(channel: channel, sequence: row.sequence, offset: row.offset, damagedFrom: row.sequence))
             }
             if let row = try cursors[index].next(reading.database) {
                 heads[index] = row
@@ -117,28 +128,36 @@ extension NotificationStore {
         guard let state = reading.channels[0].state, state.lastOffset > query.after else { return answer }
         let id = query.channels[0]
         if let mark = try reading.mark(id, state, after: query.after) { answer.trimmed.append(mark) }
-        let from = max(state.hiddenSequence, try reading.sequence(id, state, through: query.after)) + 1
-        let to = try reading.sequence(id, state, through: query.through)
+        let from = max(state.hiddenSequence, try reading.sequence(id, state, through: query.after, &answer.trimmed)) + 1
+        var known: [TrimMark] = []
+        let to = try reading.sequence(id, state, through: query.through, &known)
         guard from <= to else { return answer }
         answer.digest =
             state.kind == .alerts
-            ? try digestOfAlerts(id, state.name, from...to, reading) : try digestOfRuns(id, state, from...to, reading)
+            ? try digestOfAlerts(id, state.name, from...to, reading, &answer.trimmed)
+            : try digestOfRuns(id, state, from...to, reading)
         return answer
     }
 
     private static func digestOfAlerts(
-        _ id: ChannelID, _ name: ChannelName, _ range: ClosedRange<UInt64>, _ reading: Reading
+        _ id: ChannelID, _ name: ChannelName, _ range: ClosedRange<UInt64>, _ reading: Reading, _ marks: inout [TrimMark]
     ) throws -> Digest {
         var digest = Digest(from: range.lowerBound, to: range.upperBound, count: 0, byPriority: [:], newest: [])
+        var damaged: [TrimMark] = []
         var cursor = AlertCursor(id, name, range, skipping: [], isNewestFirst: true, nowMilliseconds: reading.nowMilliseconds)
         var keys: Set<String?> = []
         while let row = try cursor.next(reading.database) {
             digest.count += 1
             digest.byPriority[row.priority, default: 0] += 1
             if keys.count < Digest.newestMax, keys.insert(row.key).inserted {
-                digest.newest.append(try reading.runs.notification(id, name, row))
+                do {
+                    digest.newest.append(try reading.runs.notification(id, name, row))
+                } catch let error where StoreProblem.isDamage(error) {
+                    damaged.append(TrimMark(channel: id, sequence: row.sequence, offset: row.offset, damagedFrom: row.sequence))
+                }
             }
         }
+        marks += damaged.reversed()
         digest.newest.reverse()
         return digest
     }

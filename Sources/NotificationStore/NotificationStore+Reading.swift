@@ -12,9 +12,15 @@ struct Reading {
     /// Where the channel's messages begin for readers.
     func mark(_ id: ChannelID, _ state: ChannelState) throws -> TrimMark {
         let hidden = state.hiddenSequence
-        if hidden == state.trimmedSequence { return TrimMark(channel: id, sequence: hidden, offset: state.trimmedOffset) }
-        let run = try runs.decoded(try runs.containing(id, sequence: hidden, state), state.name)
-        return TrimMark(channel: id, sequence: hidden, offset: run.notifications[Int(hidden - run.header.firstSequence)].offset)
+        let dropped = TrimMark(channel: id, sequence: state.trimmedSequence, offset: state.trimmedOffset)
+        if hidden == state.trimmedSequence { return dropped }
+        do {
+            let run = try runs.decoded(try runs.containing(id, sequence: hidden, state), state.name)
+            return TrimMark(channel: id, sequence: hidden, offset: run.notifications[Int(hidden - run.header.firstSequence)].offset)
+        } catch let error where StoreProblem.isDamage(error) {
+            // What is only hidden is told then as far as it can be read.
+            return dropped
+        }
     }
 
     /// The same if it is after `offset`, without looking when it cannot be.
@@ -38,8 +44,22 @@ struct Reading {
             }
             return state.trimmedSequence
         }
-        if header.firstOffset > offset { return header.firstSequence - 1 }
+        guard try runs.isNext(header, state, after: offset) else {
+            throw StoreProblem.corrupt("messages before \(header.firstSequence) of channel \(state.name) are missing")
+        }
+        // Its columns are believed once all of it was looked at.
         return header.firstSequence + UInt64(try runs.decoded(header, state.name).index(after: offset)) - 1
+    }
+
+    /// The same. Where that is damaged it is the end of the damage, which goes to `marks`.
+    func sequence(_ id: ChannelID, _ state: ChannelState, through offset: UInt64, _ marks: inout [TrimMark]) throws -> UInt64 {
+        do {
+            return try sequence(id, state, through: offset)
+        } catch let error where StoreProblem.isDamage(error) {
+            let found = try runs.damage(id, state, after: offset, last: nil)
+            if let mark = found.mark { marks.append(mark) }
+            return found.mark?.sequence ?? found.next?.sequence ?? state.lastSequence
+        }
     }
 }
 
@@ -116,8 +136,26 @@ extension NotificationStore {
             let limit = heap.second
             while true {
                 guard let notification = try cursors[index].current(reading.runs), notification.offset <= query.through else {
-                    heap.removeFirst()
-                    break
+                    guard let damage = cursors[index].damage else {
+                        heap.removeFirst()
+                        break
+                    }
+                    guard damage.offset < query.through else {
+                        heap.removeFirst()
+                        break
+                    }
+                    guard damage.offset <= limit else {
+                        heap.moveFirst(to: damage.offset)
+                        break
+                    }
+                    // A page ends before it, and the next one begins with it.
+                    if let last = page.notifications.last {
+                        answer.through = last.offset
+                        break merging
+                    }
+                    answer.trimmed.append(damage)
+                    cursors[index].passDamage()
+                    continue
                 }
                 // No two messages have one number, so at the limit, which may be too low for its cursor, it is this one's turn.
                 guard notification.offset <= limit else {
@@ -146,7 +184,7 @@ extension NotificationStore {
                 answer.sequences.append(0)
                 continue
             }
-            answer.sequences.append(try reading.sequence(id, state, through: query.after))
+            answer.sequences.append(try reading.sequence(id, state, through: query.after, &answer.trimmed))
             if let mark = try reading.mark(id, state, after: query.after) { answer.trimmed.append(mark) }
         }
         return answer
@@ -162,9 +200,14 @@ extension NotificationStore {
             guard after < state.lastSequence else { return [] }
             let run = try reading.runs.containing(channel, sequence: after + 1, state)
             let offset = try reading.runs.decoded(run, state.name).notifications[Int(after + 1 - run.firstSequence)].offset
-            var cursor = MessageCursor(channel, state, after: offset - 1)
+            var cursor = MessageCursor(channel, state, after: offset - 1, isFound: true)
             var page = PageBuilder(notificationsMax: limit, bytesMax: bytesMax)
             while let notification = try cursor.current(reading.runs), page.append(notification) { cursor.advance() }
+            // What is sound before it is a page.
+            if page.notifications.isEmpty, let damage = cursor.damage {
+                throw StoreProblem.corrupt(
+                    "the messages \(damage.damagedFrom ?? 0) to \(damage.sequence) of channel \(state.name) are not as they were written")
+            }
             return page.notifications
         }
     }

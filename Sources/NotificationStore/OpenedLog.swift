@@ -52,6 +52,11 @@ package struct OpenedLog {
         let query = LogQuery(
             .messages, channels: channels, after: head, through: writer.head, notificationsMax: .max, bytesMax: .max
         )
-        return writer.batch(channels.isEmpty ? [] : try store.answer(query, nowMilliseconds: nowMilliseconds).notifications)
+        if channels.isEmpty { return writer.batch([]) }
+        let answer = try store.answer(query, nowMilliseconds: nowMilliseconds)
+        guard !answer.trimmed.contains(where: { $0.damagedFrom != nil }) else {
+            throw .corrupt("\(store.options.path) is corrupt: the newest messages are not as they were written")
+        }
+        return writer.batch(answer.notifications)
     }
 }

@@ -74,7 +74,7 @@ struct RunTable {
                 place = min(through, max(from, low.offset + UInt64(Double(high.offset - low.offset) * share)))
             }
             byProportion.toggle()
-            guard let run = try first(channel, after: place - 1)?.header else { break }
+            guard let run = try firstSound(channel, after: place - 1) else { break }
             if run.firstSequence > sequence {
                 // What is sought ends before `place`: this run is the first that does not.
                 high = (run.firstSequence, run.firstOffset)
@@ -147,8 +147,11 @@ struct RunTable {
         query.bind(1, RunID.make(channel, offset))
         query.bind(2, RunID.make(channel, RunID.offsetMax))
         var last: UInt64?
+        var place = offset
         while try query.step() {
             let header = try Self.header(query)
+            guard header.lastOffset > place else { throw StoreProblem.corrupt("the runs of channel \(name) are out of order") }
+            place = header.lastOffset
             if let last, header.firstSequence != last + 1 {
                 throw StoreProblem.corrupt("messages \(last + 1) to \(header.firstSequence - 1) of channel \(name) are missing")
             }

@@ -43,6 +43,12 @@ package enum StoreFault: Error, Equatable, CustomStringConvertible {
 /// What the store's own code finds wrong; `StoreFault.init` adds which file it is.
 enum StoreProblem: Error {
     case corrupt(String)
+
+    /// Whether this is about what stands in the file, and not about reading it.
+    static func isDamage(_ error: any Error) -> Bool {
+        if error is StoreProblem { return true }
+        return (error as? DatabaseError)?.resultCode == .SQLITE_CORRUPT
+    }
 }
 
 extension StoreFault {

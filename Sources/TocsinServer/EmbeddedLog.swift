@@ -65,6 +65,7 @@ package final class EmbeddedLog: LogService {
     /// The same store, for the reader's thread; nil while it cannot be used.
     let readable: Mutex<NotificationStore?>
     let faultBox = Mutex<StoreFault?>(nil)
+    private let readFaults = Mutex(ReadFaultLog())
     let statisticsBox = Mutex(StoreStatistics())
     /// So much may wait while the log changes hands; what comes beyond it is refused.
     let heldMax: HeldMax
@@ -437,7 +438,9 @@ package final class EmbeddedLog: LogService {
             } else {
                 result = .failure(self.fault ?? .io("the log is closed"))
             }
-            if case .failure(let fault) = result { self.logger.error("the log cannot be read", metadata: ["error": "\(fault)"]) }
+            if case .failure(let fault) = result, self.readFaults.withLock({ $0.isNews(fault) }) {
+                self.logger.error("the log cannot be read", metadata: ["error": "\(fault)"])
+            }
             eventLoop.execute { completion(result) }
         }
     }

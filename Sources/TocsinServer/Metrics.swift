@@ -18,6 +18,9 @@ struct LoopCounters: Sendable {
     var channels = 0
     var patterns = 0
     var logReads = 0
+    /// Reads that failed, and damaged stretches that were found.
+    var readFaults = 0
+    var damages = 0
     var sharedPages = 0
     var roundTrips = RoundTrips()
     var paths: [PathReport: Int] = [:]
@@ -52,6 +55,8 @@ struct LoopCounters: Sendable {
         channels = max(channels, other.channels)
         patterns += other.patterns
         logReads += other.logReads
+        readFaults += other.readFaults
+        damages += other.damages
         sharedPages += other.sharedPages
         roundTrips.add(other.roundTrips)
         paths.merge(other.paths, uniquingKeysWith: +)
@@ -94,6 +99,10 @@ struct LoopCounters: Sendable {
         metric("log_tail_messages", "gauge", "Notifications in memory.", [("", tailMessages)])
         metric("log_tail_bytes", "gauge", "Bytes of the notifications in memory.", [("", tailBytes)])
         metric("log_reads_total", "counter", "Pages read from the store for subscribers that were behind the memory.", [("", logReads)])
+        metric(
+            "log_read_faults_total", "counter", "Reads of the log that failed, and stretches of it that were found damaged.",
+            [("kind=\"failed\"", readFaults), ("kind=\"damaged\"", damages)]
+        )
         metric("shared_pages_total", "counter", "Pages sent that had been read and encoded for another subscriber.", [("", sharedPages)])
         metric("store_commits_total", "counter", "Commits; with durability disk each is one fsync.", [("", store.commits)])
         metric("store_entries_total", "counter", "Notifications committed.", [("", store.entries)])

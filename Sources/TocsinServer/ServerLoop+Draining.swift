@@ -99,13 +99,18 @@ extension Connection {
 
     private func answer(leaving poll: ParkedPoll, stream: Int32, _ seconds: Int) {
         guard isOpen, self.poll(stream) === poll, !poll.isCounting else { return }
-        let problem = Problem.goingAway(retryAfterSeconds: seconds)
+        if case .http1(let exchange) = state { exchange.head?.keepAlive = false }
+        answer(poll, stream: stream, with: Problem.goingAway(retryAfterSeconds: seconds))
+    }
+
+    /// Refuses what was parked.
+    func answer(_ poll: ParkedPoll, stream: Int32, with problem: Problem) {
+        guard isOpen, self.poll(stream) === poll, !poll.isCounting else { return }
         switch state {
         case .http1(let exchange):
             exchange.repeated = nil
             exchange.poll = nil
             for id in poll.subscribers { loop.detachLater(id, self) }
-            exchange.head?.keepAlive = false
             answerHTTP1(exchange, problem.response, problem.json, isHead: false)
         case .http2(let exchange):
             for id in poll.subscribers { loop.detachLater(id, self) }

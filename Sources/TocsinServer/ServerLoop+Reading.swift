@@ -17,7 +17,9 @@ extension ServerLoop {
             let (loop, handle) = bound.value
             switch result {
             case .success(let body): loop.answer(handle, status: .ok, "application/json", body)
-            case .failure(let fault): loop.answer(handle, .storeFailed(fault))
+            case .failure(let fault):
+                loop.counters.readFaults += 1
+                loop.answer(handle, .storeFailed(fault))
             }
         }
     }
@@ -38,6 +40,7 @@ extension ServerLoop {
                     loop.answer(handle, error)
                 }
             case .failure(let fault):
+                loop.counters.readFaults += 1
                 loop.answer(handle, .storeFailed(fault))
             }
         }

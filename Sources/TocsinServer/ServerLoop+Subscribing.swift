@@ -488,6 +488,12 @@ extension ServerLoop {
         _ poll: ParkedPoll, _ items: [PageItem], _ connection: Connection, _ stream: Int32, controls: [[UInt8]] = []
     ) {
         guard !poll.isCounting, poll.subscribers.allSatisfy({ hub.isCurrent($0) }) else { return }
+        // Empty is said of a log that was read.
+        if items.isEmpty, controls.isEmpty, let fault = fault(of: poll) {
+            connection.answer(poll, stream: stream, with: .storeFailed(fault))
+            guard case .http2(let exchange) = connection.state else { return }
+            return isFanningOut ? connection.wantFlush(exchange) : connection.flushHTTP2()
+        }
         var frame = LongPollAnswer.Frame(positions: poll.subscribers.map { hub.position(of: $0) })
         frame.isList = poll.isList
         frame.session = poll.session

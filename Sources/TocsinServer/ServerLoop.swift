@@ -77,6 +77,8 @@ package final class ServerLoop: LogFollower {
     var unreadDirty: Set<SubscriberID> = []
     /// So that of those only what changed has to be counted again.
     var alertChanges = AlertChanges()
+    /// Subscribers for whom the log could not be read at the last try, since when, and why.
+    var readFaults: [SubscriberID: (since: Int64, fault: StoreFault)] = [:]
     /// Who is on its channels; nil: it is not kept for any.
     let presence: LoopPresence?
 
@@ -203,6 +205,7 @@ package final class ServerLoop: LogFollower {
         unpace(id)
         unreadSessions[id] = nil
         unreadOwners[id] = nil
+        if !readFaults.isEmpty { readFaults[id] = nil }
         presence?.leave(id)
         outlets[id] = Outlet()
         hub.unsubscribe(id)
@@ -313,10 +316,11 @@ package final class ServerLoop: LogFollower {
         switch result {
         case .success(let answer):
             counters.logReads += 1
+            if !readFaults.isEmpty { readFaults[id] = nil }
+            if !answer.trimmed.isEmpty { noteDamage(answer.trimmed) }
             readOn(id, (request, answer))
-        case .failure:
-            // It is not lost: the cursor stays, and the log is asked again.
-            readOnSoon(id, milliseconds: 1000)
+        case .failure(let fault):
+            noteFault(fault, id)
         }
     }
 

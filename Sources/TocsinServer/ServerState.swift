@@ -46,6 +46,7 @@ package final class ServerState: Sendable {
     let revocationsBox = Mutex(Revocations())
     let generation = Atomic<Int>(0)
     let refusals = Mutex(RefusalLog())
+    let damage = Mutex(DamageBook())
     let outgoing: OutgoingHTTP
     /// Where keys of tokens are fetched from; nil: from no URL.
     let keySource: KeySource?

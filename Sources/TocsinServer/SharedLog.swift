@@ -28,6 +28,7 @@ package final class SharedLog: LogService {
     private let folder: String?
     private let lost = Atomic<Bool>(false)
     private let queue = Mutex(Queue())
+    private let readFaults = Mutex(ReadFaultLog())
     private let statusBox = Mutex(LinkFrame.Status())
     private let followers = Mutex<[NIOLoopBound<any LogFollower>]>([])
 
@@ -158,7 +159,9 @@ package final class SharedLog: LogService {
         readerLoop.execute {
             let result: Result<Value, StoreFault>
             do throws(StoreFault) { result = .success(try body(self.store)) } catch { result = .failure(error) }
-            if case .failure(let fault) = result { self.logger.error("the log cannot be read", metadata: ["error": "\(fault)"]) }
+            if case .failure(let fault) = result, self.readFaults.withLock({ $0.isNews(fault) }) {
+                self.logger.error("the log cannot be read", metadata: ["error": "\(fault)"])
+            }
             eventLoop.execute { completion(result) }
         }
     }

@@ -88,7 +88,7 @@ export interface Gap {
     channels?: string[]
     from?: number
     to?: number
-    reason: "retention" | "epoch" | "expired" | "read" | "conflated" | "size" | (string & {})
+    reason: "retention" | "epoch" | "expired" | "read" | "conflated" | "size" | "damaged" | (string & {})
     position?: string
 }
 
