@@ -93,6 +93,7 @@ package struct LogLimits: Sendable {
     package var channelsMax: Int
     /// Bytes of all channels together that a loop keeps in memory. Over it, the oldest message of all goes first; the store still has it.
     package var memoryBytesMax: Int
+    package var idempotency = IdempotencyLimits()
     package var feeds: FeedTable
 
     package init(channelsMax: Int = 100_000, memoryBytesMax: Int = 64 << 20, feeds: FeedTable = .standard) {

@@ -16,8 +16,6 @@ package struct StoreOptions: Sendable {
     /// Messages that the reader keeps decoded. Some 60 000 small ones: what a thousand readers that come back at once ask for is
     /// mostly the same.
     package var cacheBytesMax = 16 << 20
-    package var idempotencyCountMax = 100_000
-    package var idempotencyAgeSecondsMax = 24 * 3600
     /// Of the running machine (`/proc/sys/kernel/random/boot_id`); nil: not known.
     package var bootID: String?
     /// Whether, and how, events that are to be told to others are kept; nil: what there may be of them stays as it is.
@@ -46,6 +44,11 @@ package struct StoreStatistics: Sendable, Equatable {
     /// Decoded runs that the reader keeps.
     package var pagesCached = 0
     package var cachedBytes = 0
+    /// Answers to idempotency keys, and about what they take, when `maintain` last looked.
+    package var idempotencyKeys = 0
+    package var idempotencyBytes = 0
+    /// Those that were forgotten before their time, for want of room; since it was opened.
+    package var idempotencyForgotten = 0
 
     package init() {}
 }

@@ -36,11 +36,30 @@ struct FeedOptions: ParsableArguments {
     )
     var maxAge: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "How many answers to idempotency keys are kept: age:24h,keys:1000000,bytes:256MiB, which is the default; each as wanted.",
+            discussion: "What goes over is forgotten before its time, the oldest first, and counted in tocsin_idempotency_forgotten_total."
+        )
+    )
+    var idempotency: String?
+
     func validate() throws {
-        _ = try table()
+        _ = try limits()
     }
 
-    func table() throws -> FeedTable {
+    func limits() throws -> LogLimits {
+        var limits = LogLimits(feeds: try table())
+        if let idempotency {
+            let kept = try LimitsKept(idempotency, "--idempotency \(idempotency)", counted: "keys")
+            limits.idempotency.ageSecondsMax = kept.seconds ?? limits.idempotency.ageSecondsMax
+            limits.idempotency.countMax = kept.count ?? limits.idempotency.countMax
+            limits.idempotency.bytesMax = kept.bytes ?? limits.idempotency.bytesMax
+        }
+        return limits
+    }
+
+    private func table() throws -> FeedTable {
         var table = FeedTable.standard
         for text in kind {
             let (feed, word) = try Self.halves(text, "--kind", "FEED=KIND")
@@ -61,13 +80,13 @@ struct FeedOptions: ParsableArguments {
 
     private func keep(_ table: inout FeedTable) throws {
         let old = [
-            try keepMessages.map { LimitsKept(messages: try Self.number($0, "--keep-messages", LimitsKept.messagesRange)) },
+            try keepMessages.map { LimitsKept(count: try Self.number($0, "--keep-messages", LimitsKept.countRange)) },
             try keepHours.map {
                 LimitsKept(seconds: try Self.number($0, "--keep-hours", 1...LimitsKept.secondsRange.upperBound / 3600) * 3600)
             },
         ]
         for limits in old.compactMap(\.self) { table.change("*") { limits.apply(to: &$0.retention) } }
-        for (feed, limits) in try ordered(keep, "--keep", "FEED=LIMITS", LimitsKept.init) {
+        for (feed, limits) in try ordered(keep, "--keep", "FEED=LIMITS", { try LimitsKept($0, $1) }) {
             table.change(feed) { limits.apply(to: &$0.retention) }
         }
     }
@@ -128,42 +147,43 @@ struct FeedOptions: ParsableArguments {
 /// What `--keep` says of a feed; nil: nothing of that.
 struct LimitsKept {
     var seconds: Int?
-    var messages: Int?
+    var count: Int?
     var bytes: Int?
 
     /// Ten years: who wants a log for good wants another program.
     static let secondsRange = 1...3650 * 86_400
     /// A billion: the numbers of a channel's messages are counted up in memory when it is looked through.
-    static let messagesRange = 1...1_000_000_000
+    static let countRange = 1...1_000_000_000
     /// A disk's worth; the least is one small message or two.
     static let bytesRange = 1024...1 << 40
 
     private static let ages = ["s": 1, "m": 60, "h": 3600, "d": 86_400]
     private static let sizes = ["": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30]
 
-    init(seconds: Int? = nil, messages: Int? = nil) {
+    init(seconds: Int? = nil, count: Int? = nil) {
         self.seconds = seconds
-        self.messages = messages
+        self.count = count
     }
 
     /// `age:30d,messages:50000,bytes:256MiB`.
-    init(_ text: String, _ place: String) throws {
+    ///
+    /// - Parameter counted: what there are so many of.
+    init(_ text: String, _ place: String, counted: String = "messages") throws {
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
             let halves = part.split(separator: ":", maxSplits: 1).map(String.init)
             let (name, value) = (halves.first ?? "", halves.count == 2 ? halves[1] : "")
             switch name {
             case "age" where seconds == nil:
                 seconds = try Self.number(value, Self.ages, Self.secondsRange, "\(place): an age is 1s to 3650d, in s, m, h or d")
-            case "messages" where messages == nil:
-                messages = try Self.number(
-                    value, ["": 1], Self.messagesRange, "\(place): messages are 1 to \(Self.messagesRange.upperBound)")
+            case counted where count == nil:
+                count = try Self.number(value, ["": 1], Self.countRange, "\(place): \(counted) are 1 to \(Self.countRange.upperBound)")
             case "bytes" where bytes == nil:
                 bytes = try Self.number(
                     value, Self.sizes, Self.bytesRange, "\(place): bytes are 1024 to 1024GiB, plain or in KiB, MiB or GiB")
-            case "age", "messages", "bytes":
+            case "age", counted, "bytes":
                 throw ValidationError("\(place): \(name) is there twice")
             default:
-                throw ValidationError("\(place): \"\(part)\" is not known here; known are age:30d, messages:50000, bytes:256MiB")
+                throw ValidationError("\(place): \"\(part)\" is not known here; known are age:30d, \(counted):50000, bytes:256MiB")
             }
         }
     }
@@ -178,7 +198,7 @@ struct LimitsKept {
 
     func apply(to retention: inout Retention) {
         if let seconds { retention.ageSecondsMax = seconds }
-        if let messages { retention.countMax = messages }
+        if let count { retention.countMax = count }
         if let bytes { retention.bytesMax = bytes }
     }
 }

@@ -117,7 +117,7 @@ struct ServeOptions: ParsableArguments {
         configuration.subscribe.heartbeatSecondsDefault = heartbeat
         configuration.allowedOrigins = allowOrigin
         configuration.allowedHosts = allowHost
-        configuration.log.feeds = try feeds.table()
+        configuration.log = try feeds.limits()
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
         configuration.identity = try access.configuration()

@@ -47,7 +47,7 @@ import Testing
         _ = try makeLog(folder.log)
         try sql(folder.log, "PRAGMA user_version = 99")
         let before = try #require(Files.read(folder.log))
-        #expect(fault { _ = try open(folder.log) } == .newerVersion(path: folder.log, found: 99, known: 2))
+        #expect(fault { _ = try open(folder.log) } == .newerVersion(path: folder.log, found: 99, known: NotificationStore.schemaVersion))
         #expect(Files.read(folder.log) == before)
     }
 
