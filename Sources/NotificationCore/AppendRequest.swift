@@ -2,6 +2,8 @@
 package struct AppendRequest: Sendable {
     package var publications: [Publication]
     package var idempotencyKey: FieldText?
+    /// Whose key that is; empty where there are no tokens.
+    package var publisher = ""
     /// Of the whole request, to notice a key that is used again for something else.
     package var fingerprint: UInt64
     /// The server's own: for one of its channels that nobody else may publish on.

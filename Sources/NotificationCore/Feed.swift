@@ -26,6 +26,16 @@ package struct Feed: Sendable, Hashable {
         self.kind = kind
         self.retention = retention
     }
+
+    /// As a feed of this kind is kept unless it is configured: alerts may wait for somebody who is on holiday, and a score for the next
+    /// match day.
+    package static func standard(_ kind: FeedKind?) -> Feed {
+        switch kind {
+        case .alerts: Feed(kind: kind, retention: Retention(ageSecondsMax: 30 * 86_400))
+        case .scores: Feed(kind: kind, retention: Retention(ageSecondsMax: 7 * 86_400))
+        case .dashboards, nil: Feed(kind: kind)
+        }
+    }
 }
 
 /// All feeds by name. Channels of feeds that are not named have `other`.
@@ -51,9 +61,7 @@ package struct FeedTable: Sendable {
     /// The three feeds there are without a configuration.
     package static var standard: FeedTable {
         FeedTable(named: [
-            "alerts": Feed(kind: .alerts, retention: Retention(ageSecondsMax: 30 * 86_400)),
-            "scores": Feed(kind: .scores, retention: Retention(ageSecondsMax: 7 * 86_400)),
-            "dashboards": Feed(kind: .dashboards),
+            "alerts": .standard(.alerts), "scores": .standard(.scores), "dashboards": .standard(.dashboards),
         ])
     }
 
@@ -85,6 +93,7 @@ package struct LogLimits: Sendable {
     package var channelsMax: Int
     /// Bytes of all channels together that a loop keeps in memory. Over it, the oldest message of all goes first; the store still has it.
     package var memoryBytesMax: Int
+    package var idempotency = IdempotencyLimits()
     package var feeds: FeedTable
 
     package init(channelsMax: Int = 100_000, memoryBytesMax: Int = 64 << 20, feeds: FeedTable = .standard) {

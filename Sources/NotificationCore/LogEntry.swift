@@ -70,21 +70,6 @@ package struct ChannelRecord: Sendable, Equatable {
     }
 }
 
-/// What was answered to a request that carried an `Idempotency-Key`.
-package struct IdempotencyRecord: Sendable, Equatable {
-    package var key: FieldText
-    package var fingerprint: UInt64
-    package var receipts: [AppendReceipt]
-    package var timeMilliseconds: Int64
-
-    package init(key: FieldText, fingerprint: UInt64, receipts: [AppendReceipt], timeMilliseconds: Int64) {
-        self.key = key
-        self.fingerprint = fingerprint
-        self.receipts = receipts
-        self.timeMilliseconds = timeMilliseconds
-    }
-}
-
 /// The state of a scores or dashboards channel after one of its messages. It is kept beside the log, so that retention may drop the
 /// messages that made it. What came later is applied to it when the log is opened.
 package struct StateRecord: Sendable, Equatable {

@@ -6,17 +6,14 @@ package struct LogContents: Sendable {
     /// By number, without a hole.
     package var channels: [ChannelRecord]
     package var states: [StateRecord]
-    package var idempotency: [IdempotencyRecord]
 
     package init(
-        epoch: LogEpoch, pastEpochs: [LogEpoch: UInt64] = [:], channels: [ChannelRecord] = [], states: [StateRecord] = [],
-        idempotency: [IdempotencyRecord] = []
+        epoch: LogEpoch, pastEpochs: [LogEpoch: UInt64] = [:], channels: [ChannelRecord] = [], states: [StateRecord] = []
     ) {
         self.epoch = epoch
         self.pastEpochs = pastEpochs
         self.channels = channels
         self.states = states
-        self.idempotency = idempotency
     }
 
     /// Number of the newest message.

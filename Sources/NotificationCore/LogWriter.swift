@@ -12,8 +12,10 @@ package struct LogWriter {
     package private(set) var head: UInt64
     private var channels: [Channel] = []
     private var indices: [ChannelName: ChannelID] = [:]
-    private var idempotency: IdempotencyTable
+    private let answered: Answered
     private var staged = LogCommit()
+    /// Answers that are staged: the store does not have them yet.
+    private var stagedAnswers: [IdempotencyKey: IdempotencyRecord] = [:]
     /// Receipts that are staged: the store does not have them yet.
     private var stagedReceipts: [ReceiptKey: Receipt] = [:]
     /// Channels whose state is newer than what is stored of it.
@@ -39,13 +41,15 @@ package struct LogWriter {
         var channel: ChannelID
     }
 
+    /// Asks the store what was answered to a key; nil: nothing that it remembers.
+    package typealias Answered = @Sendable (IdempotencyKey) throws -> IdempotencyRecord?
+
     /// - Parameter contents: what the store has. Entries that are newer than the states in it are still to be handed to `restore`.
-    package init(_ contents: LogContents, limits: LogLimits, idempotency: IdempotencyTable = IdempotencyTable()) {
+    package init(_ contents: LogContents, limits: LogLimits, answered: @escaping Answered = { _ in nil }) {
         epoch = contents.epoch
         self.limits = limits
         head = contents.head
-        self.idempotency = idempotency
-        for record in contents.idempotency { self.idempotency.remember(record) }
+        self.answered = answered
         for record in contents.channels {
             precondition(record.id == channels.count, "channels are numbered without a hole")
             let feed = limits.feeds[record.name]
@@ -69,14 +73,17 @@ package struct LogWriter {
     ///
     /// - Returns: one outcome per publication, in order; not to be told before the commit is durable.
     package mutating func append(_ request: AppendRequest, nowMilliseconds: Int64) -> [AppendOutcome] {
-        if let key = request.idempotencyKey {
-            switch idempotency.look(key, fingerprint: request.fingerprint, nowMilliseconds: nowMilliseconds) {
-            case .new: break
-            case .repeated(let receipts) where receipts.map(\.channel) == request.publications.map(\.channel):
-                return receipts.map { $0.sequence == 0 ? .refused(.refusedBefore) : .repeated($0) }
-            // Also where the same body came from somebody who may publish other parts of it: nobody is told of what is not his.
-            case .repeated, .otherRequest:
-                return request.publications.map { _ in .refused(.idempotencyKeyReused) }
+        let key = request.idempotencyKey.map { IdempotencyKey($0, publisher: request.publisher) }
+        if let key {
+            do {
+                if let record = try stagedAnswers[key] ?? answered(key),
+                    nowMilliseconds - record.timeMilliseconds <= Int64(limits.idempotency.ageSecondsMax) * 1000
+                {
+                    return repeated(request, record)
+                }
+            } catch {
+                // Taken as new, it might be stored twice.
+                return request.publications.map { _ in .refused(.storeFailed) }
             }
         }
         staged.entries.reserveCapacity(max(staged.entries.count + request.publications.count, 2 * staged.entries.count))
@@ -84,18 +91,31 @@ package struct LogWriter {
             if publication.channel.isReserved, !request.isOwn { return .refused(.reservedChannel) }
             return append(publication, nowMilliseconds: nowMilliseconds)
         }
-        if let key = request.idempotencyKey, outcomes.contains(where: { $0.receipt != nil }) {
-            // What was refused once is refused again: the sequence 0 stands for it.
-            let receipts = zip(request.publications, outcomes).map { publication, outcome in
-                outcome.receipt ?? AppendReceipt(channel: publication.channel, sequence: 0, offset: 0)
+        if let key, outcomes.contains(where: { $0.receipt != nil }) {
+            // What was refused once is refused again.
+            let places = outcomes.map { outcome in
+                outcome.receipt.map { IdempotencyRecord.Place(channel: indices[$0.channel]!, sequence: $0.sequence, offset: $0.offset) }
             }
             let record = IdempotencyRecord(
-                key: key, fingerprint: request.fingerprint, receipts: receipts, timeMilliseconds: nowMilliseconds
+                key: key, fingerprint: request.fingerprint, places: places, timeMilliseconds: nowMilliseconds
             )
-            idempotency.remember(record)
+            stagedAnswers[key] = record
             staged.idempotency.append(record)
         }
         return outcomes
+    }
+
+    /// What is said to a request under a key that was used.
+    private func repeated(_ request: AppendRequest, _ record: IdempotencyRecord) -> [AppendOutcome] {
+        // Nobody is told of what another request has done, whatever the fingerprint says.
+        let isSame =
+            (record.fingerprint ?? request.fingerprint) == request.fingerprint && record.places.count == request.publications.count
+            && zip(record.places, request.publications).allSatisfy { $0 == nil || $0?.channel == indices[$1.channel] }
+        guard isSame else { return request.publications.map { _ in .refused(.idempotencyKeyReused) } }
+        return zip(record.places, request.publications).map { place, publication in
+            guard let place else { return .refused(.refusedBefore) }
+            return .repeated(AppendReceipt(channel: publication.channel, sequence: place.sequence, offset: place.offset))
+        }
     }
 
     private mutating func append(_ publication: Publication, nowMilliseconds: Int64) -> AppendOutcome {
@@ -241,7 +261,6 @@ package struct LogWriter {
 
     /// Stages what the clock brings: values that have gone stale, states to be stored. To be called about once a second.
     package mutating func expire(nowMilliseconds: Int64) {
-        idempotency.expire(nowMilliseconds: nowMilliseconds)
         for id in channels.indices {
             guard let maxAge = channels[id].feed.maxAgeSeconds, case .latest = channels[id].state else { continue }
             while let entry = popStale(id, nowMilliseconds, maxAge) {
@@ -311,6 +330,7 @@ package struct LogWriter {
         defer {
             staged = LogCommit()
             stagedReceipts.removeAll(keepingCapacity: true)
+            stagedAnswers.removeAll(keepingCapacity: true)
         }
         return staged
     }

@@ -6,10 +6,6 @@ import Synchronization
 struct Maintenance: Sendable {
     /// The sum of where the channels end, as it was last committed.
     var tails: UInt64
-    /// Rows in the table.
-    var idempotencyCount: Int
-    /// Older answers were no longer valid when the log was opened.
-    let idempotencyTimeMin: Int64
     /// The channel that is looked at next.
     var nextChannel = 0
     /// Whether the write-ahead log has nothing that is not in the file, too.
@@ -18,10 +14,8 @@ struct Maintenance: Sendable {
     var lastReceipt: (user: String, channel: ChannelID) = ("", -1)
     var isReceiptSweepDue = false
 
-    init(tails: UInt64, idempotencyCount: Int, idempotencyTimeMin: Int64) {
+    init(tails: UInt64) {
         self.tails = tails
-        self.idempotencyCount = idempotencyCount
-        self.idempotencyTimeMin = idempotencyTimeMin
     }
 }
 
@@ -140,28 +134,29 @@ extension NotificationStore {
     // MARK: The small tables
 
     private func dropIdempotencyKeys(_ nowMilliseconds: Int64) throws(StoreFault) -> Bool {
-        let count = maintenance.withLock { $0.idempotencyCount }
-        guard count > 0 else { return false }
-        let timeMin = nowMilliseconds &- Int64(options.idempotencyAgeSecondsMax) * 1000
-        let excess = count - options.idempotencyCountMax
+        let limits = options.limits.idempotency
+        let timeMin = nowMilliseconds &- Int64(limits.ageSecondsMax) * 1000
         let dropped = try onWriter { database in
-            // One row tells whether there is anything to do.
-            guard let oldest = try Query.number(database, "SELECT time FROM idempotency ORDER BY id LIMIT 1"),
-                excess > 0 || oldest < timeMin
-            else { return 0 }
-            var dropped = 0
+            // Two rows tell whether there is anything to do.
+            let figures = try AnswerTable.figures(database)
+            let isOld = try (figures.oldestTime ?? .max) < timeMin || EarlierAnswers.hasOlder(database, timeMin)
+            guard isOld || figures.count > limits.countMax || figures.bytes > limits.bytesMax else {
+                noteIdempotency(keys: figures.count, bytes: figures.bytes, forgotten: 0)
+                return 0
+            }
+            var dropped = AnswerTable.Dropped()
             try database.inTransaction(.immediate) {
-                dropped = try IdempotencyRows.drop(database, timeMin: timeMin, excess: excess, limit: Self.rowsPerCall)
+                dropped = try AnswerTable.drop(database, timeMin: timeMin, limits: limits, limit: Self.rowsPerCall)
+                dropped.count += try EarlierAnswers.drop(database, timeMin: timeMin, limit: Self.rowsPerCall)
                 return .commit
             }
-            return dropped
+            let left = try AnswerTable.figures(database)
+            noteIdempotency(keys: left.count, bytes: left.bytes, forgotten: dropped.early)
+            return dropped.count
         }
         guard dropped > 0 else { return false }
-        maintenance.withLock {
-            $0.idempotencyCount -= dropped
-            $0.isCheckpointed = false
-        }
-        return dropped == Self.rowsPerCall
+        maintenance.withLock { $0.isCheckpointed = false }
+        return dropped >= Self.rowsPerCall
     }
 
     /// Deletes receipts that are only of messages that are gone. Nobody waits for it, so it goes over the table some rows a call, and

@@ -68,7 +68,6 @@ extension NotificationStore {
     }
 
     private struct FurtherRows {
-        var idempotencyNew = 0
         var watched = 0
         var unwatched = 0
     }
@@ -81,7 +80,7 @@ extension NotificationStore {
             let room = max(0, options.watchedMax - outboxFigures.watched)
             (rows.watched, rows.unwatched) = try WatchRow.store(database, alerts, room: room)
         }
-        for record in commit.idempotency where try IdempotencyRows.store(database, record) { rows.idempotencyNew += 1 }
+        for record in commit.idempotency { try AnswerTable.store(database, record) }
         for state in commit.states { try StateTable.store(database, state) }
         for receipt in commit.receipts { try ReceiptTable.store(database, receipt) }
         return rows
@@ -93,7 +92,6 @@ extension NotificationStore {
                 for state in commit.states { states[Int(state.channel)].stateSequence = state.sequence }
             }
         }
-        if rows.idempotencyNew > 0 { maintenance.withLock { $0.idempotencyCount += rows.idempotencyNew } }
         if rows.watched + rows.unwatched > 0 {
             outbox.withLock {
                 $0.watched += rows.watched
@@ -101,6 +99,11 @@ extension NotificationStore {
             }
         }
         countCommit(entries: commit.entries.count)
+    }
+
+    /// What was answered to a key, as it was last committed; nil: it is not known (any more).
+    package func answer(to key: IdempotencyKey) throws(StoreFault) -> IdempotencyRecord? {
+        try onWriter { try AnswerTable.find($0, key) ?? EarlierAnswers.find($0, key) }
     }
 
     /// What a user has read and dismissed, as it was last committed.

@@ -63,11 +63,7 @@ package final class NotificationStore: Sendable {
             epoch = opened.epoch
             files = options.isReal ? try OpenFiles(options.path, lock.withLock { $0 }) : nil
             outbox = Mutex(opened.outbox)
-            maintenance = Mutex(
-                Maintenance(
-                    tails: table.withAll { Meta.tails($0) },
-                    idempotencyCount: opened.idempotencyCount,
-                    idempotencyTimeMin: nowMilliseconds &- Int64(options.idempotencyAgeSecondsMax) * 1000))
+            maintenance = Mutex(Maintenance(tails: table.withAll { Meta.tails($0) }))
         } catch {
             throw StoreFault(error, path: options.path)
         }
@@ -95,7 +91,7 @@ package final class NotificationStore: Sendable {
         lock = Mutex(nil)
         cache = PageCache(bytesMax: options.cacheBytesMax)
         channels = ChannelTable()
-        maintenance = Mutex(Maintenance(tails: 0, idempotencyCount: 0, idempotencyTimeMin: 0))
+        maintenance = Mutex(Maintenance(tails: 0))
         do {
             reader = try StoreOpening.open(options.path, isReadOnly: true)
             try reader.unsafeRead { try Schema.configure($0, isReader: true, isInMemory: false) }
@@ -133,15 +129,13 @@ package final class NotificationStore: Sendable {
 
     /// What there is, to begin with.
     package func contents() throws(StoreFault) -> LogContents {
-        let timeMin = maintenance.withLock { $0.idempotencyTimeMin }
-        return try onWriter { database in
+        try onWriter { database in
             let records = channels.withAll { states in states.enumerated().map { $1.record(id: ChannelID($0)) } }
             return LogContents(
                 epoch: epoch,
                 pastEpochs: Dictionary(try Meta.pastEpochs(database).map { ($0.epoch, $0.lastOffset) }, uniquingKeysWith: { max($0, $1) }),
                 channels: records,
-                states: try StateTable.all(database) { id in channels[id]?.name },
-                idempotency: try IdempotencyRows.all(database, timeMin: timeMin, countMax: options.idempotencyCountMax))
+                states: try StateTable.all(database) { id in channels[id]?.name })
         }
     }
 
@@ -183,6 +177,14 @@ package final class NotificationStore: Sendable {
         figures.withLock {
             $0.commits += 1
             $0.entries += entries
+        }
+    }
+
+    /// - Parameter forgotten: of these, how many were dropped before their time just now.
+    func noteIdempotency(keys: Int, bytes: Int, forgotten: Int) {
+        figures.withLock {
+            ($0.idempotencyKeys, $0.idempotencyBytes) = (keys, bytes)
+            $0.idempotencyForgotten += forgotten
         }
     }
 

@@ -20,7 +20,7 @@ package struct OpenedLog {
         store = try NotificationStore(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds)
         do throws(StoreFault) {
             let contents = try store.contents()
-            writer = LogWriter(contents, limits: options.limits)
+            writer = LogWriter(contents, limits: options.limits, answered: { [store] in try store.answer(to: $0) })
             for (channel, sequence) in writer.channelsToRestore(contents) {
                 var after = sequence
                 while true {

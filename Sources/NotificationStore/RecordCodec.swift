@@ -101,44 +101,77 @@ enum RecordCodec {
 
     // MARK: Idempotency
 
-    private static func checksum(_ key: FieldText, _ fingerprint: UInt64, _ time: Int64) -> Checksum {
+    private static func checksum(_ record: IdempotencyRecord, total: Int64) -> Checksum {
+        var checksum = Checksum()
+        checksum.add(record.fingerprint ?? 0)
+        checksum.add(UInt64(bitPattern: record.timeMilliseconds))
+        checksum.add(UInt64(bitPattern: total))
+        checksum.add(record.key.publisher)
+        checksum.add(record.key.text.string)
+        return checksum
+    }
+
+    /// Count of publications, then for each 0 if it was refused, or its channel plus one, its sequence, and its log number less the one
+    /// before.
+    static func encode(_ record: IdempotencyRecord) -> [UInt8] {
+        var bytes = [UInt8].withRoomForChecksum
+        bytes.appendVarint(UInt64(record.places.count))
+        var before: UInt64 = 0
+        for place in record.places {
+            bytes.appendVarint(place.map { UInt64($0.channel) + 1 } ?? 0)
+            guard let place else { continue }
+            bytes.appendVarint(place.sequence)
+            bytes.appendVarint(place.offset &- before)
+            before = place.offset
+        }
+        return bytes
+    }
+
+    /// - Parameter total: which stands beside it.
+    static func seal(_ bytes: inout [UInt8], of record: IdempotencyRecord, total: Int64) {
+        bytes.sealChecksum(checksum(record, total: total))
+    }
+
+    /// - Parameter record: without its places.
+    static func places(
+        _ bytes: UnsafeRawBufferPointer, of record: IdempotencyRecord, total: Int64
+    ) throws(ByteReader.Damage) -> [IdempotencyRecord.Place?] {
+        var reader = try ByteReader(sealed: bytes, checksum(record, total: total))
+        var places: [IdempotencyRecord.Place?] = []
+        var before: UInt64 = 0
+        for _ in 0..<(try reader.count(upTo: bytes.count)) {
+            let channel = try reader.count(upTo: Int(ChannelID.max) + 1)
+            guard channel > 0 else {
+                places.append(nil)
+                continue
+            }
+            let sequence = try reader.varint()
+            before &+= try reader.varint()
+            places.append(IdempotencyRecord.Place(channel: ChannelID(channel - 1), sequence: sequence, offset: before))
+        }
+        guard reader.isAtEnd else { throw ByteReader.Damage() }
+        return places
+    }
+
+    /// As versions before the table `answer` wrote it: with names, and the sequence 0 for what was refused.
+    static func earlierReceipts(
+        _ bytes: UnsafeRawBufferPointer, key: FieldText, fingerprint: UInt64, time: Int64
+    ) throws(ByteReader.Damage) -> [AppendReceipt] {
         var checksum = Checksum()
         checksum.add(fingerprint)
         checksum.add(UInt64(bitPattern: time))
         checksum.add(key.string)
-        return checksum
-    }
-
-    static func encode(_ record: IdempotencyRecord) -> [UInt8] {
-        var bytes = [UInt8].withRoomForChecksum
-        bytes.appendVarint(UInt64(record.receipts.count))
-        var before: ChannelName?
-        for receipt in record.receipts {
-            // An empty name: the same channel as before.
-            bytes.appendLengthAndBytes(of: receipt.channel == before ? "" : receipt.channel.string)
-            bytes.appendVarint(receipt.sequence)
-            bytes.appendVarint(receipt.offset)
-            before = receipt.channel
-        }
-        bytes.sealChecksum(checksum(record.key, record.fingerprint, record.timeMilliseconds))
-        return bytes
-    }
-
-    static func idempotency(
-        _ bytes: UnsafeRawBufferPointer, key: FieldText, fingerprint: UInt64, time: Int64
-    ) throws(ByteReader.Damage) -> IdempotencyRecord {
-        var reader = try ByteReader(sealed: bytes, checksum(key, fingerprint, time))
-        let count = try reader.count(upTo: bytes.count)
+        var reader = try ByteReader(sealed: bytes, checksum)
         var receipts: [AppendReceipt] = []
         var before: ChannelName?
-        for _ in 0..<count {
+        for _ in 0..<(try reader.count(upTo: bytes.count)) {
             let text = try reader.text()
             guard let channel = text.isEmpty ? before : ChannelName(text) else { throw ByteReader.Damage() }
             receipts.append(AppendReceipt(channel: channel, sequence: try reader.varint(), offset: try reader.varint()))
             before = channel
         }
         guard reader.isAtEnd else { throw ByteReader.Damage() }
-        return IdempotencyRecord(key: key, fingerprint: fingerprint, receipts: receipts, timeMilliseconds: time)
+        return receipts
     }
 
     // MARK: Rows without a body

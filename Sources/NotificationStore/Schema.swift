@@ -111,6 +111,19 @@ enum Schema {
             PRIMARY KEY (time, offset)
         ) WITHOUT ROWID;
         """,
+        // 3: answers to idempotency keys belong to who got them; what `idempotency` has goes with time
+        """
+        CREATE TABLE answer (
+            id INTEGER PRIMARY KEY,
+            publisher TEXT NOT NULL,
+            key TEXT NOT NULL,
+            fingerprint INTEGER NOT NULL,
+            time INTEGER NOT NULL,
+            total INTEGER NOT NULL,
+            body BLOB NOT NULL,
+            UNIQUE (publisher, key)
+        );
+        """,
     ]
 
     static let pageBytes = 8192

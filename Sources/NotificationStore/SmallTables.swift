@@ -29,64 +29,6 @@ enum StateTable {
     }
 }
 
-/// Table `idempotency`, in the order in which the keys came.
-enum IdempotencyRows {
-    /// - Returns: whether the key is new.
-    static func store(_ database: Database, _ record: IdempotencyRecord) throws -> Bool {
-        let deletion = try Query(database, "DELETE FROM idempotency WHERE key = ?")
-        deletion.bind(1, record.key.string)
-        try deletion.run()
-        let isNew = database.rowsChanged == 0
-        let query = try Query(database, "INSERT INTO idempotency (key, fingerprint, time, body) VALUES (?, ?, ?, ?)")
-        query.bind(1, record.key.string)
-        query.bind(2, record.fingerprint)
-        query.bind(3, record.timeMilliseconds)
-        query.bind(4, RecordCodec.encode(record))
-        try query.run()
-        return isNew
-    }
-
-    /// - Returns: the newest `countMax` of those not older than `timeMin`, in order.
-    static func all(_ database: Database, timeMin: Int64, countMax: Int) throws -> [IdempotencyRecord] {
-        let query = try Query(
-            database, "SELECT key, fingerprint, time, body FROM idempotency WHERE time >= ? ORDER BY id DESC LIMIT ?")
-        query.bind(1, timeMin)
-        query.bind(2, Int64(max(0, countMax)))
-        var records: [IdempotencyRecord] = []
-        while try query.step() {
-            guard let key = FieldText(try query.text(0)) else { throw StoreProblem.corrupt("an idempotency key was changed") }
-            let (fingerprint, time) = (UInt64(bitPattern: try query.integer(1)), try query.integer(2))
-            do {
-                records.append(
-                    try query.withBlob(3) { try RecordCodec.idempotency($0, key: key, fingerprint: fingerprint, time: time) })
-            } catch is ByteReader.Damage {
-                throw StoreProblem.corrupt("what was answered to the idempotency key \(key) is not as it was written")
-            }
-        }
-        return records.reversed()
-    }
-
-    /// Deletes rows from the old end while they are older than `timeMin` or more than `excess`, at most `limit`.
-    ///
-    /// - Returns: how many.
-    static func drop(_ database: Database, timeMin: Int64, excess: Int, limit: Int) throws -> Int {
-        var last: Int64?
-        do {
-            let query = try Query(database, "SELECT id, time FROM idempotency ORDER BY id LIMIT ?")
-            query.bind(1, Int64(limit))
-            var seen = 0
-            while try query.step() {
-                guard try seen < excess || query.integer(1) < timeMin else { break }
-                last = try query.integer(0)
-                seen += 1
-            }
-        }
-        guard let last else { return 0 }
-        try Query.run(database, "DELETE FROM idempotency WHERE id <= ?", last)
-        return database.rowsChanged
-    }
-}
-
 /// Table `receipt`.
 enum ReceiptTable {
     struct Ranges {

@@ -6,13 +6,12 @@ struct StoreOpening {
     let writer: DatabaseQueue
     let reader: DatabaseQueue
     let epoch: LogEpoch
-    let idempotencyCount: Int
     let outbox: OutboxFigures
 
     init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, channels: ChannelTable) throws {
         writer = try Self.open(options.path)
         let path = options.path
-        (epoch, idempotencyCount, outbox) = try writer.writeWithoutTransaction { database in
+        (epoch, outbox) = try writer.writeWithoutTransaction { database in
             let isNew = try Schema.identify(database, path: path)
             if isNew, options.ongoingEpoch != nil { throw StoreFault.replaced(path: path) }
             if isNew { try Schema.begin(database) }
@@ -25,7 +24,7 @@ struct StoreOpening {
             try WatchRow.prepare(database, isWanted: options.outbox?.watchesAlerts ?? false)
             let outbox = options.outbox == nil ? OutboxFigures() : try OutboxTable.open(database, nowMilliseconds: nowMilliseconds)
             try Schema.setSynchronous(database, options.durability)
-            return (epoch, Int(try Query.number(database, "SELECT count(*) FROM idempotency") ?? 0), outbox)
+            return (epoch, outbox)
         }
         if options.isInMemory {
             reader = writer

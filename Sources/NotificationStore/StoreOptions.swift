@@ -16,8 +16,6 @@ package struct StoreOptions: Sendable {
     /// Messages that the reader keeps decoded. Some 60 000 small ones: what a thousand readers that come back at once ask for is
     /// mostly the same.
     package var cacheBytesMax = 16 << 20
-    package var idempotencyCountMax = 100_000
-    package var idempotencyAgeSecondsMax = 24 * 3600
     /// The epoch that the log is in, and stays in: it is opened by a process that has had it open before, or that takes it over from
     /// the one that has. No other log is opened then, and none is made. nil: a new epoch begins.
     package var ongoingEpoch: LogEpoch?
@@ -47,6 +45,11 @@ package struct StoreStatistics: Sendable, Equatable {
     /// Decoded runs that the reader keeps.
     package var pagesCached = 0
     package var cachedBytes = 0
+    /// Answers to idempotency keys, and about what they take, when `maintain` last looked.
+    package var idempotencyKeys = 0
+    package var idempotencyBytes = 0
+    /// Those that were forgotten before their time, for want of room; since it was opened.
+    package var idempotencyForgotten = 0
 
     package init() {}
 }

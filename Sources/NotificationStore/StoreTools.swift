@@ -74,7 +74,8 @@ package enum StoreTools {
                 }
             }
             trying { _ = try StateTable.all(database) { records.indices.contains(Int($0)) ? records[Int($0)].name : nil } }
-            trying { _ = try IdempotencyRows.all(database, timeMin: .min, countMax: .max) }
+            trying { try AnswerTable.check(database) }
+            trying { try EarlierAnswers.check(database) }
             trying { try ReceiptTable.forEach(database) { _ in report.receipts += 1 } }
             trying {
                 try Meta.checkTails(database, reached.map { ChannelState($0, feed: Feed(kind: nil)) })

@@ -63,6 +63,7 @@ extension [UInt8] {
 
     mutating func append(_ request: AppendRequest) {
         appendOptional(request.idempotencyKey?.string)
+        appendLengthAndBytes(of: request.publisher)
         appendVarint(request.fingerprint)
         append(request.isOwn ? 1 : 0)
         appendZigzag(request.takenNanoseconds)
@@ -229,6 +230,7 @@ extension ByteReader {
 
     mutating func appendRequest() throws(Damage) -> AppendRequest {
         let key = try optionalField()
+        let publisher = try text()
         let fingerprint = try varint()
         let isOwn = try byte() == 1
         let taken = try zigzag()
@@ -236,7 +238,7 @@ extension ByteReader {
         var publications: [Publication] = []
         for _ in 0..<count { publications.append(try publication()) }
         var request = AppendRequest(publications, idempotencyKey: key, fingerprint: fingerprint)
-        (request.isOwn, request.takenNanoseconds) = (isOwn, taken)
+        (request.publisher, request.isOwn, request.takenNanoseconds) = (publisher, isOwn, taken)
         return request
     }
 

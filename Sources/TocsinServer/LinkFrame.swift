@@ -88,7 +88,7 @@ package enum LinkFrame: Sendable {
     }
 
     /// The form of all frames, and of what neighbours say in them. One more whenever any of it changes: a test notices.
-    package static let formNumber = 1
+    package static let formNumber = 2
 
     /// Enough for the largest publish request (16 MiB) with every character escaped in JSON where it was not before.
     package static let bytesMax = 128 << 20
@@ -239,7 +239,8 @@ extension LinkFrame.Status {
         if let fault { out.append(fault) } else { out.append(0) }
         for number in [
             statistics.commits, statistics.entries, statistics.fileBytes, statistics.walBytes, statistics.pagesCached,
-            statistics.cachedBytes, processes, restarts,
+            statistics.cachedBytes, statistics.idempotencyKeys, statistics.idempotencyBytes, statistics.idempotencyForgotten, processes,
+            restarts,
         ] { out.appendNumber(number) }
         out.appendLengthAndBytes(of: webhooks)
     }
@@ -252,6 +253,9 @@ extension LinkFrame.Status {
         statistics.walBytes = try reader.count(upTo: .max)
         statistics.pagesCached = try reader.count(upTo: .max)
         statistics.cachedBytes = try reader.count(upTo: .max)
+        statistics.idempotencyKeys = try reader.count(upTo: .max)
+        statistics.idempotencyBytes = try reader.count(upTo: .max)
+        statistics.idempotencyForgotten = try reader.count(upTo: .max)
         processes = try reader.count(upTo: .max)
         restarts = try reader.count(upTo: .max)
         webhooks = try reader.text()

@@ -109,6 +109,12 @@ struct LoopCounters: Sendable {
         metric("store_file_bytes", "gauge", "Bytes of the store's file.", [("", store.fileBytes)])
         metric("store_wal_bytes", "gauge", "Bytes of its write-ahead log.", [("", store.walBytes)])
         metric("store_cached_bytes", "gauge", "Bytes of decoded pages kept for readers.", [("", store.cachedBytes)])
+        metric("idempotency_keys", "gauge", "Idempotency keys that are remembered.", [("", store.idempotencyKeys)])
+        metric("idempotency_bytes", "gauge", "About what they take in the store.", [("", store.idempotencyBytes)])
+        metric(
+            "idempotency_forgotten_total", "counter", "Idempotency keys forgotten before their time, for want of room.",
+            [("", store.idempotencyForgotten)]
+        )
         metric("store_failed", "gauge", "1 while the store cannot be used and publishing is refused.", [("", isStoreFailed ? 1 : 0)])
         metric("channels", "gauge", "Channels that ever had a notification.", [("", channels)])
         metric("patterns", "gauge", "Different channels and patterns subscribed to.", [("", patterns)])

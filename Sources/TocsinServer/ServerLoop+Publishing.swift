@@ -28,13 +28,16 @@ extension ServerLoop {
         }
         fields.trace = Self.trace(request)
         let key = try idempotencyKey(request)
+        let publisher = Self.publisher(handle)
         try parse(body, handle) { [fields, payloadBytesMax] body throws(Problem) in
             var fields = fields
             let payload = try PublishBody.payload(request, body)
             if fields.event == nil { fields.event = payload.event }
             guard payload.data.count <= payloadBytesMax else { throw Self.payloadTooLarge(payload.data.count, payloadBytesMax) }
             let publication = PublicationReader.publication(channel, data: payload.data, isBase64: payload.isBase64, fields)
-            return AppendRequest([publication], idempotencyKey: key, fingerprint: Self.fingerprint(request, body))
+            var append = AppendRequest([publication], idempotencyKey: key)
+            if key != nil { (append.fingerprint, append.publisher) = (Fingerprint([publication]).value, publisher) }
+            return append
         } then: { loop, append in
             let bound = loop.bind((loop, handle))
             loop.server.log.append(append, from: loop) { outcomes in
@@ -84,7 +87,7 @@ extension ServerLoop {
                 return bytes > payloadBytesMax ? Self.payloadTooLarge(bytes, payloadBytesMax) : nil
             }
             if let trace { batch.setTrace(trace) }
-            return (batch: batch, fingerprint: Self.fingerprint(request, body))
+            return (batch: batch, fingerprint: key == nil ? 0 : Fingerprint(batch.publications).value)
         } then: { loop, parsed throws(Problem) in
             try loop.spend(.publishes, parsed.batch.publications.count, handle)
             try loop.askHook(parsed.batch, handle) { loop, batch in
@@ -92,7 +95,8 @@ extension ServerLoop {
                 let answer = BatchAnswer(count: batch.count, problems: batch.problems)
                 if batch.publications.isEmpty { return loop.answerBatch(handle, answer, []) }
                 let bound = loop.bind((loop, handle))
-                let append = AppendRequest(batch.publications, idempotencyKey: key, fingerprint: parsed.fingerprint)
+                var append = AppendRequest(batch.publications, idempotencyKey: key, fingerprint: parsed.fingerprint)
+                append.publisher = Self.publisher(handle)
                 loop.server.log.append(append, from: loop) { outcomes in
                     let (loop, handle) = bound.value
                     loop.answerBatch(handle, answer, outcomes)
@@ -211,19 +215,20 @@ extension ServerLoop {
     }
 
     private func idempotencyKey(_ request: HTTPRequest) throws(Problem) -> FieldText? {
-        guard let text = request.headerFields[.idempotencyKey] else { return nil }
+        let texts = request.headerFields[values: .idempotencyKey]
+        guard texts.count < 2 else { throw .badParameter("Idempotency-Key", "is there \(texts.count) times: which one counts?") }
+        guard let text = texts.first else { return nil }
         guard let key = FieldText(text) else { throw .badParameter("Idempotency-Key", "1 to 255 bytes without control characters") }
         return key
     }
 
-    /// Of what the request says, without the fields that a proxy may change.
-    private static func fingerprint(_ request: HTTPRequest, _ body: [UInt8]) -> UInt64 {
-        guard request.headerFields[.idempotencyKey] != nil else { return 0 }
-        var fingerprint = Fingerprint()
-        fingerprint.add((request.path ?? "").utf8)
-        fingerprint.add(PublishBody.mediaType(request).utf8)
-        fingerprint.add(body)
-        return fingerprint.value
+    /// Whose idempotency keys these are. What one has published under a key is nothing to another.
+    private static func publisher(_ handle: RequestHandle) -> String {
+        switch handle.identity?.principal {
+        case .user(let name): "user \(name)"
+        case .key(let name): "key \(name)"
+        case nil: ""
+        }
     }
 }
 

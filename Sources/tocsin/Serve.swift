@@ -60,15 +60,6 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "When a publish is answered: disk (after the fsync) or memory (when the operating system has it).")
     var durability = Durability.disk
 
-    @Option(help: "Messages kept in each channel.")
-    var keepMessages: Int?
-
-    @Option(help: "Hours for which messages are kept.")
-    var keepHours: Int?
-
-    @Option(help: "Seconds after which a dashboard's value without a successor is marked stale.")
-    var maxAge: Int?
-
     @Option(help: "Seconds given to clients to leave when the server goes down.")
     var drain = 5
 
@@ -82,6 +73,8 @@ struct ServeOptions: ParsableArguments {
         help: "Send a message through the log and over each transport once a second; /readyz says whether it has come back."
     )
     var canary = true
+
+    @OptionGroup(title: "Feeds") var feeds: FeedOptions
 
     @OptionGroup(title: "Presence") var presence: PresenceOptions
 
@@ -103,9 +96,7 @@ struct ServeOptions: ParsableArguments {
             throw ValidationError("--client-certificate-required needs --client-ca")
         }
         guard Logger.Level(rawValue: logLevel) != nil else { throw ValidationError("\"\(logLevel)\" is not a log level") }
-        guard loops ?? 1 > 0, keepMessages ?? 1 > 0, keepHours ?? 1 > 0, maxAge ?? 1 > 0, drain >= 0 else {
-            throw ValidationError("a number is out of range")
-        }
+        guard loops ?? 1 > 0, drain >= 0 else { throw ValidationError("a number is out of range") }
     }
 
     func makeConfiguration(coreCount: Int) throws -> ServerConfiguration {
@@ -126,16 +117,7 @@ struct ServeOptions: ParsableArguments {
         configuration.subscribe.heartbeatSecondsDefault = heartbeat
         configuration.allowedOrigins = allowOrigin
         configuration.allowedHosts = allowHost
-        func keep(_ feed: inout Feed) {
-            if let keepMessages {
-                feed.retention.countMax = keepMessages
-                feed.retention.bytesMax = max(feed.retention.bytesMax, keepMessages * 1024)
-            }
-            if let keepHours { feed.retention.ageSecondsMax = keepHours * 3600 }
-            if feed.kind == .dashboards { feed.maxAgeSeconds = maxAge }
-        }
-        keep(&configuration.log.feeds.other)
-        for name in configuration.log.feeds.named.keys { keep(&configuration.log.feeds.named[name]!) }
+        configuration.log = try feeds.limits()
         configuration.storePath = store ?? StateDirectory.logPath
         configuration.durability = durability
         configuration.identity = try access.configuration()

@@ -474,7 +474,7 @@ class Bench:
         if not self.has_store:
             self.note(f"replay: without --store {total:,} messages, from memory, and not from a server that was started anew")
         runs = {"sse": [], "websocket": [], "readers": []}
-        flags = ["--keep-messages", str(KEPT)]
+        flags = ["--keep", f"*=messages:{KEPT},bytes:2GiB"]
         with self.store() as store, contextlib.ExitStack() as kept:
             server = kept.enter_context(self.server(store, flags=flags))
             self.fill(server, total)

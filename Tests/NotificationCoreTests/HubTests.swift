@@ -168,14 +168,14 @@ import Testing
 
     @Test("a repeated Idempotency-Key gives the first outcome; with another content it is refused; it is forgotten in time")
     func idempotency() {
-        var writer = LogWriter(
-            LogContents(epoch: LogEpoch(random: 1)), limits: LogLimits(), idempotency: IdempotencyTable(countMax: 2, ageSecondsMax: 10)
-        )
-        func publish(_ key: String, _ fingerprint: UInt64, at now: Int64 = 0) -> AppendOutcome {
+        var limits = LogLimits()
+        limits.idempotency.ageSecondsMax = 10
+        var writer = LogWriter(LogContents(epoch: LogEpoch(random: 1)), limits: limits)
+        func publish(_ key: String, _ fingerprint: UInt64, of publisher: String = "", at now: Int64 = 0) -> AppendOutcome {
             let publication = Publication(channel: ChannelName("a")!, data: Array("1".utf8))
-            return writer.append(
-                AppendRequest([publication], idempotencyKey: FieldText(key), fingerprint: fingerprint), nowMilliseconds: now
-            )[0]
+            var request = AppendRequest([publication], idempotencyKey: FieldText(key), fingerprint: fingerprint)
+            request.publisher = publisher
+            return writer.append(request, nowMilliseconds: now)[0]
         }
         let first = publish("k", 1)
         guard case .appended(let receipt) = first else {
@@ -186,12 +186,41 @@ import Testing
         #expect(publish("k", 2) == .refused(.idempotencyKeyReused))
         #expect(writer.head == 1)
         _ = publish("l", 1)
-        _ = publish("m", 1)
+        #expect(writer.head == 2)
+        _ = publish("k", 2, of: "somebody else")
         #expect(writer.head == 3)
-        _ = publish("k", 2)
+        #expect(publish("k", 1, at: 10_000) == .repeated(receipt))
+        _ = publish("k", 2, at: 10_001)
         #expect(writer.head == 4)
-        _ = publish("m", 1, at: 10_001)
-        #expect(writer.head == 5)
+    }
+
+    @Test("what cannot be asked of the store is not taken: it might be there already")
+    func unknownAnswer() {
+        struct Fault: Error {}
+        var writer = LogWriter(LogContents(epoch: LogEpoch(random: 1)), limits: LogLimits(), answered: { _ in throw Fault() })
+        let publication = Publication(channel: ChannelName("a")!, data: Array("1".utf8))
+        #expect(writer.append(AppendRequest([publication], idempotencyKey: FieldText("k")), nowMilliseconds: 0) == [.refused(.storeFailed)])
+        #expect(writer.append(AppendRequest([publication]), nowMilliseconds: 0)[0].receipt?.sequence == 1)
+    }
+
+    @Test("a fingerprint is of what is stored, but for the span that has published it")
+    func fingerprints() {
+        let base = Publication(channel: ChannelName("a")!, data: Array("1".utf8), event: FieldText("e"), ttlSeconds: 5)
+        var others = Array(repeating: base, count: 9)
+        others[0].channel = ChannelName("b")!
+        others[1].data = Array("2".utf8)
+        others[2].isBase64 = true
+        others[3].event = nil
+        (others[4].event, others[4].key) = (nil, base.event)
+        (others[5].event, others[5].replaces) = (nil, base.event)
+        others[6].ttlSeconds = nil
+        others[7].priority = .high
+        others[8].change = .merge
+        let fingerprints = ([base] + others).map { Fingerprint([$0]).value } + [Fingerprint([base, base]).value]
+        #expect(Set(fingerprints).count == 11)
+        var traced = base
+        traced.trace = TraceParent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        #expect(Fingerprint([traced]).value == Fingerprint([base]).value)
     }
 
     @Test("what a batch had refused is refused again under its key, and what was taken is not taken twice")

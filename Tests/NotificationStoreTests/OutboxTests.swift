@@ -308,13 +308,14 @@ import Testing
     func migration(_ earlier: EarlierLog) throws {
         let folder = TemporaryFolder()
         try earlier.make(folder.log)
-        #expect(try number(folder.log, "PRAGMA user_version") == 1)
+        let version = try number(folder.log, "PRAGMA user_version")
         #expect(try StoreTools.check(folder.log).problems == [])
         let store = try Self.open(folder.log) { $0.watchesAlerts = true }
         try store.turnOutbox([Self.event("m1")], [], nowMilliseconds: start)
         #expect(try Self.due(store).map(\.message) == ["m1"])
         store.close(isOrderly: true)
-        #expect(try number(folder.log, "PRAGMA user_version") == 2)
+        #expect(version < 3)
+        #expect(try number(folder.log, "PRAGMA user_version") == NotificationStore.schemaVersion)
         #expect(try StoreTools.check(folder.log).problems == [])
         var lines: [[UInt8]] = []
         try StoreTools.export(folder.log) { lines.append($0) }

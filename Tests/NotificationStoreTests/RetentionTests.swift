@@ -162,45 +162,6 @@ import Testing
         again.close(isOrderly: true)
     }
 
-    @Test("answers to idempotency keys come back, and go with time and number")
-    func idempotency() throws {
-        let folder = TemporaryFolder()
-        var model = LogModel()
-        let channel = model.channel("plain.a")
-        var options = StoreOptions(path: folder.log, durability: .disk, limits: limits())
-        options.idempotencyCountMax = 30
-        options.idempotencyAgeSecondsMax = 100
-        var store = try NotificationStore(options, newEpoch: epochA, nowMilliseconds: start)
-        var records: [IdempotencyRecord] = []
-        for index in 0..<50 {
-            let entry = model.add(channel)
-            var commit = model.commit(last: 1)
-            let receipt = AppendReceipt(channel: model.names[0], sequence: entry.sequence, offset: entry.offset)
-            records.append(
-                IdempotencyRecord(
-                    key: text("key \(index)"), fingerprint: .max - UInt64(index), receipts: [receipt, receipt],
-                    timeMilliseconds: start + Int64(index) * 1000))
-            commit.idempotency = [records[index]]
-            try store.commit(commit)
-        }
-        // The same key anew, long after.
-        var commit = LogCommit()
-        records.append(IdempotencyRecord(key: text("key 45"), fingerprint: 1, receipts: [], timeMilliseconds: start + 60_000))
-        records.remove(at: 45)
-        commit.idempotency = [records[49]]
-        try store.commit(commit)
-        #expect(try store.contents().idempotency == Array(records.suffix(30)))
-        while try store.maintain(nowMilliseconds: start + 60_000) {}
-        store.close(isOrderly: false)
-        #expect(try number(folder.log, "SELECT count(*) FROM idempotency") == 30)
-        store = try NotificationStore(options, newEpoch: epochA, nowMilliseconds: start + 130_000)
-        #expect(try store.contents().idempotency == records.filter { $0.timeMilliseconds >= start + 30_000 })
-        while try store.maintain(nowMilliseconds: start + 1_000_000) {}
-        #expect(try store.contents().idempotency == [])
-        store.close(isOrderly: true)
-        #expect(try number(folder.log, "SELECT count(*) FROM idempotency") == 0)
-    }
-
     @Test("rows of alerts and receipts go with their messages")
     func smallRows() throws {
         let folder = TemporaryFolder()

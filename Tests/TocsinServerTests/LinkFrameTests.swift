@@ -51,8 +51,10 @@ import Webhooks
         publication.trace = TraceParent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         var servers = AppendRequest([Publication(channel: .revocations, data: Array("{}".utf8))])
         servers.isOwn = true
+        servers.publisher = "user é"
         var statistics = StoreStatistics()
         (statistics.commits, statistics.walBytes, statistics.cachedBytes) = (1, 1 << 40, 3)
+        (statistics.idempotencyKeys, statistics.idempotencyBytes, statistics.idempotencyForgotten) = (1, 2, 1 << 40)
         let refusals: [AppendRefusal] = [
             .idempotencyKeyReused, .refusedBefore, .tooManyChannels, .reservedChannel, .change(.noState), .change(.stateIsNotAnObject),
             .change(.patchIsNotAnObject), .tooManyKeys(max: 3), .stateTooLarge(bytes: 5, max: 4), .storeFailed, .shuttingDown,
@@ -205,7 +207,7 @@ import Webhooks
         // FNV-1a.
         let fingerprint = all.joined().reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
         #expect(
-            LinkFrame.formNumber == 1 && fingerprint == 0x3ea6_8fc7_51f3_a81a,
+            LinkFrame.formNumber == 2 && fingerprint == 0xc40f_51c4_7e2b_b840,
             "the form has changed, and its fingerprint is \(String(fingerprint, radix: 16)): raise LinkFrame.formNumber, and note both here"
         )
     }

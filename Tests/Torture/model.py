@@ -293,7 +293,7 @@ class Client:
 async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("serve")
-    for name in ("--port", "--store", "--durability", "--drain", "--keep-messages"):
+    for name in ("--port", "--store", "--durability", "--drain", "--keep"):
         parser.add_argument(name)
     a = parser.parse_args()
     log = Log(a.store)

@@ -41,7 +41,7 @@ class Server:
     def __init__(self, run):
         self.run, self.process = run, None
         a = run.arguments
-        self.command = [a.binary, "serve", "--port", str(run.port), "--drain", "0", "--keep-messages", "1000000"]
+        self.command = [a.binary, "serve", "--port", str(run.port), "--drain", "0", "--keep", "*=messages:1000000,bytes:1GiB"]
         if not a.memory:
             self.command += ["--store", str(run.directory / "log.sqlite"), "--durability", "disk"]
         self.command += shlex.split(a.serve_arguments)
