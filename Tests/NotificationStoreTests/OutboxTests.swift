@@ -319,7 +319,7 @@ import Testing
         #expect(try StoreTools.check(folder.log).problems == [])
         var lines: [[UInt8]] = []
         try StoreTools.export(folder.log) { lines.append($0) }
-        #expect(lines == earlier.lines)
+        #expect(lines.dropLast() == earlier.lines)
     }
 
     @Test("a server without webhooks leaves what waits as it is")
