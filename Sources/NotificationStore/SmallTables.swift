@@ -11,21 +11,32 @@ enum StateTable {
         try query.run()
     }
 
-    static func all(_ database: Database, name: (ChannelID) -> ChannelName?) throws -> [StateRecord] {
+    /// - Parameter onDamage: told of a row that is damaged, which is passed over if it does not throw.
+    static func all(
+        _ database: Database, onDamage: (StoreProblem) throws -> Void = { throw $0 }, name: (ChannelID) -> ChannelName?
+    ) throws -> [StateRecord] {
         let query = try Query(database, "SELECT channel, sequence, body FROM state ORDER BY channel")
         var states: [StateRecord] = []
         while try query.step() {
-            let sequence = try query.unsigned(1)
-            guard let channel = ChannelID(exactly: try query.integer(0)), let name = name(channel) else {
-                throw StoreProblem.corrupt("there is a state of a channel that does not exist")
-            }
             do {
-                states.append(try query.withBlob(2) { try RecordCodec.state($0, channel: channel, name: name, sequence: sequence) })
-            } catch is ByteReader.Damage {
-                throw StoreProblem.corrupt("the state of channel \(name) is not as it was written")
+                states.append(try state(query, name))
+            } catch let problem as StoreProblem {
+                try onDamage(problem)
             }
         }
         return states
+    }
+
+    private static func state(_ query: borrowing Query, _ name: (ChannelID) -> ChannelName?) throws -> StateRecord {
+        let sequence = try query.unsigned(1)
+        guard let channel = ChannelID(exactly: try query.integer(0)), let name = name(channel) else {
+            throw StoreProblem.corrupt("there is a state of a channel that does not exist")
+        }
+        do {
+            return try query.withBlob(2) { try RecordCodec.state($0, channel: channel, name: name, sequence: sequence) }
+        } catch is ByteReader.Damage {
+            throw StoreProblem.corrupt("the state of channel \(name) is not as it was written")
+        }
     }
 }
 
@@ -55,16 +66,30 @@ enum ReceiptTable {
         return try ranges(query, 0, user: user, channel: channel)
     }
 
-    static func forEach(_ database: Database, _ take: (ReceiptRecord) throws -> Void) throws {
+    /// - Parameter onDamage: told of a row that is damaged, which is passed over if it does not throw.
+    static func forEach(
+        _ database: Database, onDamage: (StoreProblem) throws -> Void = { throw $0 }, _ take: (ReceiptRecord) throws -> Void
+    ) throws {
         let query = try Query(database, "SELECT user, channel, read, dismissed FROM receipt ORDER BY user, channel")
         while try query.step() {
-            guard let user = FieldText(try query.text(0)), let channel = ChannelID(exactly: try query.integer(1)) else {
-                throw StoreProblem.corrupt("the row of a receipt was changed")
+            let record: ReceiptRecord
+            do {
+                record = try self.record(query)
+            } catch let problem as StoreProblem {
+                try onDamage(problem)
+                continue
             }
-            let ranges = try ranges(query, 2, user: user, channel: channel)
-            let receipt = Receipt(read: SequenceSet(ranges.read), dismissed: SequenceSet(ranges.dismissed))
-            try take(ReceiptRecord(user: user, channel: channel, receipt: receipt))
+            try take(record)
         }
+    }
+
+    private static func record(_ query: borrowing Query) throws -> ReceiptRecord {
+        guard let user = FieldText(try query.text(0)), let channel = ChannelID(exactly: try query.integer(1)) else {
+            throw StoreProblem.corrupt("the row of a receipt was changed")
+        }
+        let ranges = try ranges(query, 2, user: user, channel: channel)
+        let receipt = Receipt(read: SequenceSet(ranges.read), dismissed: SequenceSet(ranges.dismissed))
+        return ReceiptRecord(user: user, channel: channel, receipt: receipt)
     }
 
     /// - Parameter column: of `read`; `dismissed` is the next.

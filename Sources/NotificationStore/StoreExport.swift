@@ -9,6 +9,11 @@ import NotificationCore
 //     {"channel":"scores.wc2022.final","sequence":1,"offset":1,"time":1700000000000,…,"data":…}  each message, in the order of the log
 //     {"state":"scores.wc2022.final","sequence":41,"document":…}        a state of which messages are gone; or "latest":[messages]
 //     {"user":"ann","channel":"alerts.x","read":[[1,7],[9,9]],"dismissed":[]}
+//     {"end":true,"lines":1042}                                          so many lines came before; without it the file was cut
+//
+// Where damage is skipped, in place of the messages, and behind the last one of their channel that was readable before them:
+//
+//     {"damaged":"scores.wc2022.final","from":3,"to":9,"offset":40}      none of them has a greater log number
 //
 // Members of a message that are absent when they say nothing: event, key, priority, ttl (seconds), replaces, change, stale_since
 // (milliseconds), encoding, kind (`ack`), traceparent, state_bytes. Times are milliseconds since 1970. `data` is what was published,
@@ -21,8 +26,12 @@ extension StoreTools {
     /// Hands the log out line by line, without the line ends. Sequences, log numbers, times and the epoch are in it, so that
     /// positions stay valid where it is imported.
     ///
+    /// - Parameter skipped: told in words what is damaged, and left out; nil: damage ends the export.
     /// - Throws: a `StoreFault`, or what `line` throws.
-    package static func export(_ path: String, to line: (_ line: [UInt8]) throws -> Void) throws {
+    package static func export(
+        _ path: String, skipped: ((String) -> Void)? = nil, to line: (_ line: [UInt8]) throws -> Void
+    ) throws {
+        var count: UInt64 = 0
         var failed: (any Error)?
         // What `line` throws is its caller's own, and no fault of the store.
         func hand(_ bytes: [UInt8]) throws {
@@ -30,20 +39,44 @@ extension StoreTools {
                 failed = error
                 throw error
             }
+            count += 1
         }
         do throws(StoreFault) {
-            try withReadOnly(path) { try export($0, to: hand) }
+            try withReadOnly(path) { database in
+                try export(database, DamageNotes(tell: skipped), to: hand)
+                try hand(ExportLine.end(count))
+            }
         } catch {
             throw failed ?? error
         }
     }
 
-    private static func export(_ database: Database, to line: ([UInt8]) throws -> Void) throws {
+    /// What becomes of damage.
+    private struct DamageNotes {
+        let tell: ((String) -> Void)?
+
+        func note(_ words: String) throws {
+            guard let tell else { throw StoreProblem.corrupt(words) }
+            tell(words)
+        }
+
+        /// Damage that `body` meets is told of, if it is to be skipped.
+        func skipping(_ body: () throws -> Void) throws {
+            do { try body() } catch let error where StoreProblem.isDamage(error) {
+                guard let tell else { throw error }
+                if case StoreProblem.corrupt(let words) = error { tell(words) } else { tell("\(error)") }
+            }
+        }
+    }
+
+    private static func export(_ database: Database, _ notes: DamageNotes, to line: ([UInt8]) throws -> Void) throws {
         let epoch = try Meta(database).epoch
         var header = ExportLine()
         header.member("tocsin_log", exportVersion)
         header.member("epoch", epoch.description)
-        header.member("past_epochs", try Meta.pastEpochs(database)) { past, out in
+        var pastEpochs: [(epoch: LogEpoch, lastOffset: UInt64)] = []
+        try notes.skipping { pastEpochs = try Meta.pastEpochs(database) }
+        header.member("past_epochs", pastEpochs) { past, out in
             var item = ExportLine()
             item.member("epoch", past.epoch.description)
             item.member("last_offset", past.lastOffset)
@@ -51,10 +84,16 @@ extension StoreTools {
         }
         try line(header.finish())
 
-        let table = ChannelTable()
-        try StoreOpening.loadChannels(database, FeedTable(named: [:]), into: table)
-        let channels = table.withAll { $0 }
-        try Meta.checkTails(database, channels)
+        var channels: [ChannelState] = []
+        do {
+            let table = ChannelTable()
+            try StoreOpening.loadChannels(database, FeedTable(named: [:]), into: table)
+            channels = table.withAll { $0 }
+            try Meta.checkTails(database, channels)
+        } catch let error where StoreProblem.isDamage(error) && notes.tell != nil {
+            try notes.skipping { throw error }
+            channels = try StoreOpening.records(database).map { ChannelState($0, feed: Feed(kind: nil)) }
+        }
         for (id, channel) in channels.enumerated() {
             var out = ExportLine()
             out.member("id", UInt64(id))
@@ -63,15 +102,16 @@ extension StoreTools {
             out.member("trimmed_offset", channel.trimmedOffset)
             try line(out.finish())
         }
-        try exportMessages(database, channels, epoch, to: line)
-        for state in try StateTable.all(database, name: { channels[Int($0)].name }) {
+        let damaged = try exportMessages(database, channels, epoch, notes, to: line)
+        let name = { (id: ChannelID) in channels.indices.contains(Int(id)) ? channels[Int(id)].name : nil }
+        for state in try StateTable.all(database, onDamage: { problem in try notes.skipping { throw problem } }, name: name) {
             let channel = channels[Int(state.channel)]
             // The others come about again from the messages.
-            if channel.trimmedSequence > 0 { try line(ExportLine.state(state, channel.name)) }
+            if channel.trimmedSequence > 0 || damaged.contains(state.channel) { try line(ExportLine.state(state, channel.name)) }
         }
-        try ReceiptTable.forEach(database) { record in
+        try ReceiptTable.forEach(database, onDamage: { problem in try notes.skipping { throw problem } }) { record in
             guard channels.indices.contains(Int(record.channel)) else {
-                throw StoreProblem.corrupt("there is a receipt for a channel that does not exist")
+                return try notes.note("there is a receipt for a channel that does not exist")
             }
             try line(ExportLine.receipt(record, channels[Int(record.channel)].name))
         }
@@ -79,9 +119,11 @@ extension StoreTools {
 
     /// Runs in the order of their first messages; what a run has beyond the first message of the next one waits. Runs overlap only
     /// within a commit, so that is not much.
+    ///
+    /// - Returns: channels of which messages are damaged.
     private static func exportMessages(
-        _ database: Database, _ channels: [ChannelState], _ epoch: LogEpoch, to line: ([UInt8]) throws -> Void
-    ) throws {
+        _ database: Database, _ channels: [ChannelState], _ epoch: LogEpoch, _ notes: DamageNotes, to line: ([UInt8]) throws -> Void
+    ) throws -> Set<ChannelID> {
         var waiting: [ArraySlice<LogEntry>] = []
         var heap = OffsetHeap()
         func drain(before offset: UInt64) throws {
@@ -92,24 +134,51 @@ extension StoreTools {
             }
             if heap.first == nil { waiting = [] }
         }
-        var lastSequences = channels.map(\.trimmedSequence)
+        var ends = channels.map { (sequence: $0.trimmedSequence, offset: $0.trimmedOffset) }
+        // The last log number of each channel that was seen, readable or not.
+        var seen = channels.map { max($0.lastOffset, $0.trimmedOffset) }
+        var damaged: Set<ChannelID> = []
+        func tellHole(_ place: Int, through sequence: UInt64, _ offset: UInt64) throws {
+            let from = ends[place].sequence + 1
+            try notes.note("messages \(from) to \(sequence) of channel \(channels[place].name) are missing or damaged")
+            try line(ExportLine.hole(channels[place].name, from...sequence, offset: offset))
+            damaged.insert(ChannelID(place))
+        }
+        let runs = RunTable(database: database, epoch: epoch, cache: nil)
         let order = try Query(database, "SELECT id, first_offset FROM run ORDER BY first_offset")
         while try order.step() {
-            let (id, firstOffset) = (try order.integer(0), try order.unsigned(1))
-            let place = Int(RunID.channel(id))
-            guard channels.indices.contains(place) else {
-                throw StoreProblem.corrupt("there are messages of a channel that does not exist")
+            var entries: [LogEntry] = []
+            try notes.skipping {
+                let (id, firstOffset) = (try order.integer(0), try order.unsigned(1))
+                let place = Int(RunID.channel(id))
+                guard channels.indices.contains(place) else {
+                    throw StoreProblem.corrupt("there are messages of a channel that does not exist")
+                }
+                seen[place] = max(seen[place], RunID.offset(id))
+                entries = try runs.entries(id, channels[place].name)
+                if let first = entries.first, first.offset != firstOffset || first.sequence <= ends[place].sequence {
+                    entries = []
+                    throw StoreProblem.corrupt("there are messages of channel \(channels[place].name) out of order")
+                }
             }
-            try drain(before: firstOffset)
-            let entries = try RunTable(database: database, epoch: epoch, cache: nil).entries(id, channels[place].name)
-            guard let first = entries.first, let last = entries.last, first.sequence == lastSequences[place] + 1 else {
-                throw StoreProblem.corrupt("messages after \(lastSequences[place]) of channel \(channels[place].name) are missing")
-            }
-            lastSequences[place] = last.sequence
+            guard let first = entries.first, let last = entries.last else { continue }
+            try drain(before: first.offset)
+            let place = Int(first.channel)
+            if first.sequence != ends[place].sequence + 1 { try tellHole(place, through: first.sequence - 1, first.offset - 1) }
+            ends[place] = (last.sequence, last.offset)
             heap.insert(first.offset, waiting.count)
             waiting.append(entries[...])
         }
         try drain(before: .max)
+        for place in channels.indices where ends[place].offset < seen[place] || ends[place].sequence < channels[place].lastSequence {
+            // No more than there are log numbers: those that were given out are not to be given out again.
+            let most = ends[place].sequence + (seen[place] - min(seen[place], ends[place].offset))
+            let header = try? runs.last(ChannelID(place))
+            let known = max(channels[place].lastSequence, header?.lastSequence ?? 0)
+            let through = known > ends[place].sequence && known <= most ? known : most
+            if through > ends[place].sequence { try tellHole(place, through: through, seen[place]) }
+        }
+        return damaged
     }
 }
 
@@ -192,6 +261,22 @@ private struct ExportLine {
             line.member("document", json: text)
         case .latest(let entries): line.member("latest", entries) { $1.append(contentsOf: message($0)) }
         }
+        return line.finish()
+    }
+
+    static func hole(_ name: ChannelName, _ range: ClosedRange<UInt64>, offset: UInt64) -> [UInt8] {
+        var line = ExportLine()
+        line.member("damaged", name.string)
+        line.member("from", range.lowerBound)
+        line.member("to", range.upperBound)
+        line.member("offset", offset)
+        return line.finish()
+    }
+
+    static func end(_ lines: UInt64) -> [UInt8] {
+        var line = ExportLine()
+        line.member("end", json: Array("true".utf8))
+        line.member("lines", lines)
         return line.finish()
     }
 

@@ -18,10 +18,11 @@ extension StoreTools {
     /// - Parameters:
     ///   - path: of a file that is not there yet.
     ///   - limits: the kinds of the feeds decide what is an alert.
+    ///   - isPartial: whether the export may have been cut.
     ///   - lines: the next line without its end; nil after the last.
     /// - Throws: `ImportFault`, `StoreFault`, or what `lines` throws; there is no file at `path` then.
     package static func `import`(
-        _ path: String, limits: LogLimits, nowMilliseconds: Int64, lines: () throws -> [UInt8]?
+        _ path: String, limits: LogLimits, nowMilliseconds: Int64, isPartial: Bool = false, lines: () throws -> [UInt8]?
     ) throws {
         guard access(path, F_OK) != 0 else { throw StoreFault.io("\(path) is there already: an import makes a new file") }
         var reader = ImportReader()
@@ -34,9 +35,13 @@ extension StoreTools {
             do {
                 try store.storePastEpochs(reader.pastEpochs)
                 while let line = try lines() {
-                    try reader.line(line)
+                    if let hole = try reader.line(line) {
+                        try store.commit(reader.takeCommit())
+                        try store.commit(hole)
+                    }
                     if reader.isFull { try store.commit(reader.takeCommit()) }
                 }
+                if !isPartial { try reader.checkEnd() }
                 try store.commit(reader.takeCommit())
                 // `close` could not say whether the disk has it all.
                 try store.onWriter { _ = try $0.checkpoint(.truncate) }
@@ -64,6 +69,42 @@ extension NotificationStore {
     }
 }
 
+/// Messages that an export could not read.
+private struct ImportedHole {
+    var channel: ChannelRecord
+    var sequences: ClosedRange<UInt64>
+    /// Of the last of them, at most.
+    var offset: UInt64
+
+    /// They take part in this for their numbers alone. Acknowledgements, since those are counted nowhere.
+    var entries: [LogEntry] {
+        sequences.map { sequence in
+            var publication = Publication(channel: channel.name, data: Array("0".utf8))
+            publication.kind = .acknowledgement
+            return LogEntry(
+                channel: channel.id, offset: offset - (sequences.upperBound - sequence), sequence: sequence, timeMilliseconds: 0,
+                publication: publication)
+        }
+    }
+}
+
+extension NotificationStore {
+    /// Stores messages that are damaged: who reads is told of them as it would be where they were damaged.
+    fileprivate func commit(_ hole: ImportedHole) throws(StoreFault) {
+        var commit = LogCommit()
+        commit.entries = hole.entries
+        try self.commit(commit)
+        try onWriter { database in
+            try database.inTransaction(.immediate) {
+                try Query.run(
+                    database, "UPDATE run SET body = zeroblob(0) WHERE id > ? AND id <= ?",
+                    RunID.make(hole.channel.id, hole.offset - UInt64(commit.entries.count)), RunID.make(hole.channel.id, hole.offset))
+                return .commit
+            }
+        }
+    }
+}
+
 /// Checks the lines, so that nothing comes to the store that it takes for granted, and gathers commits.
 private struct ImportReader {
     private(set) var pastEpochs: [(epoch: LogEpoch, lastOffset: UInt64)] = []
@@ -73,6 +114,9 @@ private struct ImportReader {
     private var places: [ChannelName: Int] = [:]
     private var channels: [ChannelRecord] = []
     private var lastOffset: UInt64 = 0
+    /// Lines that are not empty.
+    private var count: UInt64 = 0
+    private var isEnded = false
 
     /// Some megabytes are a good commit.
     var isFull: Bool { commit.entries.count >= 5000 || bytes >= 4 << 20 }
@@ -110,6 +154,7 @@ private struct ImportReader {
 
     mutating func header(_ line: [UInt8]) throws(ImportFault) -> LogEpoch {
         let members = try members(line)
+        count = 1
         guard let version = members["tocsin_log"]?.unsignedInteger() else { throw fault("it does not begin an export of a log") }
         guard version == StoreTools.exportVersion else {
             throw fault("the export has form \(version), this tocsin knows form \(StoreTools.exportVersion)")
@@ -121,9 +166,24 @@ private struct ImportReader {
         return try epoch(members)
     }
 
-    mutating func line(_ line: [UInt8]) throws(ImportFault) {
+    /// - Returns: what is to be stored behind all that was read before.
+    mutating func line(_ line: [UInt8]) throws(ImportFault) -> ImportedHole? {
+        if line.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") }) {
+            number += 1
+            return nil
+        }
         let members = try members(line)
+        guard !isEnded else { throw fault("it comes after the end of the export") }
         bytes += line.count
+        if members["end"] != nil {
+            guard try unsigned(members, "lines") == count else {
+                throw fault("\(count) lines came before the end of the export, and not as many as it says: it is not whole")
+            }
+            isEnded = true
+            return nil
+        }
+        count += 1
+        if members["damaged"] != nil { return try hole(members) }
         if members["id"] != nil {
             try channel(members)
         } else if members["offset"] != nil {
@@ -144,6 +204,32 @@ private struct ImportReader {
         } else {
             throw fault("it is neither a channel, a message, a state nor what a user has read")
         }
+        return nil
+    }
+
+    mutating func checkEnd() throws(ImportFault) {
+        guard !isEnded else { return }
+        number += 1
+        throw fault(
+            "the export has no end: it was cut, or made by an earlier version. Export again, or take what is there with --partial")
+    }
+
+    /// More messages than any channel keeps; each takes a row of memory here.
+    private static let holeMax: UInt64 = 10_000_000
+
+    private mutating func hole(_ members: [String: JSONSlice]) throws(ImportFault) -> ImportedHole {
+        let place = try place(members, "damaged")
+        let (from, to) = (try unsigned(members, "from"), try unsigned(members, "to"))
+        let offset = try unsigned(members, "offset")
+        let last = channels[place]
+        guard from == last.lastSequence + 1, to >= from, to - from < Self.holeMax else {
+            throw fault("from, to: they do not follow \(last.lastSequence)")
+        }
+        guard offset < RunID.offsetMax, offset > last.lastOffset, offset - last.lastOffset > to - from else {
+            throw fault("offset: there is no room for these messages")
+        }
+        (channels[place].lastSequence, channels[place].lastOffset) = (to, offset)
+        return ImportedHole(channel: last, sequences: from...to, offset: offset)
     }
 
     private mutating func channel(_ members: [String: JSONSlice]) throws(ImportFault) {

@@ -50,18 +50,35 @@ struct LogCommand: AsyncParsableCommand {
     struct Export: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Writes the log as lines of JSON to the standard output.",
-            discussion: "All but idempotency keys is in it: `tocsin log import` makes a log of it in which positions stay valid."
+            discussion:
+                "All but idempotency keys and webhooks is in it: `tocsin log import` makes a log of it in which positions stay valid."
         )
 
         @OptionGroup var file: StoreOption
 
+        @Flag(help: "Leave out what is damaged, and say what it is; the exit status is 1 then.")
+        var skipDamaged = false
+
         func run() async throws {
             let output = FileHandle.standardOutput
+            var count = 0
             do {
-                try StoreTools.export(file.path) { line in try output.write(contentsOf: line + [UInt8(ascii: "\n")]) }
+                let skipped = { (what: String) in
+                    count += 1
+                    FileHandle.standardError.write(Data("left out: \(what)\n".utf8))
+                }
+                try StoreTools.export(file.path, skipped: skipDamaged ? skipped : nil) { line in
+                    do { try output.write(contentsOf: line + [UInt8(ascii: "\n")]) } catch {
+                        throw CommandFailure(description: "the export cannot be written: \(reason(of: error))")
+                    }
+                }
+            } catch let fault as StoreFault where !skipDamaged {
+                guard case .corrupt = fault else { throw CommandFailure(description: "\(fault)") }
+                throw CommandFailure(description: "\(fault); or export with --skip-damaged what can be read")
             } catch {
                 throw CommandFailure(description: "\(error)")
             }
+            if count > 0 { throw ExitCode(1) }
         }
     }
 
@@ -70,10 +87,13 @@ struct LogCommand: AsyncParsableCommand {
 
         @OptionGroup var file: StoreOption
 
+        @Flag(help: "Take an export that was cut, or that an earlier version made: as far as it goes.")
+        var partial = false
+
         func run() async throws {
             do {
                 let now = Int64(Date().timeIntervalSince1970 * 1000)
-                try StoreTools.import(file.path, limits: LogLimits(), nowMilliseconds: now) {
+                try StoreTools.import(file.path, limits: LogLimits(), nowMilliseconds: now, isPartial: partial) {
                     readLine(strippingNewline: true).map { Array($0.utf8) }
                 }
             } catch {
@@ -85,4 +105,11 @@ struct LogCommand: AsyncParsableCommand {
 
 private func failing<Value>(_ body: () throws(StoreFault) -> Value) throws -> Value {
     do { return try body() } catch { throw CommandFailure(description: "\(error)") }
+}
+
+/// What Foundation's error is about, without what it is made of.
+private func reason(of error: any Error) -> String {
+    let error = error as NSError
+    let inner = error.userInfo[NSUnderlyingErrorKey] as? NSError ?? error
+    return inner.domain == NSPOSIXErrorDomain ? String(cString: strerror(Int32(inner.code))) : error.localizedDescription
 }

@@ -39,8 +39,12 @@ def serving(path, *arguments):
         server.stop()
 
 
+def run_log(command, path, *arguments, **options):
+    return subprocess.run([binary(), "log", command, "--store", str(path), *arguments], capture_output=True, timeout=30, **options)
+
+
 def tocsin_log(command, path, **options):
-    return subprocess.run([binary(), "log", command, "--store", str(path)], capture_output=True, timeout=30, **options)
+    return run_log(command, path, **options)
 
 
 def history(server, channel):
@@ -637,6 +641,30 @@ def test_a_log_that_stays_unreadable_is_said_to_polls_and_streams_and_the_file_i
             assert "event: going-away" in "\n".join(answer.iter_lines())
         assert server.stop() == 0
         assert sum(entry["message"] == "the log cannot be read" for entry in server.log) == 1
+
+
+def test_what_can_be_read_of_a_damaged_log_is_exported_and_imported_and_the_rest_is_a_gap(damaged_log, tmp_path):
+    path, sound, gap = damaged_log
+    answer = tocsin_log("export", path)
+    assert answer.returncode == 1 and b"--skip-damaged" in answer.stderr and b'"end"' not in answer.stdout
+    assert b"--partial" in tocsin_log("import", tmp_path / "new.sqlite", input=answer.stdout).stderr
+    answer = run_log("export", path, "--skip-damaged")
+    assert answer.returncode == 1 and f"messages {gap['from']} to {gap['to']} of channel news.kept" in answer.stderr.decode()
+    assert answer.stdout.count(b"\n") > len(sound)
+    made = tocsin_log("import", tmp_path / "new.sqlite", input=answer.stdout)
+    assert made.returncode == 0, made.stderr
+    with serving(tmp_path / "new.sqlite") as server:
+        answer = publish(server, "news.kept", "live")
+        assert answer["sequence"] == 601 and epoch(answer["position"]) == epoch(sound[0]["position"])
+        seen, position = [], epoch(answer["position"]) + ".0"
+        while len(seen) < len(sound) + 2:
+            found = poll(server, "news.kept", after=position)
+            seen, position = seen + found["messages"], found["position"]
+        told = [message for message in seen if message["type"] == "gap"]
+        assert [{key: one[key] for key in gap} for one in told] == [gap]
+        plain = [{key: value for key, value in message.items() if key != "skipped"} for message in seen if message["type"] != "gap"]
+        assert plain[:-1] == sound and plain[-1]["data"] == "live"
+        assert [message["data"] for name in ("scores.kept", "alerts.kept") for message in history(server, name)] == [{"home": 1}, "fire"]
 
 
 # tocsin log

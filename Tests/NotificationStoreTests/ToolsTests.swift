@@ -127,6 +127,83 @@ import Testing
         #expect(throws: ImportFault.self) { try importLines(other.log, []) }
     }
 
+    @Test("an export that was cut is refused, unless it is taken for a part, and empty lines do no harm")
+    func cutOff() throws {
+        let (folder, other) = (TemporaryFolder(), TemporaryFolder())
+        _ = try makeLog(folder.log)
+        let lines = try export(folder.log)
+        #expect(String(decoding: lines.last!, as: UTF8.self) == #"{"end":true,"lines":\#(lines.count - 1)}"#)
+        for count in [1, 40, lines.count - 1] {
+            #expect {
+                try importLines(other.log, Array(lines[..<count]))
+            } throws: { error in
+                (error as? ImportFault)?.line == count + 1 && "\(error)".contains("--partial")
+            }
+            var rest = lines[..<count]
+            try StoreTools.import(other.log, limits: limits(), nowMilliseconds: start, isPartial: true) { rest.popFirst() }
+            #expect(try StoreTools.check(other.log).problems == [])
+            Files.remove(other.log)
+        }
+        #expect(throws: ImportFault.self) { try importLines(other.log, lines + [lines[3]]) }
+        try importLines(other.log, lines + [[], Array("\r".utf8)])
+        #expect(try export(other.log) == lines)
+    }
+
+    @Test("of a damaged log all that can be read is exported, and what is made of it tells the same gaps")
+    func skippingDamage() throws {
+        let (folder, other) = (TemporaryFolder(), TemporaryFolder())
+        var model = LogModel()
+        _ = ["alerts.a", "scores.b", "plain.c"].map { model.channel($0) }
+        let store = try open(folder.log)
+        for number in 1...60 {
+            for part in 0..<3 { model.add(ChannelID((number + part) % 3)) }
+            try store.commit(model.commit(last: 3))
+        }
+        var commit = LogCommit()
+        commit.states = [StateRecord(channel: 1, sequence: 60, body: .document(Array(#"{"n":1}"#.utf8)))]
+        commit.receipts = ["ann", "bob"].map {
+            ReceiptRecord(user: text($0), channel: 0, receipt: Receipt(read: SequenceSet([1...9]), dismissed: SequenceSet([])))
+        }
+        try store.commit(commit)
+        store.close(isOrderly: true)
+        // Two one after the other, one alone, and the newest of a channel; and what one of the users has read.
+        let plain = model.entries(of: 2).map(\.offset), scores = model.entries(of: 1).map(\.offset)
+        try sql(
+            folder.log,
+            """
+            UPDATE run SET body = zeroblob(9) WHERE id IN (\(2 << 40 | plain[10]), \(2 << 40 | plain[11]), \(1 << 40 | scores[20]));
+            DELETE FROM run WHERE id = \(2 << 40 | plain[30]);
+            UPDATE run SET body = zeroblob(9), count = count + 1 WHERE id = \(2 << 40 | plain[59]);
+            UPDATE receipt SET read = zeroblob(5) WHERE user = 'bob'
+            """)
+        #expect(throws: StoreFault.self) { try export(folder.log) }
+        var (lines, words): ([[UInt8]], [String]) = ([], [])
+        try StoreTools.export(folder.log, skipped: { words.append($0) }) { lines.append($0) }
+        #expect(words.contains { $0.contains("messages 11 to 12 of channel plain.c") } && words.contains { $0.contains("bob") })
+        let gone = Set([plain[10], plain[11], plain[30], plain[59], scores[20]])
+        let damaged = lines.map { String(decoding: $0, as: UTF8.self) }.filter { $0.hasPrefix(#"{"damaged""#) }
+        #expect(damaged.count == 4 && damaged.contains(#"{"damaged":"plain.c","from":11,"to":12,"offset":\#(plain[12] - 1)}"#))
+        #expect(lines.count { $0.starts(with: Array(#"{"channel""#.utf8)) } == 180 - gone.count)
+        #expect(lines.contains { $0.starts(with: Array(#"{"state""#.utf8)) } && lines.contains { $0.starts(with: Array(#"{"user""#.utf8)) })
+
+        try importLines(other.log, lines)
+        let made = try open(other.log)
+        defer { made.close(isOrderly: false) }
+        // Where even the number of the newest is not known, it is one that was not given out.
+        #expect(try made.contents().channels.map(\.lastSequence) == [60, 60, 64])
+        #expect(try made.contents().states.map(\.sequence) == [60])
+        let found = try readAll(made, [0, 1, 2], through: model.head, notificationsMax: 7)
+        #expect(found.objects == objects(model.entries.filter { !gone.contains($0.offset) }))
+        let ranges = Set(found.trimmed.map { "\($0.channel): \($0.damagedFrom!)-\($0.sequence)" })
+        #expect(ranges == ["1: 21-21", "2: 11-12", "2: 31-31", "2: 60-64"])
+        #expect(try made.unreadCount(user: text("ann"), channels: [0, 1, 2], nowMilliseconds: start) == 51)
+        var again: [[UInt8]] = []
+        try StoreTools.export(other.log, skipped: { _ in }) { again.append($0) }
+        #expect(
+            again.filter { !$0.starts(with: Array(#"{"damaged""#.utf8)) } == lines.filter { !$0.starts(with: Array(#"{"damaged""#.utf8)) })
+        while try made.maintain(nowMilliseconds: start) {}
+    }
+
     @Test("a check counts what is there, also while the log is in use")
     func check() throws {
         let folder = TemporaryFolder()
