@@ -20,12 +20,17 @@ package struct ChannelName: Hashable, Sendable, CustomStringConvertible {
     /// - Returns: nil if the user's name has more than 100 bytes.
     package init?(acknowledgementsOf user: FieldText) {
         guard user.string.utf8.count <= Self.userBytesMax else { return nil }
-        var string = "_acks."
+        var string = Self.usersOwnPrefix
         for byte in user.string.utf8 { string += (byte < 16 ? "0" : "") + String(byte, radix: 16) }
         self.string = string
     }
 
     package static let userBytesMax = 100
+
+    private static let usersOwnPrefix = "_acks."
+
+    /// A user's, for what was read.
+    package var isUsersOwn: Bool { isReserved && string.hasPrefix(Self.usersOwnPrefix) }
 
     /// The channel of a process's canary: messages that show that delivery works.
     package init(canaryOf process: Int) {

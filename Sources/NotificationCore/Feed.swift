@@ -89,7 +89,8 @@ package struct Retention: Sendable, Hashable {
 
 /// Bounds of a log.
 package struct LogLimits: Sendable {
-    /// Channels that ever had a message: their last sequence is kept for good, some 300 bytes each.
+    /// Channels that ever had a message: their last sequence is kept for good. The users who have acknowledged something have a channel
+    /// of the server's own each; there may be as many of those besides.
     package var channelsMax: Int
     /// Bytes of all channels together that a loop keeps in memory. Over it, the oldest message of all goes first; the store still has it.
     package var memoryBytesMax: Int

@@ -123,10 +123,9 @@ package struct Receipt: Sendable, Equatable {
     }
 }
 
-/// A set of sequences, as ranges: few, since people read what is new.
+/// A set of sequences, as ranges: few, since people read what is new. At most one to every two messages that the channel keeps, and one,
+/// as long as `mergeBelow` is told what it keeps no longer.
 package struct SequenceSet: Sendable, Equatable {
-    /// More holes than this are filled from the old end: who left a thousand holes will not miss the oldest.
-    package static let rangesMax = 1000
     /// Ascending, not touching.
     package private(set) var ranges: [ClosedRange<UInt64>] = []
 
@@ -137,31 +136,39 @@ package struct SequenceSet: Sendable, Equatable {
     }
 
     package func contains(_ sequence: UInt64) -> Bool {
+        let place = place(of: sequence)
+        return place < ranges.count && ranges[place].contains(sequence)
+    }
+
+    /// The first range that does not end before this sequence.
+    private func place(of sequence: UInt64) -> Int {
         var low = 0
         var high = ranges.count
         while low < high {
             let middle = (low + high) / 2
             if ranges[middle].upperBound < sequence { low = middle + 1 } else { high = middle }
         }
-        return low < ranges.count && ranges[low].contains(sequence)
+        return low
     }
 
     package mutating func insert(_ range: ClosedRange<UInt64>) {
+        // Those that it touches, or that lie in it, become one with it.
+        let first = place(of: max(range.lowerBound, 1) - 1)
+        var last = first
         var merged = range
-        var kept: [ClosedRange<UInt64>] = []
-        var place = 0
-        for other in ranges {
-            if other.upperBound < UInt64.max, other.upperBound + 1 < merged.lowerBound {
-                kept.append(other)
-                place = kept.count
-            } else if merged.upperBound < UInt64.max, merged.upperBound + 1 < other.lowerBound {
-                kept.append(other)
-            } else {
-                merged = min(merged.lowerBound, other.lowerBound)...max(merged.upperBound, other.upperBound)
-            }
+        while last < ranges.count, range.upperBound == .max || ranges[last].lowerBound <= range.upperBound + 1 {
+            merged = min(merged.lowerBound, ranges[last].lowerBound)...max(merged.upperBound, ranges[last].upperBound)
+            last += 1
         }
-        kept.insert(merged, at: place)
-        if kept.count > Self.rangesMax { kept.replaceSubrange(0..<2, with: [kept[0].lowerBound...kept[1].upperBound]) }
-        ranges = kept
+        ranges.replaceSubrange(first..<last, with: CollectionOfOne(merged))
+    }
+
+    /// Makes one range of all that begin at or below `floor`: of what is between them nothing is kept.
+    package mutating func mergeBelow(_ floor: UInt64) {
+        guard let first = ranges.first, first.lowerBound <= floor else { return }
+        let place = place(of: floor)
+        let isIn = place < ranges.count && ranges[place].lowerBound <= floor
+        let last = isIn ? place : place - 1
+        ranges.replaceSubrange(0...last, with: CollectionOfOne(first.lowerBound...ranges[last].upperBound))
     }
 }

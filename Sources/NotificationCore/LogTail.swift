@@ -14,6 +14,8 @@ package struct LogTail {
     package private(set) var head: UInt64 = 0
     package let limits: LogLimits
     private var indices: [ChannelName: Int32] = [:]
+    /// The channel that `expire` looks at next.
+    private var nextToExpire = 0
     /// Every kept message, oldest first, and some that are gone already: these are passed over.
     private var order: Deque<Entry> = []
 
@@ -29,6 +31,9 @@ package struct LogTail {
     }
 
     package var channelCount: Int { indices.count }
+    /// Of these, those of the users who have acknowledged something, and the server's own.
+    package private(set) var usersOwnCount = 0
+    package private(set) var reservedCount = 0
 
     package func index(of channel: ChannelName) -> Int32? { indices[channel] }
 
@@ -38,6 +43,8 @@ package struct LogTail {
 
     private mutating func insert(_ seed: LogPreload.Channel) {
         indices[seed.name] = ChannelID(channels.count)
+        if seed.name.isReserved { reservedCount += 1 }
+        if seed.name.isUsersOwn { usersOwnCount += 1 }
         channels.append(ChannelTail(seed, feed: limits.feeds[seed.name]))
     }
 
@@ -62,12 +69,18 @@ package struct LogTail {
         channels[Int(channel)].set(document)
     }
 
-    /// Drops what is too old, also in channels that are silent. To be called now and then.
+    /// Channels that one call of `expire` looks at: less than a millisecond.
+    private static let channelsPerLook = 20_000
+
+    /// Drops what is too old, also in channels that are silent: some channels a call, round and round. To be called once a second, as
+    /// the store's retention is, so that what it has dropped is not handed out from here.
     package mutating func expire(nowMilliseconds: Int64) {
-        for index in channels.indices {
+        let end = min(nextToExpire + Self.channelsPerLook, channels.count)
+        for index in nextToExpire..<end {
             while channels[index].isOverLimit(nowMilliseconds: nowMilliseconds) { dropOldest(Int32(index)) }
         }
-        forgetDropped()
+        nextToExpire = end < channels.count ? end : 0
+        if nextToExpire == 0 { forgetDropped() }
     }
 
     private mutating func dropOldest(_ index: Int32) {

@@ -12,6 +12,9 @@ package struct LogWriter {
     package private(set) var head: UInt64
     private var channels: [Channel] = []
     private var indices: [ChannelName: ChannelID] = [:]
+    /// Of `channels`: those in which users' devices tell each other what was read, and the server's other ones.
+    private var usersOwnCount = 0
+    private var otherOwnCount = 0
     private let answered: Answered
     private var staged = LogCommit()
     /// Answers that are staged: the store does not have them yet.
@@ -54,6 +57,7 @@ package struct LogWriter {
             precondition(record.id == channels.count, "channels are numbered without a hole")
             let feed = limits.feeds[record.name]
             indices[record.name] = record.id
+            count(record.name)
             channels.append(
                 Channel(
                     name: record.name, feed: feed, lastSequence: record.lastSequence, lastOffset: record.lastOffset,
@@ -120,8 +124,7 @@ package struct LogWriter {
 
     private mutating func append(_ publication: Publication, nowMilliseconds: Int64) -> AppendOutcome {
         let known = indices[publication.channel]
-        let isLimited = !publication.channel.isCanary && publication.channel != .revocations
-        if known == nil, channels.count >= limits.channelsMax, isLimited { return .refused(.tooManyChannels) }
+        if known == nil, !hasRoom(for: publication.channel) { return .refused(.tooManyChannels) }
         let feed = known.map { channels[Int($0)].feed } ?? limits.feeds[publication.channel]
         var document: JSONDocument?
         do throws(RefusalError) {
@@ -190,8 +193,20 @@ package struct LogWriter {
         }
     }
 
+    /// Channels stay for the log's life. So that neither takes the other's room, publishers and readers have as much each.
+    private func hasRoom(for channel: ChannelName) -> Bool {
+        if !channel.isReserved { return channels.count - usersOwnCount - otherOwnCount < limits.channelsMax }
+        return !channel.isUsersOwn || usersOwnCount < limits.channelsMax
+    }
+
+    private mutating func count(_ channel: ChannelName) {
+        guard channel.isReserved else { return }
+        if channel.isUsersOwn { usersOwnCount += 1 } else { otherOwnCount += 1 }
+    }
+
     private mutating func insert(_ name: ChannelName, _ feed: Feed) -> ChannelID {
         let id = ChannelID(channels.count)
+        count(name)
         channels.append(Channel(name: name, feed: feed, lastSequence: 0, lastOffset: 0, state: ChannelState(feed.kind)))
         indices[name] = id
         staged.channels.append(ChannelRecord(id: id, name: name))
@@ -230,7 +245,7 @@ package struct LogWriter {
         nowMilliseconds: Int64
     ) -> Bool {
         guard let id = indices[channel], let own = ChannelName(acknowledgementsOf: user) else { return false }
-        if indices[own] == nil, channels.count >= limits.channelsMax { return false }
+        if indices[own] == nil, !hasRoom(for: own) { return false }
         let last = channels[Int(id)].lastSequence
         let ranges = sequences.compactMap { range in
             range.lowerBound > last || range.upperBound == 0 ? nil : max(1, range.lowerBound)...min(range.upperBound, last)
@@ -243,6 +258,10 @@ package struct LogWriter {
             if isDismissed { receipt.dismissed.insert(range) }
         }
         if receipt == before { return true }
+        let kept = UInt64(channels[Int(id)].feed.retention.countMax)
+        let floor = last > kept ? last - kept : 0
+        receipt.read.mergeBelow(floor)
+        receipt.dismissed.mergeBelow(floor)
         stagedReceipts[key] = receipt
         staged.receipts.removeAll { $0.user == user && $0.channel == id }
         staged.receipts.append(ReceiptRecord(user: user, channel: id, receipt: receipt))

@@ -98,6 +98,34 @@ enum AlertTable {
         return UnreadCount(count: Int(try query.integer(0)), expiresMilliseconds: try query.integer(1))
     }
 
+    /// The same of several ranges, ascending. Where there are many, one walk over all costs less than a question for each.
+    static func count(
+        _ database: Database, _ channel: ChannelID, _ ranges: [ClosedRange<UInt64>], nowMilliseconds: Int64
+    ) throws -> UnreadCount {
+        var found = UnreadCount()
+        guard ranges.count > 32 else {
+            for range in ranges { found.add(try count(database, channel, range, nowMilliseconds: nowMilliseconds)) }
+            return found
+        }
+        let query = try Query(
+            database,
+            """
+            SELECT sequence, expires FROM alert
+            WHERE channel = ?1 AND sequence >= ?2 AND sequence <= ?3 AND standing <> 0 AND expires > ?4 ORDER BY sequence
+            """)
+        query.bind(1, Int64(channel))
+        query.bind(2, Int64(clamping: ranges[0].lowerBound))
+        query.bind(3, Int64(clamping: ranges[ranges.count - 1].upperBound))
+        query.bind(4, nowMilliseconds)
+        var rest = ranges[...]
+        while try query.step() {
+            let sequence = try query.unsigned(0)
+            while let first = rest.first, first.upperBound < sequence { rest.removeFirst() }
+            if rest.first?.contains(sequence) == true { found.add(UnreadCount(count: 1, expiresMilliseconds: try query.integer(1))) }
+        }
+        return found
+    }
+
     /// Alerts that stand, in a range of sequences, in order or the other way round.
     static func rows(
         _ database: Database, _ channel: ChannelID, _ range: ClosedRange<UInt64>, isNewestFirst: Bool, limit: Int

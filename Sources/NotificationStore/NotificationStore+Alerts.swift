@@ -67,9 +67,8 @@ extension NotificationStore {
                 guard let state, state.kind == .alerts, state.hiddenSequence < state.lastSequence else { return count }
                 let seen = try ReceiptTable.find(reading.database, user: user, channel: id)
                 let range = (state.hiddenSequence + 1)...state.lastSequence
-                for gap in AlertCursor.gaps(range, skipping: AlertCursor.union(seen.read, seen.dismissed)) {
-                    count.add(try AlertTable.count(reading.database, id, gap, nowMilliseconds: nowMilliseconds))
-                }
+                let gaps = AlertCursor.gaps(range, skipping: AlertCursor.union(seen.read, seen.dismissed))
+                count.add(try AlertTable.count(reading.database, id, gaps, nowMilliseconds: nowMilliseconds))
                 return count
             }
         }

@@ -28,7 +28,7 @@ enum RecordCodec {
     /// - Returns: the ranges, ascending.
     static func ranges(_ bytes: UnsafeRawBufferPointer, _ checksum: Checksum) throws(ByteReader.Damage) -> [ClosedRange<UInt64>] {
         var reader = try ByteReader(sealed: bytes, checksum)
-        let count = try reader.count(upTo: SequenceSet.rangesMax)
+        let count = try reader.count(upTo: bytes.count)
         var ranges: [ClosedRange<UInt64>] = []
         var end: UInt64 = 0
         for _ in 0..<count {

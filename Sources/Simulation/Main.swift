@@ -18,7 +18,10 @@ struct Simulation {
             exit(2)
         }
         for trap in [SIGILL, SIGTRAP, SIGSEGV, SIGABRT] { signal(trap) { _ in Simulation.trapped() } }
-        if options.isFailingEach { return FailEach.run() }
+        if options.isFailingEach {
+            FailEach.run()
+            return FailEachOfServer.go()
+        }
         #if DEFECTS
             if options.listsDefects {
                 for defect in Defect.allCases { print(defect.rawValue) }
@@ -45,9 +48,11 @@ struct Simulation {
             current = run
             let violation = run.go()
             if let violation { fail(run, violation) }
+            run.end()
             if options.isTwice {
                 let again = Run(seed: seed)
                 _ = again.go()
+                again.end()
                 guard again.trace.hash == run.trace.hash, again.trace.count == run.trace.count else {
                     print("seed \(seed): two runs differ, \(run.trace.count) and \(again.trace.count) events")
                     exit(1)

@@ -29,11 +29,12 @@ final class Run {
     private var messages = 0
     private lazy var reader = Requester(self)
 
-    init(seed: UInt64, isVerbose: Bool = false) {
+    /// - Parameter scenario: nil: of the seed.
+    init(seed: UInt64, isVerbose: Bool = false, scenario wanted: Scenario? = nil) {
         self.seed = seed
         chance = Chance(seed: seed)
         trace = Trace(timeline, isVerbose: isVerbose)
-        scenario = Scenario(&chance)
+        scenario = wanted ?? Scenario(&chance)
         oracle = Oracle(limits: scenario.limits, isInMemory: scenario.isInMemory, timeline: timeline)
         network = Network(self)
         World.simulated = network
@@ -77,6 +78,13 @@ final class Run {
         while oracle.violation == nil, timeline.step(until: last) {}
         if oracle.violation == nil { finish() }
         return oracle.violation
+    }
+
+    /// Gives back what it has. What it found stays.
+    func end() {
+        server.end()
+        timeline.removeAll()
+        World.simulated = nil
     }
 
     // MARK: what happens

@@ -4,23 +4,23 @@ import TocsinServer
 
 /// What a seed makes of a run: sizes, limits, and which faults there are.
 struct Scenario {
-    let durability: Durability
+    private(set) var durability: Durability
     /// The log is in the process, and ends with it.
-    let isInMemory: Bool
-    let limits: LogLimits
-    let cacheBytesMax: Int
-    let room: Hub.Room
+    private(set) var isInMemory: Bool
+    private(set) var limits: LogLimits
+    private(set) var cacheBytesMax: Int
+    private(set) var room: Hub.Room
     let clients: Int
     let publishers: Int
     /// How long things are published and break; then everything heals.
     let busyMilliseconds: Int64
     let publishPauseMilliseconds: ClosedRange<Int>
     let cutPauseMilliseconds: ClosedRange<Int>
-    let hasCrashes: Bool
-    let hasPowerCuts: Bool
-    let hasFullDisk: Bool
-    let hasFailingCalls: Bool
-    let losesAfterFailedSync: Bool
+    private(set) var hasCrashes: Bool
+    private(set) var hasPowerCuts: Bool
+    private(set) var hasFullDisk: Bool
+    private(set) var hasFailingCalls: Bool
+    private(set) var losesAfterFailedSync: Bool
 
     init(_ chance: inout Chance) {
         durability = chance.happens(80) ? .disk : .memory
@@ -49,6 +49,18 @@ struct Scenario {
         hasFullDisk = chance.happens(20)
         hasFailingCalls = chance.happens(35)
         losesAfterFailedSync = durability == .disk && chance.happens(30)
+    }
+
+    /// In which nothing happens by itself.
+    static var quiet: Scenario {
+        var chance = Chance(seed: 1)
+        var scenario = Scenario(&chance)
+        scenario.durability = .disk
+        scenario.isInMemory = false
+        scenario.limits = LogLimits()
+        scenario.hasPowerCuts = true
+        scenario.losesAfterFailedSync = false
+        return scenario
     }
 
     private static func retention(_ chance: inout Chance) -> Retention {

@@ -52,7 +52,8 @@ final class Requester {
 
 extension Requester {
     private func answered(_ status: Int, _ body: [UInt8], _ completion: ((_ status: Int, JSONSlice) -> Void)?) {
-        guard let answer = JSONSlice(checking: body) else {
+        // `ready` is the only answer that is no JSON.
+        guard let answer = JSONSlice(checking: body == Array("ready\n".utf8) ? Array("null".utf8) : body) else {
             return run.oracle.fail("well-formed bytes", "an answer: \(String(decoding: body, as: UTF8.self))")
         }
         completion?(status, answer)

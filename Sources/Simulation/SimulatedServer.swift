@@ -29,7 +29,8 @@ final class SimulatedServer {
         if run.scenario.losesAfterFailedSync { sd_set_options(disk, SD_LOSE_AFTER_FAILED_SYNC) }
     }
 
-    deinit {
+    /// The run is over.
+    func end() {
         abandon()
         sd_destroy(disk)
     }

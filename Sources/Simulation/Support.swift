@@ -46,6 +46,9 @@ final class Timeline {
         }
     }
 
+    /// Nothing happens any more.
+    func removeAll() { heap = [] }
+
     /// - Returns: false if nothing more is to happen until then.
     func step(until end: Int64) -> Bool {
         guard let first = heap.first, first.time <= end else {

@@ -236,7 +236,7 @@ package final class EmbeddedLog: LogService {
             let isDone = writing.value.writer.acknowledge(
                 user, channel, ranges, isDismissed: isDismissed, stored: stored, nowMilliseconds: now
             )
-            return isDone ? .done : .noChannel
+            return isDone ? .done : .tooManyUsers
         } catch {
             return .storeFailed
         }

@@ -9,6 +9,8 @@ package enum AcknowledgeOutcome: UInt8, Sendable {
     case done
     case noChannel
     case storeFailed
+    /// Of the users who have acknowledged something there are as many as may be.
+    case tooManyUsers
 }
 
 /// The log, as the loops of a process use it: `EmbeddedLog` where it is in this process, `SharedLog` where it is in the main process.

@@ -16,6 +16,7 @@ struct LoopCounters: Sendable {
     var tailMessages = 0
     var tailBytes = 0
     var channels = 0
+    var acknowledgingUsers = 0
     var patterns = 0
     var logReads = 0
     /// Reads that failed, and damaged stretches that were found.
@@ -53,6 +54,7 @@ struct LoopCounters: Sendable {
         tailMessages = max(tailMessages, other.tailMessages)
         tailBytes = max(tailBytes, other.tailBytes)
         channels = max(channels, other.channels)
+        acknowledgingUsers = max(acknowledgingUsers, other.acknowledgingUsers)
         patterns += other.patterns
         logReads += other.logReads
         readFaults += other.readFaults
@@ -72,7 +74,8 @@ struct LoopCounters: Sendable {
 
     /// Prometheus text format, version 0.0.4.
     func exposition(
-        head: UInt64, connectionsRefused: Int, store: StoreStatistics, isStoreFailed: Bool, uptimeSeconds: Int64, isDraining: Bool
+        head: UInt64, connectionsRefused: Int, store: StoreStatistics, isStoreFailed: Bool, channelsMax: Int, uptimeSeconds: Int64,
+        isDraining: Bool
     ) -> String {
         var text = ""
         func metric(_ name: String, _ type: String, _ help: String, _ values: [(labels: String, value: Int)]) {
@@ -117,6 +120,8 @@ struct LoopCounters: Sendable {
         )
         metric("store_failed", "gauge", "1 while the store cannot be used and publishing is refused.", [("", isStoreFailed ? 1 : 0)])
         metric("channels", "gauge", "Channels that ever had a notification.", [("", channels)])
+        metric("channels_max", "gauge", "Channels that there may be, and as many acknowledging users.", [("", channelsMax)])
+        metric("acknowledging_users", "gauge", "Users who ever acknowledged an alert.", [("", acknowledgingUsers)])
         metric("patterns", "gauge", "Different channels and patterns subscribed to.", [("", patterns)])
         metric("draining", "gauge", "1 while the server goes down.", [("", isDraining ? 1 : 0)])
         metric("uptime_seconds", "gauge", "Seconds since the start.", [("", Int(uptimeSeconds))])

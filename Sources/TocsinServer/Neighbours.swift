@@ -266,7 +266,7 @@ extension ServerState {
             sum.subtract(canary: received)
             return sum.exposition(
                 head: self.log.head, connectionsRefused: self.connectionsRefused, store: self.log.statistics,
-                isStoreFailed: self.log.fault != nil,
+                isStoreFailed: self.log.fault != nil, channelsMax: self.configuration.log.channelsMax,
                 uptimeSeconds: (Clock.monotonicMilliseconds() - self.startedMilliseconds) / 1000, isDraining: self.isDraining
             ) + self.accessExposition + self.limits.exposition + self.presenceExposition(sum.presence) + (self.canary?.exposition ?? "")
         }
@@ -298,7 +298,8 @@ extension ServerLoop {
 enum MetricsMerge {
     /// What each process has the whole of: the largest counts. Everything else is added up.
     private static let shared: Set<String> = [
-        "tocsin_idempotency_keys", "tocsin_idempotency_bytes", "tocsin_idempotency_forgotten_total",
+        "tocsin_channels_max", "tocsin_acknowledging_users", "tocsin_idempotency_keys", "tocsin_idempotency_bytes",
+        "tocsin_idempotency_forgotten_total",
         "tocsin_log_head", "tocsin_log_tail_messages", "tocsin_log_tail_bytes", "tocsin_store_commits_total",
         "tocsin_store_entries_total", "tocsin_store_file_bytes", "tocsin_store_wal_bytes", "tocsin_store_failed", "tocsin_channels",
         "tocsin_draining", "tocsin_uptime_seconds", "tocsin_revocations", "tocsin_token_keys_age_seconds",

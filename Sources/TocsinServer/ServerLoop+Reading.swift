@@ -172,6 +172,7 @@ extension ServerLoop {
             switch outcome {
             case .noChannel: return completion(.failure(.notFound("nothing was published on \(channel) yet")))
             case .storeFailed: return completion(.failure(PublishRefusal.problem(.storeFailed)))
+            case .tooManyUsers: return completion(.failure(PublishRefusal.tooManyUsers))
             case .done: break
             }
             guard let id = loop.hub.tail.index(of: channel) else { return completion(.success(0)) }

@@ -245,7 +245,8 @@ extension ServerLoop {
         let canary = hub.canaryFigures
         counters.tailMessages = hub.tail.count - canary.messages
         counters.tailBytes = hub.tail.bytes - canary.bytes
-        counters.channels = hub.tail.channelCount - canary.channels
+        counters.channels = hub.tail.channelCount - hub.tail.reservedCount
+        counters.acknowledgingUsers = hub.tail.usersOwnCount
         counters.patterns = hub.patternCount - canary.patterns
         counters.figures = takeFigures()
         if let presence { counters.presence = presence.figures }

@@ -139,7 +139,7 @@ package final class ServerLoop: LogFollower {
         tellUnread()
         lookAtPresence()
         if tick.isMultiple(of: Self.ticksPerSecond) { dateField = Clock.httpDate() }
-        if tick.isMultiple(of: 10 * Self.ticksPerSecond) { hub.expire(nowMilliseconds: Clock.wallMilliseconds()) }
+        if tick.isMultiple(of: Self.ticksPerSecond) { hub.expire(nowMilliseconds: Clock.wallMilliseconds()) }
         if tick.isMultiple(of: 10 * Self.ticksPerSecond) { expirePollSessions() }
     }
 

@@ -2,6 +2,16 @@ package import NotificationCore
 
 /// What a publisher is told whose message the log does not take.
 package enum PublishRefusal {
+    private static let channelsKey = "channels_max (--channels-max)"
+
+    /// The read state of one more user has no room.
+    package static var tooManyUsers: Problem {
+        Problem(
+            "too-many-users", "Too many users", status: 429, detail: "the log has the read states of as many users as it may",
+            rule: "users who have acknowledged alerts", configurationKey: channelsKey, retryAfterSeconds: 60
+        )
+    }
+
     package static func problem(_ refusal: AppendRefusal) -> Problem {
         switch refusal {
         case .idempotencyKeyReused:
@@ -16,8 +26,9 @@ package enum PublishRefusal {
             )
         case .tooManyChannels:
             Problem(
-                "too-many-channels", "Too many channels", status: 429, detail: "the log has as many channels as it may",
-                rule: "channels of the log", configurationKey: "log.channels_max", retryAfterSeconds: 60
+                "too-many-channels", "Too many channels", status: 429,
+                detail: "the log has as many channels as it may; each that ever had a message counts", rule: "channels of the log",
+                configurationKey: channelsKey, retryAfterSeconds: 60
             )
         case .reservedChannel:
             Problem(

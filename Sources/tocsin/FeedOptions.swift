@@ -44,12 +44,20 @@ struct FeedOptions: ParsableArguments {
     )
     var idempotency: String?
 
+    @Option(
+        help: """
+            Channels that may ever have a message; each stays for good. As many users may acknowledge alerts. About 1 KB of memory each.
+            """
+    )
+    var channelsMax = 100_000
+
     func validate() throws {
+        guard (1...10_000_000).contains(channelsMax) else { throw ValidationError("--channels-max is 1 to 10000000") }
         _ = try limits()
     }
 
     func limits() throws -> LogLimits {
-        var limits = LogLimits(feeds: try table())
+        var limits = LogLimits(channelsMax: channelsMax, feeds: try table())
         if let idempotency {
             let kept = try LimitsKept(idempotency, "--idempotency \(idempotency)", counted: "keys")
             limits.idempotency.ageSecondsMax = kept.seconds ?? limits.idempotency.ageSecondsMax

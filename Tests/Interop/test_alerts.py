@@ -291,6 +291,24 @@ def test_what_was_read_stays_read_when_it_is_acknowledged_again(server, alerts, 
     assert [message["read"] for message in inbox(server, user, alerts)["messages"]] == [False, False, True, True]
 
 
+def test_what_is_read_is_kept_exactly_however_many_holes_it_has(server, alerts, user):
+    last = 2400
+    with http() as client:
+        for _ in range(3):
+            client.post(f"{server.url}/v1/publish", json=[{"channel": alerts, "data": 1}] * 800).raise_for_status()
+    for start in range(1, last + 1, 400):
+        read = list(range(start, start + 400, 2))
+        assert acknowledge(server, user, alerts, sequences=read) == last - (start + 399) // 2
+    unread, before = set(), {}
+    while before is not None:
+        with http() as client:
+            items = {"user": user, "channel": alerts, "limit": 200, "unread": "true", **before}
+            page = client.get(f"{server.url}/v1/inbox", params=items).json()
+        unread |= {message["sequence"] for message in page["messages"]}
+        before = {"before": page["before"]} if "before" in page else None
+    assert unread == set(range(2, last + 1, 2)) and page["unread"] == len(unread)
+
+
 def test_an_ack_of_what_does_not_exist_yet_does_not_make_later_alerts_read(server, alerts, user):
     publish(server, alerts, 1)
     with http() as client:

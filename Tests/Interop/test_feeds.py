@@ -1,12 +1,15 @@
 """What is configured of feeds: what is kept of them, by age, count and bytes; their kinds, rates and ages of values."""
 
 import contextlib
+import json
 import subprocess
 import time
 
 import pytest
 
-from support import Server, binary, eventually, http, publish, query
+from support import Server, assert_problem, binary, eventually, http, publish, query
+from test_tokens import open_websocket
+from test_websockets import receive
 
 
 @contextlib.contextmanager
@@ -77,6 +80,14 @@ def test_each_feed_keeps_messages_for_as_long_as_is_said_of_it(store):
         publish(server, "news.a", 3)
         assert gaps(server, "news.a", first["news"]) == [(2, "retention")]
         assert history(server, "orders.a")["first_sequence"] == 1 and gaps(server, "orders.a", first["orders"]) == []
+
+
+def test_what_is_too_old_is_handed_to_nobody_also_if_nothing_comes_after_it(store):
+    with serving(store, "--keep", "news=age:1s") as server:
+        first = [publish(server, "news.a", n) for n in range(1, 6)][0]["position"]
+        eventually(lambda: history(server, "news.a")["messages"] == [], "the store drops them")
+        eventually(lambda: poll(server, "news.a", first)["messages"][0]["type"] == "gap", "and the loops do", seconds=3)
+        assert gaps(server, "news.a", first) == [(5, "retention")] and len(poll(server, "news.a", first)["messages"]) == 1
 
 
 def test_workers_keep_what_the_main_process_keeps(tmp_path):
@@ -156,3 +167,38 @@ def test_the_help_has_the_defaults():
     answer = subprocess.run([binary(), "serve", "--help"], capture_output=True, text=True, timeout=20)
     for word in ("--keep", "--kind", "--rate-max", "messages:10000,bytes:64MiB", "age:30d for alerts", "age:7d for scores"):
         assert word in " ".join(answer.stdout.split()), word
+
+
+def test_channels_and_users_who_acknowledge_have_room_of_their_own(store):
+    with serving(store, "--channels-max", "3") as server, http() as client:
+        def ack(user):
+            return client.post(f"{server.url}/v1/acks", json={"user": user, "channel": "alerts.all", "through": 1})
+
+        publish(server, "alerts.all", "fire")
+        for user in ("ann", "bob"):
+            assert ack(user).status_code == 200
+        for name in ("orders.a", "orders.b"):
+            publish(server, name, 1)
+        refused = client.post(f"{server.url}/v1/channels/orders.c", content="1")
+        problem = assert_problem(refused, 429, "too-many-channels")
+        assert problem["configuration_key"] == "channels_max (--channels-max)" and "retry-after" in refused.headers
+        publish(server, "orders.a", 2)
+        assert ack("cid").status_code == 200
+        problem = assert_problem(ack("dan"), 429, "too-many-users")
+        assert problem["configuration_key"] == "channels_max (--channels-max)"
+        assert ack("ann").status_code == 200
+        with open_websocket(server, "channel=alerts.all&user=dan") as connection:
+            receive(connection, "hello")
+            connection.send(json.dumps({"id": 1, "type": "ack", "channel": "alerts.all", "through": 1}))
+            error = receive(connection, "reply")["error"]
+            assert error["code"] == "ack_refused" and error["configuration_key"] == "channels_max (--channels-max)"
+        assert_problem(client.post(f"{server.url}/v1/acks", json={"user": "ann", "channel": "alerts.none", "through": 1}), 404, "not-found")
+        text = client.get(f"{server.url}/metrics").text
+        for line in ("tocsin_channels 3", "tocsin_acknowledging_users 3", "tocsin_channels_max 3"):
+            assert f"\n{line}\n" in text
+    if store == ":memory:":
+        return
+    with serving(store, "--channels-max", "4") as server, http() as client:
+        publish(server, "orders.c", 1)
+        assert_problem(client.post(f"{server.url}/v1/channels/orders.d", content="1"), 429, "too-many-channels")
+        assert client.post(f"{server.url}/v1/acks", json={"user": "dan", "channel": "alerts.all", "through": 1}).status_code == 200

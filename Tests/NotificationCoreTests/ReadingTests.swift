@@ -178,6 +178,49 @@ private func options(user: String? = nil, paced: Bool = false, digest: Bool = fa
         #expect(world.readAll(other).names == ["alerts.a#1", "alerts.a#4+2", "alerts.a#5", "alerts.a#6"])
     }
 
+    @Test("what is read is kept exactly, however many holes it has; below what the channel keeps it is one range")
+    func holes() {
+        var limits = limits()
+        limits.feeds.named["alerts"]!.retention.countMax = 4000
+        var world = World(limits: limits)
+        let user = FieldText("u")!
+        for _ in 0..<5000 { world.publish([alert()]) }
+        var receipt = Receipt()
+        for start in stride(from: 1 as UInt64, to: 5000, by: 500) {
+            let ranges = stride(from: start, to: start + 500, by: 2).map { $0...$0 }
+            let isDone = world.writer.acknowledge(
+                user, ChannelName("alerts.a")!, ranges, isDismissed: false, stored: receipt, nowMilliseconds: world.now)
+            #expect(isDone)
+            let commit = world.writer.takeCommit()
+            receipt = commit.receipts[0].receipt
+        }
+        for sequence in 1001...5000 as ClosedRange<UInt64> where receipt.read.contains(sequence) != (sequence % 2 == 1) {
+            Issue.record("\(sequence)")
+        }
+        #expect(receipt.read.ranges.count == 2001 && receipt.read.ranges[0] == 1...999)
+    }
+
+    @Test("a set of sequences is what a plain set is", arguments: 0..<50 as Range<UInt64>)
+    func sequenceSets(seed: UInt64) {
+        var random = SeededRandom(seed: seed)
+        var (set, plain) = (SequenceSet(), Set<UInt64>())
+        for _ in 0..<60 {
+            let first = UInt64.random(in: 0...80, using: &random)
+            let range = first...(first + UInt64.random(in: 0...5, using: &random))
+            set.insert(range)
+            plain.formUnion(range)
+            #expect((0...90).allSatisfy { set.contains($0) == plain.contains($0) })
+            #expect(zip(set.ranges, set.ranges.dropFirst()).allSatisfy { $0.upperBound + 1 < $1.lowerBound })
+        }
+        let floor = UInt64.random(in: 0...90, using: &random)
+        var merged = set
+        merged.mergeBelow(floor)
+        #expect((floor...90).allSatisfy { merged.contains($0) == plain.contains($0) })
+        #expect(merged.ranges.filter { $0.lowerBound <= floor }.count <= 1)
+        set.insert(3...UInt64.max)
+        #expect(set.ranges.last?.upperBound == .max && set.contains(.max))
+    }
+
     @Test("what is read on one device is told to the user's others, and to nobody else")
     func acknowledged() {
         var world = World(limits: limits())
