@@ -271,7 +271,10 @@ extension ServerLoop {
                 let (_, reply) = bound.value
                 switch result {
                 case .success(let unread): reply(WebSocketReply.done(id, unread: unread))
-                case .failure(let problem): reply(WebSocketReply.refused(id, code: "ack_refused", message: problem.detail, rule: problem.rule, configurationKey: problem.configurationKey))
+                case .failure(let problem):
+                    let refusal = WebSocketReply.refused(
+                        id, code: "ack_refused", message: problem.detail, rule: problem.rule, configurationKey: problem.configurationKey)
+                    reply(refusal)
                 }
             }
         case .publish(let id, let publication):
