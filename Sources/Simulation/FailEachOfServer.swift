@@ -11,9 +11,10 @@ import TocsinServer
 /// on; when it is well again, so is the server, by itself; and after a power cut on top of all everything that was answered with 201 is there.
 final class FailEachOfServer {
     private static let requests = 12
-    /// How long a lasting failure lasts, and how soon after it all is to be well: the server tries once a second.
+    /// How long a lasting failure lasts, and how soon after it all is to be well: the server tries once a second, and believes it after
+    /// three more where nobody publishes.
     private static let lastingMilliseconds: Int64 = 2500
-    private static let recoveryMilliseconds: Int64 = 4000
+    private static let recoveryMilliseconds: Int64 = 5000
     /// SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_FULL.
     private static let failures: [(kinds: UInt32, code: Int32)] = [(SD_WRITE, 778), (SD_SYNC, 1034), (SD_WRITE, 13)]
 
