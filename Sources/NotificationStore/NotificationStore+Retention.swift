@@ -42,7 +42,43 @@ extension NotificationStore {
         try sweepReceipts()
         if try vacuum() { hasMore = true }
         try checkpoint()
+        if !hasMore { takeReserve() }
         return hasMore
+    }
+
+    func takeReserve() {
+        if let reserve, !reserve.isWhole { reserve.take() }
+    }
+
+    /// The disk is full: drops what the feeds keep no longer, with the space that is kept in reserve for that, as far as it goes. Whether
+    /// it was of any use is for `probe` to say.
+    package func relieve(nowMilliseconds: Int64) {
+        guard let reserve else { return }
+        let hasGivenUp = reserve.giveUp() || wasFull
+        // SQLite does not move anything into the file by itself meanwhile, which might take all that is free and be of no use.
+        _ = try? onWriter { try $0.execute(sql: "PRAGMA wal_autocheckpoint = 0") }
+        defer {
+            if hasGivenUp { reserve.takeBack() }
+            _ = try? onWriter { try $0.execute(sql: "PRAGMA wal_autocheckpoint = \(Schema.checkpointPages)") }
+        }
+        // If some of it works, `maintain` does the rest.
+        for _ in 0..<8 {
+            do throws(StoreFault) {
+                try moveIntoFile(reserve)
+                let hasMore = try dropRuns(nowMilliseconds)
+                guard try vacuum() || hasMore else { return try moveIntoFile(reserve) }
+            } catch { return }
+        }
+    }
+
+    /// Moves the write-ahead log into the file, if there is room for that; its own space is free then. Else all that is free would be in
+    /// the file, and nothing be won.
+    private func moveIntoFile(_ reserve: Reserve) throws(StoreFault) {
+        try onWriter { database in
+            let wanted = (try Query.number(database, "PRAGMA page_count") ?? 0) * Int64(Schema.pageBytes)
+            guard wanted - Reserve.size(of: options.path) <= reserve.freeBytes else { return }
+            _ = try database.checkpoint(.truncate)
+        }
     }
 
     // MARK: Messages

@@ -30,6 +30,9 @@ package final class NotificationStore: Sendable {
     private let lock: Mutex<LockFile?>
     /// nil: it has none, or another process has them.
     let files: OpenFiles?
+    let reserve: Reserve?
+    /// Whether the disk was so full that the log could be opened only with what was kept in reserve.
+    let wasFull: Bool
     /// Whether another process writes: what it has dropped is read from the file then.
     let isFollower: Bool
 
@@ -53,11 +56,22 @@ package final class NotificationStore: Sendable {
         } else {
             lock = Mutex(nil)
         }
+        let reserve = options.isReal ? Reserve(beside: options.path) : nil
+        self.reserve = reserve
         let table = ChannelTable()
         channels = table
         cache = PageCache(bytesMax: options.cacheBytesMax)
         do {
-            let opened = try StoreOpening(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds, channels: table)
+            var wasFull = false
+            var opened: StoreOpening
+            do {
+                opened = try StoreOpening(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds, channels: table)
+            } catch {
+                guard let reserve, Reserve.canHelp(StoreFault(error, path: options.path)), reserve.giveUp() else { throw error }
+                wasFull = true
+                opened = try StoreOpening(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds, isFull: true, channels: table)
+            }
+            self.wasFull = wasFull
             writer = opened.writer
             reader = opened.reader
             epoch = opened.epoch
@@ -88,6 +102,8 @@ package final class NotificationStore: Sendable {
         isFollower = true
         memory = nil
         files = nil
+        reserve = nil
+        wasFull = false
         lock = Mutex(nil)
         cache = PageCache(bytesMax: options.cacheBytesMax)
         channels = ChannelTable()

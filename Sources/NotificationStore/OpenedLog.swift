@@ -14,8 +14,9 @@ package struct OpenedLog {
     /// - Parameters:
     ///   - newEpoch: as of `NotificationStore`.
     ///   - needsWriting: whether it is an error that it cannot be written.
+    ///   - isFull: whether the disk is known to be full, though a little may still go: then nothing is tried.
     package init(
-        _ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, needsWriting: Bool = true
+        _ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, needsWriting: Bool = true, isFull: Bool = false
     ) throws(StoreFault) {
         store = try NotificationStore(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds)
         do throws(StoreFault) {
@@ -34,7 +35,16 @@ package struct OpenedLog {
             preload.pastEpochs = contents.pastEpochs
             self.preload = preload
             do throws(StoreFault) {
-                try store.probe()
+                if isFull { throw .full(path: options.path) }
+                do throws(StoreFault) {
+                    if store.wasFull { throw .full(path: options.path) }
+                    try store.probe()
+                } catch {
+                    guard case .full = error else { throw error }
+                    store.relieve(nowMilliseconds: nowMilliseconds)
+                    try store.probe()
+                }
+                store.takeReserve()
                 writeFault = nil
             } catch {
                 if needsWriting { throw error }

@@ -22,7 +22,8 @@ package enum StoreFault: Error, Equatable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .full(let path):
-            "the disk of \(path) is full: free some space, or lower the feeds' retention; the log goes on by itself then"
+            "the disk of \(path) is full: free some space, or start the server again with a lower retention "
+                + "(--keep-messages, --keep-hours); the log goes on by itself then"
         case .readOnly(let path):
             "\(path) cannot be written to: let this user write to the file and to its directory, and check that the disk is not read-only"
         case .corrupt(let what):

@@ -52,7 +52,7 @@ extension StoreTools {
             store.close(isOrderly: true)
             unlink(path + ".lock")
         } catch {
-            for ending in ["", "-wal", "-shm", ".lock"] { unlink(path + ending) }
+            for ending in ["", "-wal", "-shm", ".lock", ".reserve"] { unlink(path + ending) }
             throw error
         }
     }

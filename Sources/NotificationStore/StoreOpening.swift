@@ -8,7 +8,9 @@ struct StoreOpening {
     let epoch: LogEpoch
     let outbox: OutboxFigures
 
-    init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, channels: ChannelTable) throws {
+    /// - Parameter isFull: whether there is only what was kept in reserve: then SQLite does not move the write-ahead log into the file by
+    ///   itself, which might take all of it and be of no use.
+    init(_ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, isFull: Bool = false, channels: ChannelTable) throws {
         writer = try Self.open(options.path)
         let path = options.path
         (epoch, outbox) = try writer.writeWithoutTransaction { database in
@@ -16,6 +18,7 @@ struct StoreOpening {
             if isNew, options.ongoingEpoch != nil { throw StoreFault.replaced(path: path) }
             if isNew { try Schema.begin(database) }
             try Schema.configure(database, isReader: false, isInMemory: options.isInMemory)
+            if isFull { try database.execute(sql: "PRAGMA wal_autocheckpoint = 0") }
             // What is written here is on the disk, whatever the durability, before the first commit is taken.
             try Schema.setSynchronous(database, .disk)
             try Schema.migrate(database)

@@ -85,7 +85,13 @@ package final class EmbeddedLog: LogService {
         newestNumber = Atomic(opened.writer.head)
         var options = options
         options.ongoingEpoch = opened.writer.epoch
-        let began = Writing(options: options, store: opened.store, writer: opened.writer)
+        var began = Writing(options: options, writer: opened.writer)
+        if let fault = opened.writeFault {
+            began.readOnlyStore = opened.store
+            faultBox.withLock { $0 = fault }
+        } else {
+            began.store = opened.store
+        }
         writing = .makeBoxSendingValue(began, eventLoop: writerLoop)
         readable = Mutex(opened.store)
         sharedNumber?.set(opened.writer.head)
@@ -114,7 +120,15 @@ package final class EmbeddedLog: LogService {
         _ options: StoreOptions, newEpoch: LogEpoch, writerLoop: any EventLoop, readerLoop: any EventLoop, logger: Logger,
         onHead: (@Sendable (UInt64) -> Void)? = nil, sharedNumber: SharedNumber? = nil, heldMax: HeldMax = HeldMax()
     ) throws(StoreFault) -> (log: EmbeddedLog, preload: LogPreload) {
-        let opened = try OpenedLog(options, newEpoch: newEpoch, nowMilliseconds: Clock.wallMilliseconds())
+        // On a full disk it can be read, and there may be room soon.
+        let opened = try OpenedLog(options, newEpoch: newEpoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false)
+        if let fault = opened.writeFault {
+            logger.error("the log cannot be written", metadata: ["error": "\(fault)"])
+            guard case .full = fault else {
+                opened.store.close(isOrderly: false)
+                throw fault
+            }
+        }
         let log = EmbeddedLog(
             opened, options, writerLoop: writerLoop, readerLoop: readerLoop, logger: logger, onHead: onHead, sharedNumber: sharedNumber,
             heldMax: heldMax
@@ -307,7 +321,8 @@ package final class EmbeddedLog: LogService {
         }
     }
 
-    func reopen() {
+    /// - Parameter isFull: whether there is no sense in trying to write.
+    func reopen(isFull: Bool = false) {
         readable.withLock { $0 = nil }
         writing.value.readOnlyStore?.close(isOrderly: false)
         writing.value.readOnlyStore = nil
@@ -319,7 +334,9 @@ package final class EmbeddedLog: LogService {
                 writing.value.options.lock = try LockFile(of: path, mustExist: true)
             }
             let options = writing.value.options
-            let opened = try OpenedLog(options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false)
+            let opened = try OpenedLog(
+                options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false, isFull: isFull
+            )
             // A copy of before has the epoch, but not the numbers.
             guard opened.writer.head >= head else {
                 opened.store.close(isOrderly: false)
@@ -360,7 +377,7 @@ package final class EmbeddedLog: LogService {
     private func tend() {
         guard case .writing = writing.value.role else { return tendAnothers() }
         guard let store = writing.value.store else {
-            if !queue.withLock({ $0.isClosed }) { reopen() }
+            if !queue.withLock({ $0.isClosed }) { tryAgain() }
             return
         }
         writing.value.calmTicks += 1
@@ -369,6 +386,16 @@ package final class EmbeddedLog: LogService {
         commit([])
         statisticsBox.withLock { $0 = store.statistics }
         maintain()
+    }
+
+    /// The store failed. On a full disk room is made as far as retention allows it, while it is read from as before.
+    private func tryAgain() {
+        guard case .full = fault else { return reopen() }
+        guard let store = writing.value.readOnlyStore, writing.value.isWriterSound else { return reopen(isFull: true) }
+        let now = Clock.wallMilliseconds()
+        store.relieve(nowMilliseconds: now)
+        do throws(StoreFault) { try store.probe() } catch { return }
+        reopen()
     }
 
     private func maintain() {
