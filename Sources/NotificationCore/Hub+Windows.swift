@@ -78,6 +78,12 @@ extension Hub {
         return mark
     }
 
+    /// What is damaged is behind the reader once it is told: else a poll would be told of it for ever.
+    private func pass(_ mark: TrimMark, _ window: inout Position.Window) {
+        guard mark.damagedFrom != nil else { return }
+        window.offset = max(window.offset, min(mark.damagedThrough, window.through))
+    }
+
     private enum Known {
         case sequence(UInt64)
         case trimmed(TrimMark)
@@ -101,9 +107,10 @@ extension Hub {
             // Nor is one that stands behind this window.
             let kept = tail[channel].latest.values.lazy.filter { $0.offset > start }
             if let first = kept.map(\.sequence).min() { mark.sequence = min(mark.sequence, first - 1) }
+            if values.isEmpty { pass(mark, &window) }
             tell(mark, &told, position(window, context), &context)
             previous = mark.sequence
-            reader.note(previous, channel, at: start)
+            reader.note(previous, channel, at: window.offset)
         }
         for value in values {
             #if DEFECTS
@@ -195,6 +202,7 @@ extension Hub {
             case .sequence(let sequence): previous = sequence
             case .trimmed(let found):
                 let mark = within(found, window)
+                pass(mark, &window)
                 tell(mark, &told, position(window, context), &context)
                 previous = mark.sequence
                 reader.note(mark.sequence, channel, at: window.offset)
@@ -277,6 +285,7 @@ extension Hub {
         case .sequence(let sequence): first = sequence
         case .trimmed(let found):
             let mark = within(found, window)
+            pass(mark, &window)
             tell(mark, &told, position(window, context), &context)
             first = mark.sequence
             reader.note(first, channel, at: window.offset)
