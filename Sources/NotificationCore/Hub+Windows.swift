@@ -88,7 +88,8 @@ extension Hub {
                 return tell(mark, &told, position(window, context), &context)
             }
         #endif
-        window.offset = max(window.offset, min(mark.offset, window.through))
+        let end = mark.damagedFrom == nil ? mark.offset : mark.damagedThrough
+        window.offset = max(window.offset, min(end, window.through))
         reader.note(mark.sequence, mark.channel, at: window.offset)
         tell(mark, &told, position(window, context), &context)
     }
@@ -117,6 +118,7 @@ extension Hub {
             let kept = tail[channel].latest.values.lazy.filter { $0.offset > start }
             if let first = kept.min(by: { $0.sequence < $1.sequence }), first.sequence <= mark.sequence {
                 (mark.sequence, mark.offset) = (first.sequence - 1, first.offset - 1)
+                mark.damagedThrough = min(mark.damagedThrough, first.offset - 1)
             }
             previous = mark.sequence
             pass(mark, &window, &reader, &told, &context)
@@ -299,9 +301,15 @@ extension Hub {
         case .wants(let query): return .wants(query)
         case .sequence(let sequence): last = sequence
         case .trimmed(let found):
-            // All of it was dropped meanwhile.
-            pass(within(found, window), &window, &reader, &told, &context)
-            return .atHead
+            let mark = within(found, window)
+            guard mark.damagedFrom != nil else {
+                // All of it was dropped meanwhile.
+                pass(mark, &window, &reader, &told, &context)
+                return .atHead
+            }
+            // It has to be noted: the next question would be this one again.
+            last = mark.sequence
+            reader.note(last, channel, at: window.through)
         }
         guard last > first + 1 else { return readMessages(channel, &window, &reader, &told, &context) }
         let query = LogQuery(.digest, channels: [channel], after: window.offset, through: window.through)

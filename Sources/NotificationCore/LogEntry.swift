@@ -27,7 +27,9 @@ package struct LogEntry: Sendable, Equatable {
 
     /// When it is not to be delivered any more, milliseconds since 1970; `Int64.max`: never.
     package var expiresMilliseconds: Int64 {
-        publication.ttlSeconds.map { timeMilliseconds + Int64($0) * 1000 } ?? .max
+        guard let ttl = publication.ttlSeconds else { return .max }
+        let (end, isNever) = timeMilliseconds.addingReportingOverflow(Int64(ttl) * 1000)
+        return isNever ? .max : end
     }
 }
 

@@ -80,8 +80,11 @@ package struct TrimMark: Sendable, Equatable {
     package var offset: UInt64
     /// The lowest sequence of a damaged stretch; nil: retention has dropped everything up to here.
     package var damagedFrom: UInt64?
+    /// Of a damaged stretch: the channel is read on behind this log number.
+    package var damagedThrough: UInt64 = 0
 
-    package init(channel: ChannelID, sequence: UInt64, offset: UInt64, damagedFrom: UInt64? = nil) {
+    package init(channel: ChannelID, sequence: UInt64, offset: UInt64, damagedFrom: UInt64? = nil, damagedThrough: UInt64 = 0) {
+        self.damagedThrough = damagedThrough
         self.channel = channel
         self.sequence = sequence
         self.offset = offset

@@ -69,8 +69,11 @@ package final class LockFile: Sendable {
 
     /// SQLite takes a file of some bytes for an empty one and writes over it.
     static func checkSize(of path: String) throws(StoreFault) {
+        if path.isEmpty { throw .io("the path of the log is empty: name a file") }
         var status = stat()
-        if stat(path, &status) == 0, status.st_size > 0, status.st_size < 512 { throw .notALog(path: path) }
+        guard stat(path, &status) == 0 else { return }
+        if status.st_mode & S_IFMT == S_IFDIR { throw .io("\(path) is a directory: name a file in it") }
+        if status.st_size > 0, status.st_size < 512 { throw .notALog(path: path) }
     }
 
     /// Makes the directory of `path`, for its owner alone, if there is none.

@@ -41,7 +41,10 @@ extension NotificationStore {
                     break
                 }
                 // The alert has a row of its own, so it is known which one is damaged.
-                answer.trimmed.append(TrimMark(channel: channel, sequence: row.sequence, offset: row.offset, damagedFrom: row.sequence))
+                answer.trimmed.append(
+                    TrimMark(
+                        channel: channel, sequence: row.sequence, offset: row.offset, damagedFrom: row.sequence, damagedThrough: row.offset)
+                )
             }
             if let row = try cursors[index].next(reading.database) {
                 heads[index] = row
@@ -152,7 +155,9 @@ extension NotificationStore {
                 do {
                     digest.newest.append(try reading.runs.notification(id, name, row))
                 } catch let error where StoreProblem.isDamage(error) {
-                    damaged.append(TrimMark(channel: id, sequence: row.sequence, offset: row.offset, damagedFrom: row.sequence))
+                    damaged.append(
+                        TrimMark(
+                            channel: id, sequence: row.sequence, offset: row.offset, damagedFrom: row.sequence, damagedThrough: row.offset))
                 }
             }
         }

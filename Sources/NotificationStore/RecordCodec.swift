@@ -34,7 +34,7 @@ enum RecordCodec {
         for _ in 0..<count {
             let (lower, lowerOverflow) = end.addingReportingOverflow(try reader.varint())
             let (upper, upperOverflow) = lower.addingReportingOverflow(try reader.varint())
-            guard !lowerOverflow, !upperOverflow else { throw ByteReader.Damage() }
+            guard !lowerOverflow, !upperOverflow, upper < .max else { throw ByteReader.Damage() }
             ranges.append(lower...upper)
             end = upper
         }

@@ -223,6 +223,7 @@ struct EntryDecoder {
         if flags.contains(.ttl) { ttl = UInt32(try reader.count(upTo: Int(UInt32.max))) }
         var stale: Int64?
         if flags.contains(.stale) { stale = time &+ (try reader.zigzag()) }
+        guard RunCodec.times.contains(time), stale.map({ RunCodec.times.contains($0) }) ?? true else { throw ByteReader.Damage() }
         let stateBytes = flags.contains(.state) ? UInt32(try reader.count(upTo: Int(UInt32.max))) : 0
         var trace: TraceParent?
         if flags.contains(.trace) {
@@ -256,6 +257,9 @@ struct EntryDecoder {
 }
 
 enum RunCodec {
+    /// No clock has said other times; arithmetic on these is safe.
+    static let times: ClosedRange<Int64> = -(1 << 53)...1 << 53
+
     /// Some hundred messages: enough to make the columns and the row around them cheap, and little enough that a reader who wants one
     /// of them, or ten, need not decode a page.
     static let bytesMax = 16 << 10

@@ -31,7 +31,11 @@ extension RunTable {
         let end = next.map { $0.firstOffset - 1 } ?? state.lastOffset
         // Others' messages may come before it as far as its place is known: a page that ends there begins with it again.
         let known = first.map { $0 <= end ? $0 - 1 : offset } ?? offset
-        let mark = before < through ? TrimMark(channel: channel, sequence: through, offset: known, damagedFrom: before + 1) : nil
+        let mark =
+            before < through
+            ? TrimMark(
+                channel: channel, sequence: through, offset: known, damagedFrom: before + 1,
+                damagedThrough: max(end, min(place, state.lastOffset))) : nil
         return (mark, next == nil ? nil : (max(end, place), through))
     }
 

@@ -118,6 +118,11 @@ private struct ImportReader {
     private var count: UInt64 = 0
     private var isEnded = false
 
+    /// Of what is imported: as much again is left for what comes.
+    private static let numberMax = RunID.offsetMax / 2
+    /// Up to the end of the year 9999, which is what a message's time can say.
+    private static let times: ClosedRange<Int64> = 0...253_402_300_799_999
+
     /// Some megabytes are a good commit.
     var isFull: Bool { commit.entries.count >= 5000 || bytes >= 4 << 20 }
 
@@ -161,7 +166,9 @@ private struct ImportReader {
         }
         for past in members["past_epochs"]?.elementList ?? [] {
             let past = try self.members(past)
-            pastEpochs.append((try epoch(past), try unsigned(past, "last_offset")))
+            let offset = try unsigned(past, "last_offset")
+            guard offset <= Self.numberMax else { throw fault("past_epochs: last_offset is too large") }
+            pastEpochs.append((try epoch(past), offset))
         }
         return try epoch(members)
     }
@@ -225,7 +232,7 @@ private struct ImportReader {
         guard from == last.lastSequence + 1, to >= from, to - from < Self.holeMax else {
             throw fault("from, to: they do not follow \(last.lastSequence)")
         }
-        guard offset < RunID.offsetMax, offset > last.lastOffset, offset - last.lastOffset > to - from else {
+        guard offset <= Self.numberMax, offset > last.lastOffset, offset - last.lastOffset > to - from else {
             throw fault("offset: there is no room for these messages")
         }
         (channels[place].lastSequence, channels[place].lastOffset) = (to, offset)
@@ -240,7 +247,8 @@ private struct ImportReader {
             throw fault("id: channels are numbered from 0, without a hole")
         }
         let (sequence, offset) = (try unsigned(members, "trimmed_sequence"), try unsigned(members, "trimmed_offset"))
-        guard sequence < RunID.offsetMax, offset < RunID.offsetMax else { throw fault("trimmed_sequence, trimmed_offset: too large") }
+        guard offset <= Self.numberMax else { throw fault("trimmed_offset: too large") }
+        guard sequence <= offset else { throw fault("trimmed_sequence: larger than trimmed_offset, and each message has a number") }
         places[name] = channels.count
         let record = ChannelRecord(
             id: ChannelID(channels.count), name: name, lastSequence: sequence, lastOffset: offset, trimmedSequence: sequence,
@@ -267,7 +275,7 @@ private struct ImportReader {
             publication.ttlSeconds = ttl
         }
         if let since = members["stale_since"] {
-            guard let since = since.integer() else { throw fault("stale_since: no number") }
+            guard let since = since.integer(), Self.times.contains(since) else { throw fault("stale_since: no time") }
             publication.staleSinceMilliseconds = since
         }
         if members["kind"] != nil { publication.kind = .acknowledgement }
@@ -275,13 +283,13 @@ private struct ImportReader {
             guard let trace = TraceParent(try text(members, "traceparent")) else { throw fault("traceparent: not well-formed") }
             publication.trace = trace
         }
-        guard let time = members["time"]?.integer() else { throw fault("time: missing, or no number") }
+        guard let time = members["time"]?.integer(), Self.times.contains(time) else { throw fault("time: missing, or no time") }
         guard let stateBytes = UInt32(exactly: members["state_bytes"] == nil ? 0 : try unsigned(members, "state_bytes")) else {
             throw fault("state_bytes: too large")
         }
         let (offset, sequence) = (try unsigned(members, "offset"), try unsigned(members, "sequence"))
-        guard offset > 0, offset < RunID.offsetMax, sequence > 0, sequence < RunID.offsetMax else {
-            throw fault("offset, sequence: from 1 to 2^40")
+        guard offset <= Self.numberMax, sequence > 0, sequence <= offset else {
+            throw fault("offset, sequence: from 1 to 2^39, and sequence is the lower one")
         }
         return LogEntry(
             channel: ChannelID(place), offset: offset, sequence: sequence, timeMilliseconds: time, stateBytes: stateBytes,
@@ -321,7 +329,9 @@ private struct ImportReader {
     private mutating func receipt(_ members: [String: JSONSlice]) throws(ImportFault) {
         let place = try place(members, "channel")
         guard let user = try field(members, "user") else { throw fault("user: missing") }
-        let receipt = Receipt(read: try ranges(members, "read"), dismissed: try ranges(members, "dismissed"))
+        let receipt = Receipt(
+            read: try ranges(members, "read", through: channels[place].lastSequence),
+            dismissed: try ranges(members, "dismissed", through: channels[place].lastSequence))
         commit.receipts.append(ReceiptRecord(user: user, channel: ChannelID(place), receipt: receipt))
     }
 
@@ -364,13 +374,18 @@ private struct ImportReader {
         return number
     }
 
-    private func ranges(_ members: [String: JSONSlice], _ name: String) throws(ImportFault) -> SequenceSet {
+    private func ranges(
+        _ members: [String: JSONSlice], _ name: String, through last: UInt64
+    ) throws(ImportFault) -> SequenceSet {
         guard let list = members[name], list.kind == .array else { throw fault("\(name): missing, or no array") }
         var ranges: [ClosedRange<UInt64>] = []
         for item in list.elementList {
             guard item.kind == .array else { throw fault("\(name): no ranges") }
             let ends = item.elementList.compactMap { $0.unsignedInteger() }
-            guard ends.count == 2, ends[0] <= ends[1] else { throw fault("\(name): no ranges") }
+            guard ends.count == 2, ends[0] <= ends[1], ends[0] > (ranges.last?.upperBound ?? 0) else {
+                throw fault("\(name): no ranges, or not in order")
+            }
+            guard ends[1] <= last else { throw fault("\(name): up to \(ends[1]), and the channel's last message is \(last)") }
             ranges.append(ends[0]...ends[1])
         }
         return SequenceSet(ranges)

@@ -148,7 +148,9 @@ struct StoreOpening {
         let record = ChannelRecord(
             id: id, name: name, lastSequence: try query.unsigned(2), lastOffset: try query.unsigned(3),
             trimmedSequence: try query.unsigned(4), trimmedOffset: try query.unsigned(5))
-        guard try query.integer(6) == RecordCodec.check(record), record.lastOffset <= RunID.offsetMax else {
+        guard try query.integer(6) == RecordCodec.check(record),
+            max(record.lastOffset, record.lastSequence, record.trimmedOffset, record.trimmedSequence) <= RunID.offsetMax
+        else {
             throw StoreProblem.corrupt("the row of channel \(name) was changed")
         }
         return record

@@ -1,4 +1,5 @@
 import GRDB
+import Glibc
 package import NotificationCore
 
 /// What `tocsin log check` says.
@@ -165,8 +166,9 @@ package enum StoreTools {
     }
 
     static func withReadOnly<Result>(_ path: String, _ body: (Database) throws -> Result) throws(StoreFault) -> Result {
+        try LockFile.checkSize(of: path)
         do {
-            let queue = try StoreOpening.open(path, isReadOnly: true)
+            let queue = try openReadOnly(path)
             defer { try? queue.close() }
             return try queue.unsafeRead { database in
                 guard try !Schema.identify(database, path: path) else { throw StoreFault.notALog(path: path) }
@@ -177,6 +179,30 @@ package enum StoreTools {
             }
         } catch {
             throw StoreFault(error, path: path)
+        }
+    }
+
+    /// Also where nothing can be written beside the file: SQLite makes a file for its locks there. Without it the log can be read only if
+    /// all of it is in the one file.
+    private static func openReadOnly(_ path: String) throws -> DatabaseQueue {
+        do {
+            let queue = try StoreOpening.open(path, isReadOnly: true)
+            _ = try queue.unsafeRead { try Query.number($0, "SELECT count(*) FROM sqlite_master") }
+            return queue
+        } catch let error as DatabaseError where [.SQLITE_CANTOPEN, .SQLITE_READONLY].contains(error.resultCode) {
+            var status = stat()
+            guard stat(path, &status) == 0, access(path, R_OK) == 0 else { throw error }
+            guard stat(path + "-wal", &status) != 0 || status.st_size == 0 else {
+                throw StoreFault.io(
+                    "\(path) has a write-ahead log beside it and nothing can be written there: copy the file and its -wal to where it can")
+            }
+            let bytes = path.utf8.map { byte in
+                let isPlain =
+                    (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)
+                    || (UInt8(ascii: "-")...UInt8(ascii: "9")).contains(byte) || byte == UInt8(ascii: "_")
+                return isPlain ? String(UnicodeScalar(byte)) : "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+            }
+            return try StoreOpening.open("file:" + bytes.joined() + "?immutable=1", isReadOnly: true)
         }
     }
 }

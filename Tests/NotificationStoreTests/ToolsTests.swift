@@ -204,6 +204,62 @@ import Testing
         while try made.maintain(nowMilliseconds: start) {}
     }
 
+    @Test(
+        "numbers and times that no log can have are refused, and the line is named",
+        arguments: [
+            (1, #"{"tocsin_log":1,"epoch":"5f3a9c01b7de","past_epochs":[{"epoch":"5f3a9c01b7df","last_offset":9223372036854775808}]}"#),
+            (2, #"{"id":0,"name":"alerts.x","trimmed_sequence":1099511627774,"trimmed_offset":1099511627774}"#),
+            (2, #"{"id":0,"name":"alerts.x","trimmed_sequence":5,"trimmed_offset":0}"#),
+            (3, #"{"channel":"alerts.x","sequence":1,"offset":1,"time":9223372036854775807,"ttl":4294967295,"data":1}"#),
+            (3, #"{"channel":"alerts.x","sequence":1,"offset":1,"time":-9223372036854775808,"data":1}"#),
+            (3, #"{"channel":"alerts.x","sequence":1,"offset":1,"time":1,"stale_since":-9223372036854775808,"data":1}"#),
+            (3, #"{"channel":"alerts.x","sequence":1,"offset":1099511627774,"time":1,"data":1}"#),
+            (3, #"{"damaged":"alerts.x","from":1,"to":18446744073709551615,"offset":5}"#),
+            (3, #"{"damaged":"alerts.x","from":1,"to":7,"offset":5}"#),
+            (4, #"{"user":"a","channel":"alerts.x","read":[[1,18446744073709551615]],"dismissed":[]}"#),
+            (4, #"{"user":"a","channel":"alerts.x","read":[],"dismissed":[[0,0]]}"#),
+        ])
+    func ranges(line: Int, text: String) throws {
+        let folder = TemporaryFolder()
+        var lines = [
+            #"{"tocsin_log":1,"epoch":"5f3a9c01b7de","past_epochs":[]}"#,
+            #"{"id":0,"name":"alerts.x","trimmed_sequence":0,"trimmed_offset":0}"#,
+            #"{"channel":"alerts.x","sequence":1,"offset":1,"time":1700000000000,"data":1}"#,
+        ]
+        if line <= lines.count { lines[line - 1] = text } else { lines.append(text) }
+        #expect {
+            try importLines(folder.log, lines.map { Array($0.utf8) })
+        } throws: {
+            ($0 as? ImportFault)?.line == line
+        }
+        #expect(Files.read(folder.log) == nil)
+    }
+
+    @Test("a log that was closed is read where nothing can be written; one that was not says what to do")
+    func readOnlyMedium() throws {
+        let folder = TemporaryFolder()
+        guard TinyDisk.mount(folder.path) else { return }
+        defer { TinyDisk.unmount(folder.path) }
+        TinyDisk.grow(folder.path)
+        let path = folder.path + "/log ü?#%.sqlite"
+        _ = try makeLog(path)
+        let lines = try export(path)
+        for ending in ["-wal", "-shm", ".lock"] { Files.remove(path + ending) }
+        TinyDisk.makeReadOnly(folder.path)
+        #expect(try export(path) == lines)
+        #expect(try StoreTools.check(path).problems == [])
+    }
+
+    @Test("a path that is no file is told as such")
+    func noFile() throws {
+        let folder = TemporaryFolder()
+        for (path, words) in [("", "is empty"), (folder.path, "is a directory")] {
+            for work in [{ _ = try open(path) }, { _ = try StoreTools.check(path) }] {
+                #expect { try work() } throws: { "\($0)".contains(words) }
+            }
+        }
+    }
+
     @Test("a check counts what is there, also while the log is in use")
     func check() throws {
         let folder = TemporaryFolder()
