@@ -7,8 +7,9 @@ import TocsinServer
 
 /// A fixed row of requests to the server, during which each write and each sync fails: once, and then for a while.
 ///
-/// What is not stored is refused with 503 and the problem `store-failed`; while the disk is broken `/readyz` says so, from the first refusal
-/// on; when it is well again, so is the server, by itself; and after a power cut on top of all everything that was answered with 201 is there.
+/// What is not stored is refused with 503 and the problem `store-failed`; while the disk is broken `/readyz` says so, from the first
+/// refusal on; when it is well again, so is the server, by itself; and after a power cut on top of all everything that was answered with
+/// 201 is there.
 final class FailEachOfServer {
     private static let requests = 12
     /// How long a lasting failure lasts, and how soon after it all is to be well: the server tries once a second, and believes it after
@@ -45,8 +46,8 @@ final class FailEachOfServer {
             }
         }
         print(
-            "\(failed) calls failed under the server, one at a time: \(refused) requests were answered with 503, \(unready) times it was not "
-                + "ready, nothing that was answered with 201 was lost, and it recovered each time")
+            "\(failed) calls failed under the server, one at a time: \(refused) requests were answered with 503, \(unready) times it "
+                + "was not ready, nothing that was answered with 201 was lost, and it recovered each time")
     }
 
     private let run: Run

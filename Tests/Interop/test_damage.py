@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from support import Promise, assert_problem, following, http, publish, query, run
-from test_store import copy_of, epoch, history, poll, run_log, serving, sound_log, store, tocsin_log  # noqa: F401
+from test_store import copy_of, epoch, epochless, history, poll, run_log, serving, sound_log, store, tocsin_log  # noqa: F401
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_one_flipped_byte_is_told_as_a_gap_and_all_other_messages_come_those_tha
                     if message.get("data") == "live":
                         return promise, seen
         promise, seen = run(read())
-        assert seen[:-1] == sound and seen[-1]["sequence"] == 601
+        assert epochless(seen[:-1]) == epochless(sound) and seen[-1]["sequence"] == 601
         assert [{key: told[key] for key in gap} for told in promise.gaps] == [gap]
         with http() as client:
             assert client.get(f"{server.url}/readyz").status_code == 200
@@ -100,7 +100,7 @@ def test_what_can_be_read_of_a_damaged_log_is_exported_and_imported_and_the_rest
     assert made.returncode == 0, made.stderr
     with serving(tmp_path / "new.sqlite") as server:
         answer = publish(server, "news.kept", "live")
-        assert answer["sequence"] == 601 and epoch(answer["position"]) == epoch(sound[0]["position"])
+        assert answer["sequence"] == 601 and epoch(answer["position"]) != epoch(sound[0]["position"])
         seen, position = [], epoch(answer["position"]) + ".0"
         while len(seen) < len(sound) + 2:
             found = poll(server, "news.kept", after=position)
@@ -108,7 +108,7 @@ def test_what_can_be_read_of_a_damaged_log_is_exported_and_imported_and_the_rest
         told = [message for message in seen if message["type"] == "gap"]
         assert [{key: one[key] for key in gap} for one in told] == [gap]
         plain = [{key: value for key, value in message.items() if key != "skipped"} for message in seen if message["type"] != "gap"]
-        assert plain[:-1] == sound and plain[-1]["data"] == "live"
+        assert epochless(plain[:-1]) == epochless(sound) and plain[-1]["data"] == "live"
         assert [message["data"] for name in ("scores.kept", "alerts.kept") for message in history(server, name)] == [{"home": 1}, "fire"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import Promise, assert_problem, following, http, publish, publish_many, run
-from test_store import history, plain, poll, serving, store, tocsin_log  # noqa: F401: two are fixtures
+from test_store import history, plain, poll, run_log, serving, store, tocsin_log  # noqa: F401: two are fixtures
 
 
 ways = pytest.mark.parametrize("way", ["websocket", "sse", "long-poll"])
@@ -75,7 +75,9 @@ def test_who_saw_what_a_log_has_lost_of_its_write_ahead_log_or_of_its_export_is_
     # The header, the channels, and ten messages.
     head = next(place for place, line in enumerate(export) if line.startswith(b'{"channel"'))
     other = tmp_path / "other.sqlite"
-    assert tocsin_log("import", other, input=b"".join(export[:head + 10])).returncode == 0
+    part = b"".join(export[:head + 10])
+    assert b"--partial" in tocsin_log("import", other, input=part).stderr
+    assert run_log("import", other, "--partial", input=part).returncode == 0
     for path in (store, other):
         with serving(path) as server:
             kept = history(server, plain)[-1]["sequence"]

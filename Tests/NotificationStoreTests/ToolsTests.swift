@@ -44,9 +44,9 @@ import Testing
         return lines
     }
 
-    private func importLines(_ path: String, _ lines: [[UInt8]]) throws {
+    private func importLines(_ path: String, _ lines: [[UInt8]], isPartial: Bool = false) throws {
         var rest = lines[...]
-        try StoreTools.import(path, limits: limits(countMax: 100), nowMilliseconds: start) { rest.popFirst() }
+        try StoreTools.import(path, limits: limits(countMax: 100), nowMilliseconds: start, isPartial: isPartial) { rest.popFirst() }
     }
 
     @Test("of an export of which a part was imported, no epoch is known to have got farther than that part")
@@ -61,7 +61,7 @@ import Testing
             store.close(isOrderly: true)
         }
         // The header, the channel, and five messages.
-        try importLines(other.log, Array(export(folder.log).prefix(7)))
+        try importLines(other.log, Array(export(folder.log).prefix(7)), isPartial: true)
         let store = try open(other.log, epoch: LogEpoch(random: 3))
         #expect(try store.contents().head == 5)
         #expect(try store.contents().pastEpochs == [epochA: 5, epochB: 5])
