@@ -6,8 +6,8 @@ import sqlite3
 
 import pytest
 
-from support import Promise, assert_problem, following, http, publish, query, run
-from test_store import copy_of, epoch, epochless, history, poll, run_log, serving, sound_log, store, tocsin_log  # noqa: F401
+from support import Promise, assert_problem, epoch, epochless, following, http, publish, query, run
+from test_store import copy_of, history, poll, run_log, serving, sound_log, store, tocsin_log  # noqa: F401
 
 
 @pytest.fixture
