@@ -36,6 +36,7 @@ package struct LogWriter {
         var lastTimeMilliseconds: Int64 = 0
         /// Messages since its state was last staged, and when the first of them came.
         var unsavedCount = 0
+        var unsavedBytes = 0
         var unsavedSinceMilliseconds: Int64 = 0
     }
 
@@ -229,6 +230,7 @@ package struct LogWriter {
         }
         if channels[at].unsavedCount == 0 { channels[at].unsavedSinceMilliseconds = entry.timeMilliseconds }
         channels[at].unsavedCount += 1
+        channels[at].unsavedBytes += entry.publication.data.count
         unsavedStates.insert(entry.channel)
     }
 
@@ -315,7 +317,7 @@ package struct LogWriter {
         case .latest(let latest): size = latest.bytes
         }
         let due = min(max(256, 4 * size / perMessage), max(256, channel.feed.retention.countMax / 4))
-        if channel.unsavedCount >= due { saveState(id) }
+        if channel.unsavedCount >= due || channel.unsavedBytes >= max(4 * size, channel.feed.retention.bytesMax / 4) { saveState(id) }
     }
 
     private mutating func saveState(_ id: ChannelID) {
@@ -339,6 +341,7 @@ package struct LogWriter {
             )
         )
         channels[Int(id)].unsavedCount = 0
+        channels[Int(id)].unsavedBytes = 0
         unsavedStates.remove(id)
     }
 

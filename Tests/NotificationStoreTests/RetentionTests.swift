@@ -83,6 +83,28 @@ import Testing
         #expect(try #require(Files.read(folder.log)).count < full / 4)
     }
 
+    @Test("bytes hold also where messages make a state, since the state is stored in time", arguments: ["dashboards.d", "scores.s"])
+    func bytesOfStates(_ name: String) throws {
+        let folder = TemporaryFolder()
+        var limits = limits(bytesMax: 400_000)
+        limits.feeds.named["dashboards"]!.retention.bytesMax = 400_000
+        limits.feeds.named["scores"]!.retention.bytesMax = 400_000
+        let options = StoreOptions(path: folder.log, durability: .memory, limits: limits)
+        var opened = try OpenedLog(options, newEpoch: epochA, nowMilliseconds: start)
+        for number in 0..<100 {
+            let data = Array("{\"n\":\(number),\"x\":\"\(String(repeating: "x", count: 20_000))\"}".utf8)
+            _ = opened.writer.append(AppendRequest([Publication(channel: ChannelName(name)!, data: data)]), nowMilliseconds: start)
+            try opened.store.commit(opened.writer.takeCommit())
+        }
+        while try opened.store.maintain(nowMilliseconds: start) {}
+        #expect(try opened.store.info(channel: 0).bytes < 600_000)
+        #expect(try opened.store.info(channel: 0).lastSequence == 100)
+        opened.store.close(isOrderly: true)
+        opened = try OpenedLog(options, newEpoch: epochB, nowMilliseconds: start)
+        #expect(opened.preload.channels[0].lastSequence == 100)
+        opened.store.close(isOrderly: true)
+    }
+
     @Test("a log in memory drops message by message, by count, age and bytes, and gives the memory back")
     func inMemory() throws {
         var model = LogModel()
