@@ -8,6 +8,8 @@ final class Account {
     let user: String?
     /// By channel: everything up to here was delivered or explained.
     var known: [String: UInt64] = [:]
+    /// The same as of its position: what was told without one is told again to who comes back.
+    private var sure: [String: UInt64] = [:]
     /// By channel: where it began to listen, if that is not the beginning.
     var base: [String: UInt64] = [:]
     /// It began at the beginning of what the log had: what was dropped before is not missed.
@@ -29,8 +31,15 @@ final class Account {
 
     func through(_ channel: String) -> UInt64 { known[channel] ?? base[channel] ?? 0 }
 
+    /// Its position stands for all that it knows.
+    func settle() { sure = known }
+
+    /// It comes with its position.
+    func comeBack() { known = sure }
+
     func begin(_ base: [String: UInt64], early: Bool, unread: Bool) {
         known = [:]
+        sure = [:]
         values = [:]
         told = [:]
         // What is unread comes from before.
@@ -245,7 +254,9 @@ extension Oracle {
     }
 
     func cut(_ account: Account) {
+        account.comeBack()
         for (name, sequence) in account.known { account.known[name] = min(sequence, channel(name).last) }
+        account.settle()
         for (name, sequence) in account.told { account.told[name] = min(sequence, channel(name).last) }
     }
 

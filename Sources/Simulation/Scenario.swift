@@ -11,6 +11,10 @@ struct Scenario {
     private(set) var cacheBytesMax: Int
     private(set) var room: Hub.Room
     let clients: Int
+    /// All clients want the same, and stand in few places: what is read for one is sent to several. nil: each wants something else.
+    let crowdPattern: String?
+    /// Most messages expire soon.
+    let isExpiring: Bool
     let publishers: Int
     /// How long things are published and break; then everything heals.
     let busyMilliseconds: Int64
@@ -40,6 +44,8 @@ struct Scenario {
             notifications: chance.happens(50) ? chance.number(1...6) : chance.number(7...256), bytes: chance.one(of: [300, 2000, 64 << 10])
         )
         clients = chance.number(6...10)
+        crowdPattern = chance.happens(15) ? chance.one(of: [">", "alerts.>", "plain.*", "dashboards.x", "scores.>"]) : nil
+        isExpiring = chance.happens(20)
         publishers = chance.number(2...3)
         busyMilliseconds = chance.milliseconds(3000...9000)
         publishPauseMilliseconds = 20...chance.one(of: [250, 500, 1000])
@@ -87,6 +93,8 @@ struct Scenario {
         for (name, feed) in limits.feeds.named.sorted(by: { $0.key < $1.key }) + [("other", limits.feeds.other)] {
             words.append("\(name) \(feed.retention.countMax)x\(feed.retention.ageSecondsMax)s")
         }
+        if let crowdPattern { words.append("all want \(crowdPattern)") }
+        if isExpiring { words.append("most expires") }
         if hasCrashes { words.append(hasPowerCuts ? "crashes and power cuts" : "crashes") }
         if hasFullDisk { words.append("full disk") }
         if hasFailingCalls { words.append("failing calls") }

@@ -47,13 +47,19 @@ final class SimulatedClient {
             ["alerts.>"], ["dashboards.*"], ["scores.>", "plain.p"], ["*.x", "alerts.a"], [">"], ["plain.*", "dashboards.x"],
         ]
         let exact = [["alerts.a"], ["dashboards.x"], ["scores.m"], ["plain.p"], ["dashboards.y", "scores.n"], ["alerts.b", "plain.q"]]
-        let patterns = (run.chance.happens(50) ? run.chance.one(of: wildcards) : run.chance.one(of: exact)).map { ChannelPattern($0)! }
-        user = run.chance.happens(35) ? FieldText(run.chance.one(of: Run.users)) : nil
-        rate = run.chance.happens(25) ? run.chance.one(of: Self.rates).words : nil
-        isDigest = run.chance.happens(25)
-        start = run.chance.one(of: [nil, nil, .latest, .earliest])
         isSlow = run.chance.happens(30)
-        isList = run.chance.happens(30)
+        let patterns: [ChannelPattern]
+        if let crowd = run.scenario.crowdPattern {
+            patterns = [ChannelPattern(crowd)!]
+            (user, rate, isDigest, start, isList) = (nil, nil, false, .earliest, false)
+        } else {
+            patterns = (run.chance.happens(50) ? run.chance.one(of: wildcards) : run.chance.one(of: exact)).map { ChannelPattern($0)! }
+            user = run.chance.happens(35) ? FieldText(run.chance.one(of: Run.users)) : nil
+            rate = run.chance.happens(25) ? run.chance.one(of: Self.rates).words : nil
+            isDigest = run.chance.happens(25)
+            start = run.chance.one(of: [nil, nil, .latest, .earliest])
+            isList = run.chance.happens(30)
+        }
         let (name, user) = (name, user)
         subscriptions = (isList ? patterns.map { [$0] } : [patterns]).enumerated().map { index, patterns in
             Subscription(patterns: patterns, account: Account(name: "\(name).\(index)", patterns: patterns, user: user?.string))
@@ -143,6 +149,7 @@ final class SimulatedClient {
         guard let channel, let line else { return }
         channel.hasServerWritten = false
         for subscription in subscriptions {
+            subscription.account.comeBack()
             guard let position = Position(subscription.position) else { continue }
             subscription.account.isBeyond = run.oracle.isBeyond(position) || run.oracle.isUnknown(position)
         }
@@ -309,6 +316,7 @@ final class SimulatedClient {
 
     /// The positions of all subscriptions, as hello and answers have them.
     private func take(_ frame: JSONSlice) {
+        for subscription in subscriptions { subscription.account.settle() }
         if isList {
             let list = frame["subscriptions"]?.elementList ?? []
             guard list.count == subscriptions.count else {
@@ -355,7 +363,10 @@ final class SimulatedClient {
         run.oracle.received(message, by: subscriptions[index].account)
         // What the user has read comes with the first subscription of the request. Where all come as commands that is none of these.
         if way == .webSocketCommands, message["type"]?.string() == "ack" || message["reason"]?.string() == "acks" { return }
-        if let position = message["position"]?.string() { subscriptions[index].position = position }
+        if let position = message["position"]?.string() {
+            subscriptions[index].position = position
+            subscriptions[index].account.settle()
+        }
     }
 
     /// The subscription that a message is of.

@@ -196,6 +196,8 @@ final class SimulatedPublisher {
         }
     }
 
+    private func ttl(_ most: Int) -> UInt32 { UInt32(run.chance.number(1...(run.scenario.isExpiring ? 1 : most))) }
+
     private func make(_ id: Int) -> Publication {
         let name = run.chance.one(of: Run.channels)
         var publication = Publication(channel: ChannelName(name)!, data: Array(#"{"id":\#(id)}"#.utf8))
@@ -203,7 +205,7 @@ final class SimulatedPublisher {
         switch publication.channel.feed {
         case "alerts":
             if run.chance.happens(40) { publication.key = FieldText("k\(number % 5)") }
-            if run.chance.happens(30) { publication.ttlSeconds = UInt32(run.chance.number(1...5)) }
+            if run.chance.happens(run.scenario.isExpiring ? 80 : 30) { publication.ttlSeconds = ttl(5) }
             if run.chance.happens(15) { publication.replaces = FieldText("k\(number % 5)") }
             publication.priority = run.chance.one(of: Priority.allCases)
         case "scores":
@@ -216,7 +218,7 @@ final class SimulatedPublisher {
             if run.chance.happens(90) { publication.key = FieldText("k\(number % 6)") }
             publication.data = Array(#"{"id":\#(id),"value":\#(number)}"#.utf8)
         default:
-            if run.chance.happens(20) { publication.ttlSeconds = UInt32(run.chance.number(1...4)) }
+            if run.chance.happens(run.scenario.isExpiring ? 80 : 20) { publication.ttlSeconds = ttl(4) }
             publication.event = FieldText("e")
             let padding = String(repeating: "x", count: run.chance.number(0...300))
             publication.data = Array(#"{"id":\#(id),"padding":"\#(padding)"}"#.utf8)

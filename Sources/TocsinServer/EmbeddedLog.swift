@@ -225,7 +225,7 @@ package final class EmbeddedLog: LogService {
                 let count = request.publications.count
                 #if DEFECTS
                     if Defect.active == .answerBeforeCommit {
-                        followers.withLock { $0[entry.loop] }._eventLoop.execute { completion(outcomes) }
+                        followers.withLock { $0[entry.loop] }.eventLoop.execute { completion(outcomes) }
                         continue
                     }
                 #endif
@@ -458,17 +458,34 @@ package final class EmbeddedLog: LogService {
         completion: @escaping @Sendable (Result<Value, StoreFault>) -> Void
     ) {
         let eventLoop = follower.eventLoop
-        readerLoop.execute {
-            let result: Result<Value, StoreFault>
-            if let store = self.readable.withLock({ $0 }) {
-                do throws(StoreFault) { result = .success(try body(store)) } catch { result = .failure(error) }
-            } else {
-                result = .failure(self.fault ?? .io("the log is closed"))
-            }
-            if case .failure(let fault) = result, self.readFaults.withLock({ $0.isNews(fault) }) {
-                self.logger.error("the log cannot be read", metadata: ["error": "\(fault)"])
-            }
-            eventLoop.execute { completion(result) }
+        readerLoop.execute { self.read(0, eventLoop, body, completion) }
+    }
+
+    /// How often a reading is tried again while the store is being opened anew, and the pause before: together some times what that takes.
+    private static let readTriesMax = 5
+    private static let readPause = TimeAmount.milliseconds(20)
+
+    private func read<Value: Sendable>(
+        _ tries: Int, _ eventLoop: any EventLoop, _ body: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value,
+        _ completion: @escaping @Sendable (Result<Value, StoreFault>) -> Void
+    ) {
+        let store = readable.withLock { $0 }
+        let result: Result<Value, StoreFault>
+        if let store {
+            do throws(StoreFault) { result = .success(try body(store)) } catch { result = .failure(error) }
+        } else {
+            result = .failure(fault ?? .io("the log is closed"))
         }
+        if case .failure(let fault) = result {
+            // It was closed under the reading, or is just being opened: what comes after it is asked.
+            if store == nil || readable.withLock({ $0 !== store }), tries < Self.readTriesMax {
+                readerLoop.scheduleTask(in: Self.readPause) { self.read(tries + 1, eventLoop, body, completion) }
+                return
+            }
+            if readFaults.withLock({ $0.isNews(fault) }) {
+                logger.error("the log cannot be read", metadata: ["error": "\(fault)"])
+            }
+        }
+        eventLoop.execute { completion(result) }
     }
 }

@@ -31,7 +31,9 @@ extension ServerLoop {
             }
         } else if now - since >= Self.readFaultMillisecondsMax, outlet.kind != .none {
             readFaults[id] = nil
-            return connection.sendAway(stream: outlet.stream, retryAfterMilliseconds: Int.random(in: 1000...5000))
+            var generator = Randomness()
+            let milliseconds = Int.random(in: 1000...5000, using: &generator)
+            return connection.sendAway(stream: outlet.stream, retryAfterMilliseconds: milliseconds)
         }
         readOnSoon(id, milliseconds: Self.retryMilliseconds)
     }
