@@ -59,6 +59,11 @@ class Left(Exception):
     """A subscriber leaves in the middle of something."""
 
 
+def place(position):
+    """Each start begins an epoch; what is behind it in a position stays the same for the same message."""
+    return position.partition(".")[2]
+
+
 class Run:
     """What all parts share: arguments, journals, counters, problems, and which phase it is."""
 
@@ -215,7 +220,7 @@ class Publisher:
             if len(results) != len(items):
                 raise ValueError("not as many results as items")
             for (number, _), result in zip(items, results):
-                row = [self.index, number, result["channel"], result["sequence"], result["position"]]
+                row = [self.index, number, result["channel"], result["sequence"], place(result["position"])]
                 self.run.write("publications", "answer", *row)
                 self.run.counts["acknowledged"] += 1
             if status not in statuses:
@@ -337,7 +342,7 @@ class Subscriber:
             if data != payload(*number):
                 self.run.problem("wrong-payload", f"{self.name}: {channel} {sequence} is damaged: {compact(message)[:300]}")
             self.run.write("deliveries", self.name, kind, self.transport, channel, sequence, message.get("skipped", 0),
-                           *number, message["position"], message["time"])
+                           *number, place(message["position"]), message["time"])
             self.run.counts[self.transport] += 1
             self.last[channel] = sequence
         elif kind == "gap":
@@ -467,7 +472,7 @@ async def history(run):
                     data = m["data"]
                     if data != payload(data["p"], data["n"]):
                         run.problem("wrong-payload", f"the history: {channel} {m['sequence']} is damaged: {compact(m)[:300]}")
-                    notices.append([channel, m["sequence"], m.get("skipped", 0), data["p"], data["n"], m["position"], m["time"]])
+                    notices.append([channel, m["sequence"], m.get("skipped", 0), data["p"], data["n"], place(m["position"]), m["time"]])
                 if not page["more"]:
                     break
                 if not page["messages"]:
