@@ -56,7 +56,7 @@ package final class NotificationStore: Sendable {
         } else {
             lock = Mutex(nil)
         }
-        let reserve = options.isReal ? Reserve(beside: options.path) : nil
+        let reserve = options.isReal && !options.isPassing ? Reserve(beside: options.path) : nil
         self.reserve = reserve
         let table = ChannelTable()
         channels = table
@@ -75,7 +75,7 @@ package final class NotificationStore: Sendable {
             writer = opened.writer
             reader = opened.reader
             epoch = opened.epoch
-            files = options.isReal ? try OpenFiles(options.path, lock.withLock { $0 }) : nil
+            files = options.isReal && !options.isPassing ? try OpenFiles(options.path, lock.withLock { $0 }) : nil
             outbox = Mutex(opened.outbox)
             maintenance = Mutex(Maintenance(tails: table.withAll { Meta.tails($0) }))
         } catch {

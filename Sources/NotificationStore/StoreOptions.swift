@@ -19,6 +19,8 @@ package struct StoreOptions: Sendable {
     /// The epoch that the log is in, and stays in: it is opened by a process that has had it open before, or that takes it over from
     /// the one that has. No other log is opened then, and none is made. nil: a new epoch begins.
     package var ongoingEpoch: LogEpoch?
+    /// The file goes with the process: nobody opens it after that, and its folder may be removed when everything ends.
+    package var isPassing = false
     /// Whether, and how, events that are to be told to others are kept; nil: what there may be of them stays as it is.
     package var outbox: OutboxOptions?
     /// The log's lock, if it is held already, by who opens the log. nil: it is taken when the log is opened, and given back with it.

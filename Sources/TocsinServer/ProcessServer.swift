@@ -89,6 +89,7 @@ package final class ProcessServer: Sendable {
             path: folder.map { $0 + "/log.sqlite" } ?? configuration.storePath, durability: configuration.durability,
             limits: configuration.log
         )
+        options.isPassing = folder != nil
         options.outbox = configuration.webhooks?.outbox
         let (log, preload) = try await EmbeddedLog.open(
             options, writerLoop: loops[0], readerLoop: loops[1], logger: logger, onHead: { newest.set($0) }
