@@ -26,7 +26,6 @@ enum ClientEvent {
     case open
     /// A request was not answered with 200 or 101.
     case refused(status: Int, [UInt8])
-    case pong([UInt8])
     /// The server has ended it in order.
     case end
     case broken(String)

@@ -50,12 +50,6 @@ final class Account {
 }
 
 extension Oracle {
-    /// Dashboards: a gap `retention` may cover messages that come all the same. To be false when the hub tells it no further than the
-    /// first value that it hands out.
-    private static let toleratesDashboardGaps = false
-    /// A gap `read` may come without its end. To be false when the hub asks the log for it.
-    private static let toleratesOpenGaps = false
-
     /// A whole message came to a client.
     func received(_ message: JSONSlice, by account: Account) {
         if account.isBeyond, message["reason"]?.string() != "epoch" {
@@ -133,10 +127,6 @@ extension Oracle {
         if reason == "acks" { return }
         guard let channel else { return fail("gaps say what", "\(account.name): a gap without channel") }
         let truth = self.channel(channel)
-        if reason == "read", message["to"] == nil, Self.toleratesOpenGaps {
-            account.told[channel] = truth.last
-            return
-        }
         guard let to = message["to"]?.unsignedInteger() else {
             return fail("gaps say what", "\(account.name): a gap without its end")
         }
@@ -146,11 +136,7 @@ extension Oracle {
         if from > to || to > truth.last { return fail("gaps are of what there was", "\(name), the log ends with #\(truth.last)") }
         if reason == "retention" {
             if !truth.mayBeDropped(to, now: now) { return fail("a gap for a reason", "\(name), and #\(to) cannot have been dropped") }
-            if truth.feed.kind == .dashboards, Self.toleratesDashboardGaps {
-                account.told[channel] = max(account.told[channel] ?? 0, to)
-            } else {
-                account.known[channel] = max(through, to)
-            }
+            account.known[channel] = max(through, to)
             return
         }
         // One without a position may come again to who was cut off before the next one that has one.

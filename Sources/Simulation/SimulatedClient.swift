@@ -270,7 +270,6 @@ final class SimulatedClient {
             case .end:
                 channel.close()
                 return lost("the server has ended it")
-            case .pong: break
             case .broken(let words): run.oracle.fail("well-formed bytes", "\(name): \(words)")
             }
         }

@@ -44,7 +44,7 @@ final class Requester {
             case .object(let body, _): answered(201, body, completion)
             case .refused(let status, let body): answered(status, body, completion)
             case .broken(let words): run.oracle.fail("well-formed bytes", "an answer: \(words)")
-            case .open, .end, .pong: break
+            case .open, .end: break
             }
         }
     }
