@@ -41,7 +41,12 @@ unit: setup ## The tests in Swift
 	@echo "== building the tests (the first time some minutes)"
 	$(SWIFT) build --build-tests -j $(JOBS)
 	@echo "== unit tests"
-	$(SWIFT) test --skip-build --parallel --num-workers $(JOBS)
+	@set -o pipefail; $(SWIFT) test --skip-build --parallel --num-workers $(JOBS) 2>&1 | tee .build/unit.log \
+		| grep --line-buffered -v -e '^◇' -e 'Test case passing' || { \
+			echo "== what failed (.build/unit.log has everything)"; \
+			tail -n 40 .build/unit.log; \
+			grep -a -e '✘' -e 'Fatal error' -e 'error:' .build/unit.log; \
+			exit 1; }
 
 browser-client: setup-test ## The tests of tocsin.js, in Node
 	@echo "== tests of tocsin.js (Tests/Browser)"

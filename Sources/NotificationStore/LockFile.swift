@@ -23,10 +23,8 @@ package final class LockFile: Sendable {
             default: throw .io("\(log) cannot be opened: \(String(cString: strerror(code))): \(log).lock")
             }
         }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            Glibc.close(descriptor)
-            throw .busy(path: log)
-        }
+        // Whether it throws or not, `deinit` closes it: once.
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { throw .busy(path: log) }
     }
 
     /// Of a log that is to be opened or made.
@@ -48,7 +46,9 @@ package final class LockFile: Sendable {
     }
 
     deinit {
-        Glibc.close(descriptor)
+        guard descriptor >= 0 else { return }
+        let result = Glibc.close(descriptor)
+        assert(result == 0 || errno != EBADF, "a descriptor is closed once: the second time it may be another's")
     }
 
     static func path(beside log: String) -> String { log + ".lock" }

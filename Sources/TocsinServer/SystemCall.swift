@@ -47,7 +47,8 @@ enum SystemCall {
     }
 
     static func close(_ descriptor: Int32) {
-        _ = Glibc.close(descriptor)
+        let result = Glibc.close(descriptor)
+        assert(result == 0 || errno != EBADF, "a descriptor is closed once: the second time it may be another's")
     }
 
     /// Takes a connection off a listener that does not block.

@@ -27,6 +27,8 @@ final class TakeoverOffer {
         var listeners: [(listener: TakeoverMessage.Listener, descriptor: Int32)]
         /// The log has to be open in the other one after so long, and it has to listen after as long again.
         var patienceSeconds = TakeoverOffer.patienceSeconds
+        /// Who has connected has so long to ask for it.
+        var visitorSeconds = 5
         /// Why it cannot be now; nil: it can.
         var hindrance: () -> String? = { nil }
         /// The other process can be asked, or not any more.
@@ -44,13 +46,13 @@ final class TakeoverOffer {
 
     let eventLoop: any EventLoop
     private let log: EmbeddedLog
-    private let settings: Settings
+    fileprivate let settings: Settings
     private let logger: Logger
     private(set) var stage = Stage.idle
     private var listener: (any Channel)?
     private var file: UnixSocket.File?
-    private var visitors = 0
-    private var link: WorkerLink?
+    private(set) var visitors = 0
+    private(set) var link: WorkerLink?
     private var isFarewellSaid = false
     private var isClosed = false
 
@@ -228,7 +230,8 @@ final class TakeoverOffer {
         log.takeBack(was == .passing ? nil : link)
         if was == .leaving { settings.onReturned(isFarewellSaid) }
         if isClosed || (was == .leaving && isFarewellSaid) { return }
-        // The path may be the other one's.
+        // The path may be the other one's. One's own socket stays: who has connected to it just now is not to be dropped.
+        if let file, file == UnixSocket.File(path), listener?.isActive == true { return }
         do { try open().whenFailure { [logger] in Self.complain($0, logger) } } catch { Self.complain(error, logger) }
     }
 
@@ -249,9 +252,6 @@ private final class TakeoverVisitor: ChannelInboundHandler {
     private var isLink = false
     private var isIn = false
     private var deadline: Scheduled<Void>?
-
-    /// What is said here is said at once.
-    private static let patienceSeconds: Int64 = 5
 
     init(_ offer: TakeoverOffer, _ channel: any Channel) {
         self.offer = offer
@@ -279,7 +279,7 @@ private final class TakeoverVisitor: ChannelInboundHandler {
     func channelActive(context: ChannelHandlerContext) {
         if let full = offer.enter() { return say(.refused(full)) }
         isIn = true
-        deadline = context.eventLoop.scheduleTask(in: .seconds(Self.patienceSeconds)) { [channel] in channel.close(promise: nil) }
+        deadline = context.eventLoop.scheduleTask(in: .seconds(Int64(offer.settings.visitorSeconds))) { [channel] in channel.close(promise: nil) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {

@@ -237,7 +237,10 @@ final class WorkerLink {
     // MARK: to the main process
 
     /// Whether requests of clients wait for the main process.
-    var isWaiting: Bool { channel.isOpen && !(appends.isEmpty && acknowledgements.isEmpty) }
+    var isWaiting: Bool { channel.isOpen && unanswered > 0 }
+
+    /// How many requests have been asked and not answered.
+    var unanswered: Int { appends.count + acknowledgements.count }
 
     func append(_ request: AppendRequest, loop: Int, completion: @escaping AppendCompletion) {
         guard channel.queuedBytes < Self.queuedBytesMax else {

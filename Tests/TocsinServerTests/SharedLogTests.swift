@@ -273,8 +273,6 @@ import Testing
             let publication = Publication(channel: ChannelName("plain.a")!, data: Array("\(number)".utf8))
             _ = try await worker.append(AppendRequest([publication]), follower: 0)
         }
-        // Rows are dropped about once a second.
-        try await Task.sleep(for: .milliseconds(2500))
         let hub = machine.hub
         @Sendable func readMain<Value: Sendable>(
             _ body: @escaping @Sendable (NotificationStore) throws(StoreFault) -> Value
@@ -282,6 +280,9 @@ import Testing
             let promise = hub.eventLoop.makePromise(of: Value.self)
             hub.eventLoop.execute { machine.log.read(from: hub.value, body) { promise.completeWith($0.mapError { $0 }) } }
             return try await promise.futureResult.get()
+        }
+        try await until("the rows have been dropped, which is about once a second") {
+            try await readMain { store throws(StoreFault) in try store.info(channel: 0) }.count == 50
         }
         for after in [0, 100, 249, 250, 251, 299, 300] as [UInt64] {
             let query = LogQuery(.messages, channels: [0, 5], after: after, through: 300, notificationsMax: 20)

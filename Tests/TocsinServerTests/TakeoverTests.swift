@@ -117,7 +117,7 @@ import Testing
         let told = Told()
         var path: String { options.path }
 
-        init(heldMax: HeldMax = HeldMax(), patienceSeconds: Int = 15, place: Int = 0) async throws {
+        init(heldMax: HeldMax = HeldMax(), patienceSeconds: Int = 60, place: Int = 0) async throws {
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
             var options = StoreOptions(path: folder + "/log.sqlite", durability: .memory)
             self.options = options
@@ -130,6 +130,7 @@ import Testing
                     logPath: path, feeds: LogLimits().feeds, version: "old", place: place, numberDescriptor: old.number.descriptor,
                     listeners: [])
                 settings.patienceSeconds = patienceSeconds
+                settings.visitorSeconds = 60
                 settings.onNeighbour = { told.note($0 == nil ? "alone" : "two") }
                 settings.onTaken = { told.note("go \($0)") }
                 settings.onReturned = { told.note("returned \($0)") }
@@ -143,6 +144,8 @@ import Testing
         }
 
         func stage() async throws -> String { try await offer.eventLoop.submit { "\(self.offer.value.stage)" }.get() }
+
+        func visitors() async throws -> Int { try await offer.eventLoop.submit { self.offer.value.visitors }.get() }
 
         func receive(_ hello: TakeoverMessage.Hello = .own(version: "new", drainMilliseconds: 700)) async throws -> Inheritance? {
             let path = path
@@ -183,7 +186,7 @@ import Testing
 
         init(_ world: World) throws {
             socket = try #require(try UnixSocket.connect(to: UnixSocket.path(ofLog: world.path)))
-            UnixSocket.setPatience(socket, seconds: 10)
+            UnixSocket.setPatience(socket, seconds: 60)
         }
 
         func say(_ message: TakeoverMessage) throws { try UnixSocket.send(message.bytes, [], to: socket) }
@@ -367,8 +370,9 @@ import Testing
         async let withKey = world.old.append("8", key: "key")
         async let without = world.old.append("never", follower: 1)
         async let acknowledged = world.old.acknowledge(1...1)
-        // They have gone over the link, and are not answered.
-        try await Task.sleep(for: .milliseconds(100))
+        try await until("they have gone over the link") {
+            try await world.offer.eventLoop.submit { world.offer.value.link?.unanswered }.get() == 3
+        }
         stranger.end()
         #expect(Self.sequence(try await withKey) == 8)
         #expect(try await without == .refused(.storeFailed))
@@ -434,8 +438,9 @@ import Testing
         first.end()
         #expect(Self.sequence(try await world.old.append("1")) == 1)
         // More than find room at the socket.
+        try await until("they have gone") { try await world.visitors() == 0 }
         let crowd = try (0..<8).map { _ in try Stranger(world) }
-        try await Task.sleep(for: .milliseconds(100))
+        try await until("they are in") { try await world.visitors() == 8 }
         let late = try Stranger(world)
         guard case .refused? = try late.hear() else { throw SystemFault("refused", code: EPROTO) }
         for stranger in crowd + [late] { stranger.end() }
