@@ -279,7 +279,8 @@ private final class TakeoverVisitor: ChannelInboundHandler {
     func channelActive(context: ChannelHandlerContext) {
         if let full = offer.enter() { return say(.refused(full)) }
         isIn = true
-        deadline = context.eventLoop.scheduleTask(in: .seconds(Int64(offer.settings.visitorSeconds))) { [channel] in channel.close(promise: nil) }
+        let patience = TimeAmount.seconds(Int64(offer.settings.visitorSeconds))
+        deadline = context.eventLoop.scheduleTask(in: patience) { [channel] in channel.close(promise: nil) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
