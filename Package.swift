@@ -153,7 +153,7 @@ let package = Package(
             name: "Simulation",
             dependencies: [
                 "TocsinServer", "NotificationCore", "NotificationStore", "WebSocketCodec", "EventStreamCodec", "HTTP1Codec", "HTTP2Session",
-                "JSONCodec", "CSimulatedDisk",
+                "JSONCodec", "CBORCodec", "CSimulatedDisk",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),

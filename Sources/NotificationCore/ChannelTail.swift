@@ -91,20 +91,48 @@ package struct ChannelTail {
         return index == 0 ? floorSequence : notifications[index - 1].sequence
     }
 
-    /// The state as one message, if it has one.
-    package var snapshot: ChannelSnapshot? {
-        var data: [UInt8] = []
-        var time: Int64 = 0
-        var staleKeys: [String] = []
+    /// The state, if it has one.
+    var state: StateOfChannel? {
         switch feed.kind {
-        case .scores:
-            guard let document else { return nil }
-            document.append(to: &data)
-            time = lastTimeMilliseconds
-        case .dashboards:
-            guard !latest.isEmpty else { return nil }
+        case .scores: document.map { state(.document($0)) }
+        case .dashboards: latest.isEmpty ? nil : state(.values(latest))
+        case nil, .alerts: nil
+        }
+    }
+
+    private func state(_ content: StateOfChannel.Content) -> StateOfChannel {
+        StateOfChannel(
+            channel: name, sequence: lastSequence, offset: lastOffset, timeMilliseconds: lastTimeMilliseconds, content: content)
+    }
+
+    /// The state as one message, if it has one.
+    package var snapshot: ChannelSnapshot? { state?.snapshot }
+}
+
+/// The state of a channel at a moment, as it lies in memory: what is the same later is shared with it.
+struct StateOfChannel {
+    enum Content {
+        case document(JSONDocument)
+        case values([FieldText?: Notification])
+    }
+
+    var channel: ChannelName
+    /// It stands for everything up to here.
+    var sequence: UInt64
+    var offset: UInt64
+    var timeMilliseconds: Int64
+    var content: Content
+
+    /// As one message.
+    var snapshot: ChannelSnapshot {
+        var data: [UInt8] = []
+        var time = timeMilliseconds
+        var staleKeys: [String] = []
+        switch content {
+        case .document(let document): document.append(to: &data)
+        case .values(let values):
             data.append(UInt8(ascii: "{"))
-            for notification in latest.values.sorted(by: { $0.offset < $1.offset }) {
+            for notification in values.values.sorted(by: { $0.offset < $1.offset }) {
                 if data.count > 1 { data.append(UInt8(ascii: ",")) }
                 JSONText.appendString(notification.key?.string ?? "", into: &data)
                 data.append(UInt8(ascii: ":"))
@@ -113,11 +141,8 @@ package struct ChannelTail {
                 time = notification.timeMilliseconds
             }
             data.append(UInt8(ascii: "}"))
-        case nil, .alerts:
-            return nil
         }
         return ChannelSnapshot(
-            channel: name, sequence: lastSequence, offset: lastOffset, timeMilliseconds: time, data: data, staleKeys: staleKeys.sorted()
-        )
+            channel: channel, sequence: sequence, offset: offset, timeMilliseconds: time, data: data, staleKeys: staleKeys.sorted())
     }
 }

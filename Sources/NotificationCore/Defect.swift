@@ -19,6 +19,7 @@
         case answerBeforeCommit
         case writerIsKept
         case failedCommitNotTold
+        case unsyncedIsTold
         case expiredGapMovesTooFar
         case retentionGapDoesNotMove
         case pastEpochIsTrusted

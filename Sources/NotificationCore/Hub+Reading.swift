@@ -11,6 +11,8 @@ extension Hub {
     package struct Room: Sendable {
         package var notifications: Int
         package var bytes: Int
+        /// The states that a newcomer begins with are handed out together: the next page would begin with them again.
+        package var holdsAllStates = false
 
         /// - Parameters:
         ///   - notifications: at least 1.
@@ -28,7 +30,7 @@ extension Hub {
         }
     }
 
-    /// The states that a newcomer begins with are sent together; what does not fit is left to be fetched.
+    /// The states that a newcomer begins with have so many bytes together; what does not fit is left to be fetched.
     static let beginningBytesMax = 16 << 20
     /// Changes are replaced by the state they led to if there are more of them than this, and it is shorter.
     static let replayCountMin = 8
@@ -79,16 +81,17 @@ extension Hub {
         guard slot.state == .stopped, profile.subscriptions.count == 1, profile.options.user == nil, !profile.options.isDigest,
             case .none = profile.reader.notes
         else { return nil }
-        var window: Position.Window?
+        var place = SharedPlace(
+            pattern: nodes[Int(profile.subscriptions[0].node)].pattern, cursor: slot.cursor, isPaced: profile.options.isPaced, head: head)
         switch profile.reader.phase {
         case .running: break
-        case .window(let known): window = known
-        case .beginning: return nil
+        case .window(let window): place.window = window
+        case .beginning: (place.cursor, place.states) = (head, 0)
+        case .states(let states):
+            guard states.isWhole else { return nil }
+            place.states = states.count
         }
-        return SharedPlace(
-            pattern: nodes[Int(profile.subscriptions[0].node)].pattern, cursor: slot.cursor, window: window,
-            isPaced: profile.options.isPaced, head: head
-        )
+        return place
     }
 
     package func readingState(of id: SubscriberID) -> ReadingState {
@@ -122,7 +125,11 @@ extension Hub {
     ) -> ReadEnd {
         var told = begin(cursor, reader, &context)
         reader.notes = .none
-        if case .beginning = reader.phase { begin(channels, &cursor, &reader, &context) }
+        if case .beginning = reader.phase { begin(channels, &cursor, &reader, context) }
+        if case .states(let states) = reader.phase, !handOut(states, cursor, &reader, &context) {
+            reader.note(told)
+            return .full
+        }
         if case .window(let window) = reader.phase { context.isAlone = channels.count == 1 && window.base != nil }
         while true {
             if case .running = reader.phase {
@@ -134,12 +141,12 @@ extension Hub {
             }
             let end: ReadEnd
             switch reader.phase {
-            case .beginning: preconditionFailure("it has begun")
+            case .beginning, .states: preconditionFailure("it has begun")
             case .running: end = readTogether(channels, &cursor, &told, &context)
             case .window: end = readWindow(channels, &reader, &told, &context)
             }
             guard case .atHead = end else {
-                reader.notes = .told(told)
+                reader.note(told)
                 return end
             }
             if case .window(let window) = reader.phase {
@@ -169,29 +176,39 @@ extension Hub {
         }
     }
 
-    /// What a newcomer begins with: the states, all at once, so that they are of one moment; then alerts that it has not read.
-    private func begin(_ channels: [ChannelID], _ cursor: inout UInt64, _ reader: inout Reader, _ context: inout ReadContext) {
+    /// What a newcomer begins with: the states, all of one moment; then alerts that it has not read.
+    private func begin(_ channels: [ChannelID], _ cursor: inout UInt64, _ reader: inout Reader, _ context: ReadContext) {
         cursor = head
-        reader.phase = .running
+        var states = StatesToCome(channels.compactMap { tail[$0].state })
         let hasAlerts = context.options.user != nil && channels.contains { tail[$0].feed.kind == .alerts && tail[$0].lastSequence > 0 }
-        if hasAlerts {
-            reader.phase = .window(Position.Window(base: nil, through: head, channel: 0, offset: 0))
-        }
-        let position = reader.position(cursor: cursor, epoch: epoch)
-        var bytes = 0
-        for channel in channels {
-            guard let snapshot = tail[channel].snapshot else { continue }
-            bytes += snapshot.data.count
-            if bytes > Self.beginningBytesMax {
-                context.page.items.append(.gap(Gap(channel: snapshot.channel, to: snapshot.sequence, reason: .size)))
-            } else {
-                context.page.items.append(.snapshot(snapshot, position: nil))
+        if hasAlerts { states.window = Position.Window(base: nil, through: head, channel: 0, offset: 0) }
+        reader.phase = .states(states)
+    }
+
+    /// - Returns: whether that was all of them.
+    private func handOut(_ states: StatesToCome, _ cursor: UInt64, _ reader: inout Reader, _ context: inout ReadContext) -> Bool {
+        var states = states
+        let after = states.window.map { Reader.Phase.window($0) } ?? .running
+        while states.count < states.states.count {
+            if context.room.isEmpty, !context.room.holdsAllStates {
+                reader.phase = .states(states)
+                return false
             }
+            let snapshot = states.states[states.count].snapshot
+            states.count += 1
+            states.bytes += snapshot.data.count
+            context.room.take(snapshot.data.count)
+            // Only the last one moves the reader's place: a reader that is cut off before begins anew.
+            let isLast = states.count == states.states.count
+            if isLast { reader.phase = after }
+            let position = isLast ? reader.position(cursor: cursor, epoch: epoch) : nil
+            context.page.items.append(
+                states.bytes > Self.beginningBytesMax
+                    ? .gap(Gap(channel: snapshot.channel, to: snapshot.sequence, reason: .size, position: position))
+                    : .snapshot(snapshot, position: position))
         }
-        // Only the last one moves the reader's place: a reader that is cut off before begins anew.
-        if case .snapshot(let snapshot, _) = context.page.items.last {
-            context.page.items[context.page.items.count - 1] = .snapshot(snapshot, position: position)
-        }
+        reader.phase = after
+        return true
     }
 
     // MARK: in the order of the log
@@ -300,6 +317,8 @@ package struct SharedPlace: Hashable {
     var pattern: ChannelPattern
     var cursor: UInt64
     var window: Position.Window?
+    /// Of a newcomer: how many of the states of the moment at `cursor` it has been handed.
+    var states: Int?
     var isPaced: Bool
     var head: UInt64
 }
@@ -310,6 +329,8 @@ package struct ReadingState {
     var reader: Reader
 
     package var isAtHead: Bool { state != .stopped }
+    /// Whether it is known from where on it gets what comes.
+    package var hasBegun: Bool { if case .beginning = reader.phase { false } else { true } }
 }
 
 /// What a reader has been told of messages that the log has dropped.
@@ -318,6 +339,7 @@ struct Told {
     var isNew = false
     /// By channel: the highest dropped sequence that it knows of; 0: none, but it has had something of this channel.
     private var marks: [ChannelID: UInt64] = [:]
+    var isEmpty: Bool { !isNew && marks.isEmpty }
 
     init(isNew: Bool = false) {
         self.isNew = isNew

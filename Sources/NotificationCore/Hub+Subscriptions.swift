@@ -74,6 +74,10 @@ extension Hub {
         else { return false }
         leave(id, at)
         profiles[Int(id.index)].revision &+= 1
+        if case .states(var states) = profiles[Int(id.index)].reader.phase {
+            states.keep(channels(of: Int(id.index)).map { tail[$0].name })
+            profiles[Int(id.index)].reader.phase = .states(states)
+        }
         return true
     }
 

@@ -18,6 +18,8 @@ struct Reader {
         case window(Position.Window)
         /// It came without a position and has been handed nothing yet.
         case beginning
+        /// It came without a position and is being handed the states that it begins with.
+        case states(StatesToCome)
     }
 
     init(phase: Phase = .running, notes: ReadingNotes = .none) {
@@ -44,6 +46,11 @@ struct Reader {
         places.append(Place(channel: channel, offset: offset, sequence: sequence))
     }
 
+    /// Keeps what it has been told until the next page.
+    mutating func note(_ told: Told) {
+        notes = told.isEmpty ? .none : .told(told)
+    }
+
     func position(cursor: UInt64, epoch: LogEpoch) -> Position {
         // Who is cut off before it was told of the gap comes back with what it had.
         if case .foreign(let position) = notes { return position }
@@ -55,8 +62,32 @@ struct Reader {
         switch phase {
         case .running: Position(epoch: epoch, offset: cursor)
         case .window(let window): Position(epoch: epoch, .within(window))
-        case .beginning: Position(epoch: epoch, .beginning)
+        // Who is cut off before the last of them begins anew.
+        case .beginning, .states: Position(epoch: epoch, .beginning)
         }
+    }
+}
+
+/// States of one moment, the log's head then, on their way to a newcomer: a page at a time, as long as that takes.
+struct StatesToCome {
+    private(set) var states: [StateOfChannel]
+    /// How many have been handed out, and their bytes.
+    var count = 0
+    var bytes = 0
+    /// What comes behind them.
+    var window: Position.Window?
+    /// They are those of all channels that it subscribed to.
+    private(set) var isWhole = true
+
+    init(_ states: [StateOfChannel]) {
+        self.states = states
+    }
+
+    /// It is not subscribed to others any more.
+    mutating func keep(_ channels: [ChannelName]) {
+        let kept = Set(channels)
+        states = states[..<count] + states[count...].filter { kept.contains($0.channel) }
+        isWhole = false
     }
 }
 

@@ -112,6 +112,25 @@ extension NotificationStore {
         return Receipt(read: SequenceSet(ranges.read), dismissed: SequenceSet(ranges.dismissed))
     }
 
+    /// Writes what is in the write-ahead log once more, into the file, and waits for the disk. What a sync left out that failed, the next
+    /// one does not write: the kernel takes it for written (fsync(2), EIO). What comes behind it in that log would be lost with it when the
+    /// power goes.
+    func emptyWriteAheadLog() throws(StoreFault) {
+        if options.isInMemory { return }
+        try onWriter { database in
+            try Schema.setSynchronous(database, .disk)
+            _ = try database.checkpoint(.truncate)
+            try Schema.setSynchronous(database, options.durability)
+        }
+    }
+
+    /// The same, if nobody is reading the file just now.
+    func emptyIfIdle() throws(StoreFault) {
+        do throws(StoreFault) { try emptyWriteAheadLog() } catch {
+            guard case .busy = error else { throw error }
+        }
+    }
+
     /// Writes a little and waits for the disk: whether it can be written to (again).
     package func probe() throws(StoreFault) {
         try onWriter { database in

@@ -14,9 +14,11 @@ package struct OpenedLog {
     /// - Parameters:
     ///   - newEpoch: as of `NotificationStore`.
     ///   - needsWriting: whether it is an error that it cannot be written.
+    ///   - isAfterFault: whether this process could not write it.
     ///   - isFull: whether the disk is known to be full, though a little may still go: then nothing is tried.
     package init(
-        _ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, needsWriting: Bool = true, isFull: Bool = false
+        _ options: StoreOptions, newEpoch: LogEpoch, nowMilliseconds: Int64, needsWriting: Bool = true, isAfterFault: Bool = false,
+        isFull: Bool = false
     ) throws(StoreFault) {
         store = try NotificationStore(options, newEpoch: newEpoch, nowMilliseconds: nowMilliseconds)
         do throws(StoreFault) {
@@ -38,6 +40,8 @@ package struct OpenedLog {
                 if isFull { throw .full(path: options.path) }
                 do throws(StoreFault) {
                     if store.wasFull { throw .full(path: options.path) }
+                    // A log that another process has just handed over is as it should be.
+                    if isAfterFault { try store.emptyWriteAheadLog() } else if options.ongoingEpoch == nil { try store.emptyIfIdle() }
                     try store.probe()
                 } catch {
                     guard case .full = error else { throw error }

@@ -1,3 +1,4 @@
+import CBORCodec
 import EventStreamCodec
 import HTTP1Codec
 import HTTP2Session
@@ -16,12 +17,15 @@ enum Way: CaseIterable {
     case longPollOnHTTP2
 
     var isPoll: Bool { self == .longPoll || self == .longPollOnHTTP2 }
+    var isEventStream: Bool { self == .eventStream || self == .eventStreamByPost || self == .eventStreamOnHTTP2 }
 }
 
 /// What has come to a client.
 enum ClientEvent {
     /// One JSON object: a message, a reply, or the answer to a poll.
-    case object([UInt8], eventID: String? = nil)
+    case object([UInt8])
+    /// One event of a stream: a message, or a payload alone.
+    case event(EventStreamEvent)
     /// The stream is open.
     case open
     /// A request was not answered with 200 or 101.
@@ -175,28 +179,41 @@ extension EventStreamDecoder {
             }
         }
         try result.get()
-        return events.map { .object(Array($0.data.utf8), eventID: $0.lastEventID) }
+        return events.map { .event($0) }
     }
 }
 
 final class WebSocketLine: ClientLine {
+    private let isInCBOR: Bool
     private var reader = ResponseReader()
     private var decoder = WebSocketDecoder(role: .client, limits: WebSocketLimits(messageBytesMax: 2 << 20), inflater: MessageInflater())
     private var isOpen = false
     private var output: [UInt8] = []
 
+    /// - Parameter isInCBOR: messages and commands are CBOR, in binary messages.
+    init(isInCBOR: Bool) {
+        self.isInCBOR = isInCBOR
+    }
+
     func request(_ path: String, fields: [(String, String)], body: [UInt8]) -> [UInt8] {
         let handshake = [
             ("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), ("Sec-WebSocket-Protocol", "tocsin.v1"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), ("Sec-WebSocket-Protocol", isInCBOR ? "tocsin.v1.cbor" : "tocsin.v1"),
             ("Sec-WebSocket-Extensions", "permessage-deflate"),
         ]
         return RequestText.bytes(path, fields: fields + handshake, body: body)
     }
 
-    static func frame(_ text: String) -> [UInt8] {
+    /// - Parameter json: a command.
+    func frame(_ json: String) -> [UInt8] {
         var out: [UInt8] = []
-        WebSocketEncoder.maskedFrame(.text, payload: Array(text.utf8), maskingKey: 0x1234_5678, into: &out)
+        var payload = Array(json.utf8)
+        if isInCBOR {
+            var binary: [UInt8] = []
+            payload.withUnsafeBytes { CBOREncoder.transcode(json: $0, into: &binary) }
+            payload = binary
+        }
+        WebSocketEncoder.maskedFrame(isInCBOR ? .binary : .text, payload: payload, maskingKey: 0x1234_5678, into: &out)
         return out
     }
 
@@ -227,7 +244,10 @@ final class WebSocketLine: ClientLine {
             var consumed = 0
             while let event = try decoder.next(UnsafeMutableRawBufferPointer(rebasing: buffer[consumed...]), consumed: &consumed) {
                 switch event {
-                case .text(let text): events.append(.object(text))
+                case .text(let text): events.append(isInCBOR ? .broken("a text message") : .object(text))
+                case .binary(let bytes) where isInCBOR:
+                    let limits = CBORLimits(outputBytesMax: 4 << 20)
+                    events.append(.object(try bytes.withUnsafeBytes { try CBORDecoder.json($0, limits: limits) }))
                 case .ping(let payload):
                     WebSocketEncoder.maskedFrame(.pong, payload: payload, maskingKey: 0x1234_5678, into: &output)
                 case .pong: break

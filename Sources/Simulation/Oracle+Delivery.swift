@@ -66,6 +66,31 @@ extension Oracle {
         }
     }
 
+    /// The message that a payload alone stands for: how many were skipped, the client of a raw stream has to believe; here as
+    /// many before it as may have been.
+    ///
+    /// - Parameter position: nil if the event had none of its own.
+    func whole(_ payload: [UInt8], isAck: Bool, position: String?, for account: Account) -> JSONSlice {
+        func message(_ members: String) -> JSONSlice {
+            let place = position.map { ",\"position\":\"\($0)\"" } ?? ""
+            return JSONSlice(Array("{\(members)\(place),\"data\":".utf8 + payload + Array("}".utf8))[...])
+        }
+        if isAck { return message(#""type":"ack""#) }
+        for truth in channels.values where account.patterns.contains(where: { $0.matches(ChannelName(truth.name)!) }) {
+            guard let index = truth.pins.firstIndex(where: { $0.data == payload }) else { continue }
+            let (pin, sequence) = (truth.pins[index], UInt64(index + 1))
+            let first = max(account.through(truth.name), account.told[truth.name] ?? 0) + 1
+            var text = #""type":"notification","channel":"\#(truth.name)","sequence":\#(sequence)"#
+            var skipped = sequence
+            while skipped > first, isExcused(skipped - 1, truth, account) { skipped -= 1 }
+            if skipped < sequence { text += #","skipped":\#(sequence - skipped)"# }
+            if let key = pin.key { text += ",\"key\":\"\(key)\"" }
+            return message(text)
+        }
+        fail("delivered only what is stored", "\(account.name) got \(String(decoding: payload.prefix(200), as: UTF8.self))")
+        return message(#""type":"ack""#)
+    }
+
     private func receivedNotification(_ message: JSONSlice, _ channel: String, _ account: Account) {
         let sequence = message["sequence"]?.unsignedInteger() ?? 0
         let skipped = message["skipped"]?.unsignedInteger() ?? 0
@@ -135,7 +160,9 @@ extension Oracle {
         let name = "\(account.name) was told of a gap \(reason) \(channel) \(from) to \(to)"
         if from > to || to > truth.last { return fail("gaps are of what there was", "\(name), the log ends with #\(truth.last)") }
         if reason == "retention" {
-            if !truth.mayBeDropped(to, now: now) { return fail("a gap for a reason", "\(name), and #\(to) cannot have been dropped") }
+            guard truth.mayBeDropped(to, now: now, untold: untoldCount()) else {
+                return fail("a gap for a reason", "\(name), and #\(to) cannot have been dropped")
+            }
             account.known[channel] = max(through, to)
             return
         }

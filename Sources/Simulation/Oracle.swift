@@ -39,9 +39,11 @@ final class ChannelTruth {
     }
 
     /// Whether retention may have dropped a message by now.
-    func mayBeDropped(_ sequence: UInt64, now: Int64) -> Bool {
+    ///
+    /// - Parameter untold: how many messages the log has that nobody was told of yet; some may be of this channel.
+    func mayBeDropped(_ sequence: UInt64, now: Int64, untold: UInt64 = 0) -> Bool {
         guard let pin = self[sequence] else { return false }
-        if sequence + UInt64(feed.retention.countMax) <= last { return true }
+        if sequence + UInt64(feed.retention.countMax) <= last + untold { return true }
         return pin.timeMilliseconds + Int64(feed.retention.ageSecondsMax) * 1000 <= now
     }
 
@@ -122,6 +124,8 @@ final class Oracle {
     }
 
     var now: Int64 { timeline.now }
+    /// How many messages the log has that nobody was told of yet.
+    var untoldCount: () -> UInt64 = { 0 }
 
     func fail(_ rule: String, _ words: String) {
         if violation == nil { violation = Violation(rule: rule, words: words) }

@@ -6,6 +6,8 @@ import TocsinServer
 
 /// One run of the whole: all of it follows from the seed.
 final class Run {
+    /// That messages have which are no alerts, scores or values.
+    static let event = "e"
     static let users = ["ann", "bob"]
     static let channels = [
         "alerts.a", "alerts.a", "alerts.b", "scores.m", "scores.m", "scores.n", "dashboards.x", "dashboards.x", "dashboards.y", "plain.p",
@@ -39,6 +41,7 @@ final class Run {
         network = Network(self)
         World.simulated = network
         server = SimulatedServer(self, diskSeed: chance.next())
+        oracle.untoldCount = { [unowned self] in server.embedded?.log.untoldCount ?? 0 }
     }
 
     var now: Int64 { timeline.now }

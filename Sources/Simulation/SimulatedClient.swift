@@ -1,3 +1,4 @@
+import EventStreamCodec
 import JSONCodec
 import NotificationCore
 import TocsinServer
@@ -12,6 +13,13 @@ final class SimulatedClient {
         var position = ""
         /// Where it begins to listen is not known yet.
         var isNew = false
+    }
+
+    private struct Polling {
+        var wait: Int
+        /// How long comes as a preference, and not in the query.
+        var prefers: Bool
+        var isByPost: Bool
     }
 
     private static let rates: [(words: String, milliseconds: Int64)] = [
@@ -33,9 +41,15 @@ final class SimulatedClient {
     private var channel: SimulatedChannel?
     private var line: (any ClientLine)?
     private var way = Way.webSocket
+    /// Of an event stream: payloads come alone.
+    private var isRaw = false
+    /// The last of the stream.
+    private var eventID = ""
     private var loop = 0
     /// Of its polls; empty: none.
     private var pollSession = ""
+    /// How it asks.
+    private var polling: Polling?
     /// What it was last told of how many alerts are unread, and since when it is connected.
     private var unread: Int?
     private var since: Int64 = 0
@@ -85,13 +99,15 @@ final class SimulatedClient {
         self.loop = loop
         for index in subscriptions.indices { subscriptions[index].isNew = isNew(subscriptions[index]) }
         repeat { way = run.chance.one(of: Way.allCases) } while way == .longPollOnHTTP2 && subscriptions.contains(where: \.isNew)
+        isRaw = way.isEventStream && mayBeRaw && run.chance.happens(30)
+        eventID = ""
         line = makeLine()
         channel.isSlow = isSlow
         channel.onBytes = { [unowned self] channel, bytes in if self.channel === channel { receive(bytes) } }
         channel.onEnd = { [unowned self] channel in if self.channel === channel { lost("the server has ended it") } }
         unread = nil
         since = run.now
-        run.note("\(name) connects to loop \(loop) by \(way) with \(subscriptions.map(\.position))")
+        run.note("\(name) connects to loop \(loop) by \(way)\(isRaw ? ", raw," : "") with \(subscriptions.map(\.position))")
         ask()
     }
 
@@ -102,10 +118,15 @@ final class SimulatedClient {
         return false
     }
 
+    /// A payload says which message it is, but not that of a value that has become stale.
+    private var mayBeRaw: Bool {
+        !isList && !subscriptions[0].patterns.contains { $0.overlaps(ChannelPattern("dashboards.>")!) }
+    }
+
     private func makeLine() -> any ClientLine {
         let window = UInt32(run.chance.one(of: [300, 2000, 65535]))
         switch way {
-        case .webSocket, .webSocketCommands: return WebSocketLine()
+        case .webSocket, .webSocketCommands: return WebSocketLine(isInCBOR: run.chance.happens(40))
         case .eventStream, .eventStreamByPost: return EventStreamLine()
         case .longPoll: return RequestLine()
         case .eventStreamOnHTTP2, .longPollOnHTTP2:
@@ -155,10 +176,15 @@ final class SimulatedClient {
         }
         var fields: [(String, String)] = []
         var items = subscribeItems()
-        let isByPost = way == .eventStreamByPost || (way.isPoll && run.chance.happens(15))
+        // Most clients ask in the same way each time, which the server knows again by its bytes.
+        if polling == nil || run.chance.happens(30) {
+            polling = Polling(
+                wait: run.chance.number(rate == nil ? 0...3 : 1...3), prefers: run.chance.happens(50), isByPost: run.chance.happens(15))
+        }
+        let isByPost = way == .eventStreamByPost || (way.isPoll && polling!.isByPost)
         if way.isPoll {
-            let wait = run.chance.number(rate == nil ? 0...3 : 1...3)
-            if isByPost || run.chance.happens(50) { items.append(("wait", "\(wait)")) } else { fields.append(("Prefer", "wait=\(wait)")) }
+            let wait = "\(polling!.wait)"
+            if isByPost || !polling!.prefers { items.append(("wait", wait)) } else { fields.append(("Prefer", "wait=" + wait)) }
             if pollSession.isEmpty, run.chance.happens(30) { pollSession = "new" }
             if !pollSession.isEmpty { items.append(("session", "\"\(pollSession)\"")) }
         } else if run.chance.happens(20) {
@@ -187,6 +213,7 @@ final class SimulatedClient {
         var items: [(name: String, json: String)] = []
         if let user { items.append(("user", "\"\(user)\"")) }
         if isDigest { items.append(("digest", "true")) }
+        if isRaw { items.append(("format", "\"raw\"")) }
         if way == .webSocketCommands { return items }
         if isList {
             let list = subscriptions.map { "{\(members($0).map { "\"\($0.name)\":\($0.json)" }.joined(separator: ","))}" }
@@ -220,9 +247,10 @@ final class SimulatedClient {
     }
 
     private func subscribeByCommand() {
+        guard let line = line as? WebSocketLine else { return }
         for (index, subscription) in subscriptions.enumerated() {
             let members = members(subscription).map { "\"\($0.name)\":\($0.json)" }.joined(separator: ",")
-            channel?.send(WebSocketLine.frame("{\"id\":\(index),\"type\":\"subscribe\",\(members)}"))
+            channel?.send(line.frame("{\"id\":\(index),\"type\":\"subscribe\",\(members)}"))
         }
     }
 
@@ -233,17 +261,16 @@ final class SimulatedClient {
         guard let channel, let server = channel.server else { return }
         guard rate != nil || subscriptions.contains(where: \.isNew) else { return }
         // What the request itself subscribed to comes first, where subscriptions come as commands: nothing.
-        let places = way == .webSocketCommands ? server.places.dropFirst() + [] : server.places
-        if rate != nil, places.contains(where: { $0.isLive }) {
+        let readers = way == .webSocketCommands ? server.readers.dropFirst() + [] : server.readers
+        if rate != nil, readers.contains(where: { $0.isLive }) {
             run.oracle.fail("not more often than the rate", "\(name) would be handed a batch between its turns")
         }
         let isAnswered = way.isPoll && channel.hasServerWritten
-        guard !places.isEmpty || isAnswered else { return }
+        guard !readers.isEmpty || isAnswered else { return }
         let applied = Dictionary(uniqueKeysWithValues: run.server.applied(loop: loop))
-        for index in subscriptions.indices where subscriptions[index].isNew && (index < places.count || isAnswered) {
+        for index in subscriptions.indices where subscriptions[index].isNew && (index < readers.count || isAnswered) {
             begin(index, applied)
-            if index < places.count, case .beginning = places[index].position.places[0] { continue }
-            subscriptions[index].isNew = false
+            subscriptions[index].isNew = index < readers.count && !readers[index].hasBegun
         }
     }
 
@@ -265,7 +292,8 @@ final class SimulatedClient {
             if self.channel !== channel { return }
             switch event {
             case .open: if way == .webSocketCommands { subscribeByCommand() }
-            case .object(let text, let eventID): receive(text, eventID)
+            case .object(let text): receive(object: text)
+            case .event(let event): receive(event: event)
             case .refused(let status, let body): refused(status, body)
             case .end:
                 channel.close()
@@ -284,7 +312,15 @@ final class SimulatedClient {
         lost("it was answered with \(text)")
     }
 
-    private func receive(_ text: [UInt8], _ eventID: String?) {
+    private func receive(event: EventStreamEvent) {
+        let isNew = event.lastEventID != eventID
+        eventID = event.lastEventID
+        let data = Array(event.data.utf8)
+        guard isRaw, ["message", "ack", Run.event].contains(event.type) else { return receive(object: data, eventID: eventID) }
+        handle(run.oracle.whole(data, isAck: event.type == "ack", position: isNew ? eventID : nil, for: subscriptions[0].account))
+    }
+
+    private func receive(object text: [UInt8], eventID: String? = nil) {
         guard let message = checked(text) else { return }
         if way.isPoll { return receiveAnswer(message) }
         switch message["type"]?.string() {

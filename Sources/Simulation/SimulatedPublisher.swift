@@ -41,10 +41,10 @@ final class Requester {
             let completion = waiting
             waiting = nil
             switch event {
-            case .object(let body, _): answered(201, body, completion)
+            case .object(let body): answered(201, body, completion)
             case .refused(let status, let body): answered(status, body, completion)
             case .broken(let words): run.oracle.fail("well-formed bytes", "an answer: \(words)")
-            case .open, .end: break
+            case .open, .end, .event: break
             }
         }
     }
@@ -219,7 +219,7 @@ final class SimulatedPublisher {
             publication.data = Array(#"{"id":\#(id),"value":\#(number)}"#.utf8)
         default:
             if run.chance.happens(run.scenario.isExpiring ? 80 : 20) { publication.ttlSeconds = ttl(4) }
-            publication.event = FieldText("e")
+            publication.event = FieldText(Run.event)
             let padding = String(repeating: "x", count: run.chance.number(0...300))
             publication.data = Array(#"{"id":\#(id),"padding":"\#(padding)"}"#.utf8)
         }

@@ -140,6 +140,9 @@ package final class EmbeddedLog: LogService {
     /// The newest number that was given out. A loop may not have applied it yet.
     package var head: UInt64 { sharedNumber?.value ?? newestNumber.load(ordering: .acquiring) }
 
+    /// How many messages are in the file that nobody was told of, since it is not certain that the disk has them. On the writer's loop.
+    package var untoldCount: UInt64 { writing.value.writer.head - min(head, writing.value.writer.head) }
+
     /// Why nothing is taken at the moment; nil: all is well.
     package var fault: StoreFault? { faultBox.withLock { $0 } }
 
@@ -335,20 +338,19 @@ package final class EmbeddedLog: LogService {
             }
             let options = writing.value.options
             let opened = try OpenedLog(
-                options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false, isFull: isFull
+                options, newEpoch: epoch, nowMilliseconds: Clock.wallMilliseconds(), needsWriting: false, isAfterFault: true, isFull: isFull
             )
             // A copy of before has the epoch, but not the numbers.
             guard opened.writer.head >= head else {
                 opened.store.close(isOrderly: false)
                 throw .replaced(path: path)
             }
-            let batch = try opened.batch(after: told, nowMilliseconds: Clock.wallMilliseconds())
-            noteHead(opened.writer.head)
-            #if DEFECTS
-                if Defect.active != .failedCommitNotTold { tell(batch, answers: [], isStored: true) }
-            #else
-                tell(batch, answers: [], isStored: true)
-            #endif
+            // What a commit that failed has left may be in the file and not on the disk: then nobody is told of it yet.
+            if opened.writeFault == nil || options.durability == .memory || Self.tellsWhatIsNotSynced {
+                let batch = try opened.batch(after: told, nowMilliseconds: Clock.wallMilliseconds())
+                noteHead(opened.writer.head)
+                tellOfFailed(batch)
+            }
             readable.withLock { $0 = opened.store }
             writing.value.writer = opened.writer
             writing.value.isWriterSound = true
@@ -363,6 +365,19 @@ package final class EmbeddedLog: LogService {
             faultBox.withLock { $0 = error }
         }
     }
+
+    private func tellOfFailed(_ batch: LogBatch) {
+        #if DEFECTS
+            if Defect.active == .failedCommitNotTold { return }
+        #endif
+        tell(batch, answers: [], isStored: true)
+    }
+
+    #if DEFECTS
+        private static var tellsWhatIsNotSynced: Bool { Defect.active == .unsyncedIsTold }
+    #else
+        private static let tellsWhatIsNotSynced = false
+    #endif
 
     /// The store has taken something, or has been open for some seconds without a fault: what was wrong is over.
     private func recover() {

@@ -76,8 +76,8 @@ package final class EmbeddedConnection {
 
     package var handler: any ChannelHandler & ChannelInboundHandler { connection }
 
-    /// Where each of its subscribers stands, in the order of its subscriptions, and whether it is handed what comes at once.
-    package var places: [(position: Position, isLive: Bool)] {
+    /// Whether each of its subscribers, in the order of its subscriptions, has begun to read, and whether it is handed what comes at once.
+    package var readers: [(hasBegun: Bool, isLive: Bool)] {
         let ids: [SubscriberID] =
             switch connection.state {
             case .webSocket(let session): session.adapter.subscribers
@@ -87,6 +87,6 @@ package final class EmbeddedConnection {
             case .sniffing, .lingering, .closed: []
             }
         let hub = connection.loop.hub
-        return ids.filter { hub.isCurrent($0) }.map { (hub.position(of: $0), hub.isLive($0)) }
+        return ids.filter { hub.isCurrent($0) }.map { (hub.readingState(of: $0).hasBegun, hub.isLive($0)) }
     }
 }

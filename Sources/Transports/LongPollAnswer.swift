@@ -13,11 +13,14 @@ package enum LongPollAnswer {
 
     /// What goes into one answer to a request.
     package static func room(_ session: SubscribeRequest.PollSession?) -> Hub.Room {
-        switch session {
-        case nil: room
-        case .new: roomOfFirst
-        case .known: roomOfSession
-        }
+        var room =
+            switch session {
+            case nil: room
+            case .new: roomOfFirst
+            case .known: roomOfSession
+            }
+        room.holdsAllStates = true
+        return room
     }
 
     /// What an answer has besides its messages.

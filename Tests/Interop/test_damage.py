@@ -85,7 +85,9 @@ def test_a_log_that_stays_unreadable_is_said_to_polls_and_streams_and_the_file_i
                            headers={"Accept": "text/event-stream"}, timeout=20) as answer:
             assert "event: going-away" in "\n".join(answer.iter_lines())
         assert server.stop() == 0
-        assert sum(entry["message"] == "the log cannot be read" for entry in server.log) == 1
+        # Once for each way in which it is put, and not for every reader and try.
+        said = [entry["error"] for entry in server.log if entry["message"] == "the log cannot be read"]
+        assert 1 <= len(said) <= 3, said
 
 
 def test_what_can_be_read_of_a_damaged_log_is_exported_and_imported_and_the_rest_is_a_gap(damaged_log, tmp_path):

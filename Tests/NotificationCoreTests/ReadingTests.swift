@@ -98,6 +98,82 @@ private func options(user: String? = nil, paced: Bool = false, digest: Bool = fa
         #expect(world.hub.isLive(latest))
     }
 
+    @Test("a newcomer's states come a page at a time and are of one moment; what happens meanwhile comes behind them")
+    func beginningByPages() {
+        var world = World(limits: limits())
+        world.publish([value("scores.a", nil, "{\"x\":1}"), value("dashboards.d", "k", "1"), value("dashboards.e", "k", "2")])
+        let id = world.subscribe(">", from: nil)
+        #expect(world.page(id, 1).items.names == ["snapshot scores.a#1"])
+        #expect(world.hub.position(of: id).description.hasSuffix(".n"))
+        var change = value("scores.a", nil, "{\"x\":2}")
+        change.change = .merge
+        world.publish([value("dashboards.d", "k", "3"), change, value("dashboards.new", "k", "4")])
+        let second = world.page(id, 1)
+        #expect(second.items.names == ["snapshot dashboards.d#1"] && !second.isAtHead)
+        if case .snapshot(let snapshot, let position) = second.items[0] {
+            #expect(String(decoding: snapshot.data, as: UTF8.self) == "{\"k\":1}" && position == nil)
+        }
+        // Another one begins now.
+        let late = world.subscribe(">", from: nil)
+        #expect(
+            world.readAll(late).names
+                == ["snapshot scores.a#2", "snapshot dashboards.d#2", "snapshot dashboards.e#1", "snapshot dashboards.new#1"])
+        let third = world.page(id, 1)
+        #expect(third.items.names == ["snapshot dashboards.e#1"])
+        if case .snapshot(_, let position) = third.items[0] { #expect(position == Position(epoch: world.hub.epoch, offset: 3)) }
+        #expect(world.readAll(id).names == ["scores.a#2", "dashboards.d#2", "dashboards.new#1"])
+        #expect(world.hub.isLive(id))
+    }
+
+    @Test("a poll is answered with all of a newcomer's states: its next request could not go on among them")
+    func beginningOfPoll() {
+        var world = World(limits: limits())
+        world.publish([value("dashboards.d", "k", "1"), value("dashboards.e", "k", "2"), value("dashboards.f", "k", "3")])
+        var room = Hub.Room(notifications: 1, bytes: 1)
+        room.holdsAllStates = true
+        let id = world.subscribe("dashboards.*", from: nil)
+        guard case .page(let page) = world.hub.read(id, room: room, nowMilliseconds: world.now) else { fatalError("a page") }
+        #expect(page.items.names == ["snapshot dashboards.d#1", "snapshot dashboards.e#1", "snapshot dashboards.f#1"])
+        #expect(world.hub.position(of: id) == Position(epoch: world.hub.epoch, offset: 3))
+    }
+
+    @Test("states that do not fit are told as gaps; who leaves a channel among them gets the rest")
+    func beginningIsBounded() {
+        var world = World(limits: limits())
+        let large = "\"" + String(repeating: "x", count: 900_000) + "\""
+        let names = (10..<30).map { "dashboards.\($0)" }
+        for name in names { world.publish([value(name, "k", large)]) }
+        let items = world.readAll(world.subscribe("dashboards.*", from: nil), page: 3)
+        #expect(items.count == 20 && items.gaps.count == 2 && items.gaps.allSatisfy { $0.reason == .size })
+        #expect(items.gaps.map(\.position) == [nil, Position(epoch: world.hub.epoch, offset: 20)])
+        let id = world.subscribe("dashboards.10", "dashboards.11", "dashboards.12", from: nil)
+        #expect(world.page(id, 1).items.names == ["snapshot dashboards.10#1"])
+        let other = world.subscribe("dashboards.12", from: nil)
+        #expect(
+            world.hub.remove(ChannelPattern("dashboards.11")!, from: id) && world.hub.remove(ChannelPattern("dashboards.10")!, from: id))
+        #expect(world.hub.sharedPlace(id) == nil && world.hub.sharedPlace(other) != nil)
+        #expect(world.readAll(id).names == ["snapshot dashboards.12#1"])
+        #expect(world.hub.isLive(id))
+    }
+
+    @Test("newcomers of one moment are at one place, page by page")
+    func beginningIsShared() {
+        var world = World(limits: limits())
+        world.publish([value("dashboards.d", "k", "1"), value("dashboards.e", "k", "2")])
+        let (one, other) = (world.subscribe("dashboards.*", from: nil), world.subscribe("dashboards.*", from: nil))
+        let place = world.hub.sharedPlace(one)
+        #expect(place != nil && world.hub.sharedPlace(other) == place)
+        _ = world.page(one, 1)
+        #expect(world.hub.sharedPlace(one) != place)
+        world.hub.move(other, to: world.hub.readingState(of: one))
+        #expect(world.hub.sharedPlace(one) == world.hub.sharedPlace(other))
+        #expect(world.readAll(other).names == ["snapshot dashboards.e#1"])
+        world.publish([value("dashboards.d", "k", "3")])
+        let late = world.subscribe("dashboards.*", from: nil)
+        #expect(world.hub.sharedPlace(late) != place)
+        #expect(world.readAll(one).names == ["snapshot dashboards.e#1", "dashboards.d#2"])
+    }
+
     @Test("a reader of a dashboard who was away gets the newest value of each key, and skipped adds up")
     func conflated() {
         var world = World(limits: limits())
