@@ -114,6 +114,8 @@ extension HTTP2Engine {
         if range.count > Self.turnBytesMax { takeTurns(stream) }
         // It fails while the head has not been sent yet; the data source is read after the head anyway.
         check(nghttp2_session_resume_data(session, id))
+        // The window is used up: no `send` is called for, and the next one comes when these bytes have waited.
+        if !wantsWrite { stream.offeredFor = sendNumber }
         return true
     }
 

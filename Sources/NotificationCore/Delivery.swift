@@ -77,7 +77,7 @@ package struct Gap: Hashable, Sendable {
         case epoch
         /// They expired before they could be delivered, and nothing of their channel came after them.
         case expired
-        /// The user has read them, and nothing of their channel came after them.
+        /// The user has read them, or they were replaced or have expired, and nothing of their channel came after them.
         case read
         /// Newer values of their keys are on the way.
         case conflated

@@ -245,14 +245,17 @@ extension Hub {
                 found = answer.notifications
                 through = min(answer.through, window.through)
             }
-            var passedOver: Notification?
+            var passedOver: (last: Notification, count: UInt64)?
             // What has expired is told with the next message, or by itself where the place moves on without one.
             func settle() {
                 guard let passed = passedOver, let known = previous else { return }
-                window.offset = passed.offset
-                leaveOut(channel, known + 1...passed.sequence, .expired, window, &context)
-                reader.note(passed.sequence, channel, at: passed.offset)
-                previous = passed.sequence
+                let last = passed.last
+                window.offset = last.offset
+                // Where only what is unread is looked at, others may be among them.
+                let reason: Gap.Reason = passed.count == last.sequence - known ? .expired : .read
+                leaveOut(channel, known + 1...last.sequence, reason, window, &context)
+                reader.note(last.sequence, channel, at: last.offset)
+                previous = last.sequence
                 passedOver = nil
             }
             for notification in found {
@@ -262,7 +265,7 @@ extension Hub {
                 }
                 if notification.expiresMilliseconds <= context.now {
                     context.room.take(64)
-                    passedOver = notification
+                    passedOver = (notification, (passedOver?.count ?? 0) + 1)
                     continue
                 }
                 passedOver = nil

@@ -131,7 +131,7 @@ extension Oracle {
     private func explainHole(_ range: ClosedRange<UInt64>, _ truth: ChannelTruth, _ account: Account, _ name: String) {
         if account.told[truth.name] ?? 0 >= range.upperBound { return }
         if account.known[truth.name] == nil {
-            if account.beganEarly, range.allSatisfy({ truth.mayBeDropped($0, now: now) }) { return }
+            if account.beganEarly, range.allSatisfy({ truth.mayBeDropped($0, now: now, untold: untoldCount()) }) { return }
             if account.beganUnread, truth.feed.kind == .alerts, range.allSatisfy({ isExcused($0, truth, account) }) { return }
         }
         fail("nothing missing", "\(account.name) got \(name), and #\(range.lowerBound) to #\(range.upperBound) is missing without a word")
@@ -142,7 +142,7 @@ extension Oracle {
         if truth.hasExpired(sequence, now: now) { return true }
         if truth.feed.kind == .dashboards { return truth.isSuperseded(sequence) }
         guard account.beganUnread, let user = account.user, truth.feed.kind == .alerts else { return false }
-        return truth.isReplaced(sequence) || truth.mayBeDropped(sequence, now: now)
+        return truth.isReplaced(sequence) || truth.mayBeDropped(sequence, now: now, untold: untoldCount())
             || truth.read[user]?.contains(sequence) == true || truth.maybeRead[user]?.contains(sequence) == true
     }
 

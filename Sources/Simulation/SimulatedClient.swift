@@ -395,9 +395,9 @@ final class SimulatedClient {
             return run.oracle.fail(
                 "only what was asked for", "\(name) got \(String(decoding: message.bytes.prefix(150), as: UTF8.self))")
         }
-        run.oracle.received(message, by: subscriptions[index].account)
         // What the user has read comes with the first subscription of the request. Where all come as commands that is none of these.
         if way == .webSocketCommands, message["type"]?.string() == "ack" || message["reason"]?.string() == "acks" { return }
+        run.oracle.received(message, by: subscriptions[index].account)
         if let position = message["position"]?.string() {
             subscriptions[index].position = position
             subscriptions[index].account.settle()

@@ -94,6 +94,28 @@ import Testing
         #expect(server.allEvents() == [])
     }
 
+    @Test("bytes that are offered at the very end of a window give windowOpen when they are gone", arguments: [0, 1] as [HTTP2StreamID])
+    func windowIsUsedUp(of stream: HTTP2StreamID) throws {
+        let server = HTTP2ServerSession(limits: HTTP2Limits())
+        try server.receive(RawFrame.preface + RawFrame.headers(1).bytes)
+        // Of the other one there is enough.
+        try server.receive(RawFrame.windowUpdate(stream == 0 ? 1 : 0, 100_000).bytes)
+        _ = server.allEvents()
+        server.startStreaming(stream: 1, HTTPResponse(status: .ok))
+        _ = server.sendAll()
+        let window = [UInt8](repeating: 7, count: 65535)
+        #expect(server.offer(stream: 1, window, range: 0..<window.count))
+        _ = server.sendAll()
+        #expect(server.pendingBytes(1) == 0)
+        _ = server.allEvents()
+        #expect(server.offer(stream: 1, [8], range: 0..<1))
+        // There is nothing to send, so `send` is not called.
+        #expect(!server.wantsWrite && server.pendingBytes(1) == 1 && server.allEvents() == [])
+        try server.receive(RawFrame.windowUpdate(stream, 10).bytes)
+        #expect(RawFrame.parse(server.sendAll()).map(\.payload) == [[8]])
+        #expect(server.allEvents() == [.windowOpen(stream: 1)])
+    }
+
     @Test("bytes that one send could not take give windowOpen when they are gone")
     func fullSocket() throws {
         let server = HTTP2ServerSession(limits: HTTP2Limits())

@@ -254,6 +254,31 @@ private func options(user: String? = nil, paced: Bool = false, digest: Bool = fa
         #expect(world.readAll(other).names == ["alerts.a#1", "alerts.a#4+2", "alerts.a#5", "alerts.a#6"])
     }
 
+    @Test("a gap says that messages have expired only where all of them have")
+    func expiredAmongRead() {
+        var world = World(limits: limits())
+        world.publish([alert(), alert(), alert(ttl: 1), alert(ttl: 1), alert(), alert(ttl: 1)])
+        let isDone = world.writer.acknowledge(
+            FieldText("u")!, ChannelName("alerts.a")!, [2...2], isDismissed: false, stored: Receipt(), nowMilliseconds: world.now
+        )
+        #expect(isDone)
+        world.commit()
+        let id = world.subscribe("alerts.*", from: nil, options: options(user: "u"))
+        let room = Hub.Room(notifications: 2, bytes: 1 << 20)
+        func page() -> Page? {
+            guard case .wants(let request) = world.hub.read(id, room: room, nowMilliseconds: world.now) else { return nil }
+            // They expire while the answer is under way.
+            let answer = (request, world.log.answer(request.query, now: world.now))
+            guard case .page(let page) = world.hub.read(id, room: room, nowMilliseconds: world.now + 2 * seconds, answer: answer) else {
+                return nil
+            }
+            return page
+        }
+        #expect(page()?.items.names == ["alerts.a#1", "gap alerts.a 2-3 read"])
+        #expect(page()?.items.names == ["alerts.a#5+1"])
+        #expect(page()?.items.names == ["gap alerts.a 6-6 expired"])
+    }
+
     @Test("what is read is kept exactly, however many holes it has; below what the channel keeps it is one range")
     func holes() {
         var limits = limits()
