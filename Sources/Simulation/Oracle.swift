@@ -293,16 +293,19 @@ final class Oracle {
     }
 
     /// How many alerts a user has not read, at least and at most.
-    func unread(_ user: String, _ name: String) -> ClosedRange<Int> {
+    ///
+    /// - Parameter told: when a client was told that cannot be told of what has expired since.
+    func unread(_ user: String, _ name: String, told: Int64? = nil) -> ClosedRange<Int> {
         let truth = channel(name)
         var (low, high) = (0, 0)
         for sequence in stride(from: UInt64(1), through: truth.last, by: 1) {
-            if truth.hasExpired(sequence, now: now) || truth.isReplaced(sequence) { continue }
+            if truth.hasExpired(sequence, now: told ?? now) || truth.isReplaced(sequence) { continue }
             if truth.read[user]?.contains(sequence) == true { continue }
             let isHidden = sequence + UInt64(truth.feed.retention.countMax) <= truth.last
             if isHidden { continue }
             high += 1
             if truth.maybeRead[user]?.contains(sequence) == true || truth.mayBeDropped(sequence, now: now) { continue }
+            if truth.hasExpired(sequence, now: now) { continue }
             low += 1
         }
         return low...high

@@ -53,6 +53,8 @@ final class SimulatedClient {
     /// What it was last told of how many alerts are unread, and since when it is connected.
     private var unread: Int?
     private var since: Int64 = 0
+    /// When its last poll was answered.
+    private var answered: Int64 = 0
 
     init(number: Int, run: Run) {
         self.run = run
@@ -372,6 +374,7 @@ final class SimulatedClient {
             run.oracle.fail("each answer moves on", "\(name) is where it was, at \(before), after \(messages.count) messages")
         }
         unread = answer["unread"]?.integer().map { Int($0) }
+        answered = run.now
         if user != nil, unread == nil { run.oracle.fail("unread counts", "\(name) was not told how many") }
         if let session = answer["session"]?.string() { pollSession = session }
         if run.oracle.violation == nil { run.note("\(name) is answered, and has \(subscriptions.map(\.position))") }
@@ -429,7 +432,8 @@ final class SimulatedClient {
         var (low, high) = (0, 0)
         for name in ["alerts.a", "alerts.b"] {
             guard subscriptions.contains(where: { $0.patterns.contains { $0.matches(ChannelName(name)!) } }) else { continue }
-            let range = run.oracle.unread(user.string, name)
+            // A poll that waits is answered when its time is over.
+            let range = run.oracle.unread(user.string, name, told: way.isPoll ? answered : nil)
             low += range.lowerBound
             high += range.upperBound
         }
