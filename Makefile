@@ -143,7 +143,7 @@ simulate: setup ## The whole server over a simulated clock, network and disk: SE
 
 simulate-defects: setup ## Shows that the simulation can fail: each deliberate defect has to be caught
 	TOCSIN_DEFECTS=1 $(SWIFT) build --product Simulation -j $(JOBS) --scratch-path .build-defects
-	.build-defects/debug/Simulation --defect all --seeds 300
+	.build-defects/debug/Simulation --defect all --seeds 1000
 
 build: setup ## A debug build
 	$(SWIFT) build -j $(JOBS)
