@@ -18,8 +18,8 @@ struct Reader {
         case window(Position.Window)
         /// It came without a position and has been handed nothing yet.
         case beginning
-        /// It came without a position and is being handed the states that it begins with.
-        case states(StatesToCome)
+        /// It came without a position and is being handed the states that it begins with. Few are at a time: others have no room for it.
+        indirect case states(StatesToCome)
     }
 
     init(phase: Phase = .running, notes: ReadingNotes = .none) {
